@@ -1,0 +1,3 @@
+//! The command line: parse and dispatch.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! Sessions in this process only.
+/// (being built)
+#[derive(Debug)]
+pub struct MemoryStore;

@@ -1,0 +1,98 @@
+//! Where sessions live. The trait is storage-shaped: it moves sealed records and knows nothing of
+//! OAuth. Every store passes the one contract suite in `tests/`.
+
+mod memory;
+mod sqlite;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
+
+use super::key::SessionKey;
+use crate::resilience::UnixTime;
+
+/// A session at rest: what logout and administration need in the clear, the rest sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub version: u64,
+    pub issuer: String,
+    pub subject: String,
+    /// `sid` of the ID token.
+    pub idp_session: Option<String>,
+    pub created_at: UnixTime,
+    /// Sliding end; moved by [`SessionStore::touch`].
+    pub expires_at: UnixTime,
+    /// Absolute end.
+    pub ends_at: UnixTime,
+    /// Everything else, sealed to the cookie (see `session::seal`).
+    pub sealed: Vec<u8>,
+}
+
+/// The store could not be asked. Never the same as "not there".
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("session store {engine}: {reason}")]
+pub struct StoreError {
+    pub engine: &'static str,
+    pub reason: String,
+}
+
+/// What became of a compare-and-set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// Written.
+    Yes,
+    /// Somebody wrote another version first: read again.
+    Conflict,
+    /// The session was ended meanwhile: it stays ended.
+    Gone,
+}
+
+/// Which sessions are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// All sessions of one person.
+    Subject { issuer: String, subject: String },
+    /// The sessions of one login at the provider.
+    IdpSession { issuer: String, sid: String },
+}
+
+/// Storage of sessions, login flows and leases. `now` is always the caller's clock.
+#[async_trait]
+pub trait SessionStore: Send + Sync + fmt::Debug {
+    /// The record under `key`, unless it has expired.
+    async fn load(&self, key: &SessionKey, now: UnixTime) -> Result<Option<Record>, StoreError>;
+    /// Writes a new session. A key is 256 random bits: an existing one is an error.
+    async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError>;
+    /// Writes `record` if the stored version is `expected`. Leaves the sliding end alone.
+    async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError>;
+    /// Moves the sliding end; `false` when the session is gone.
+    async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError>;
+    /// Ends a session; `false` when it was not there.
+    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError>;
+    /// The keys of all live sessions that `selector` means.
+    async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError>;
+    /// Live sessions.
+    async fn count(&self, now: UnixTime) -> Result<u64, StoreError>;
+    /// Removes what has expired (sessions, notes, leases); how many sessions that were.
+    async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError>;
+
+    /// Keeps a short-lived note (a login flow) unless one of that name is there already; `false` then.
+    async fn put_note(&self, name: &str, value: Vec<u8>, expires_at: UnixTime, now: UnixTime) -> Result<bool, StoreError>;
+    /// Takes a note out: only one caller ever gets it.
+    async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Takes the lease `name` for `span`; `None` while another holder has it, else a fencing number
+    /// that grows with every grant.
+    async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError>;
+    /// Gives a lease back, if `holder` still has it.
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
+
+    /// Whether another process wrote since the last call: cached sessions are then not to be trusted.
+    async fn changed_elsewhere(&self) -> Result<bool, StoreError>;
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,4 @@
+//! Sessions in a file.
+/// (being built)
+#[derive(Debug)]
+pub struct SqliteStore;
