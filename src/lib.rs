@@ -9,3 +9,4 @@ pub mod routing;
 pub mod session;
 pub mod telemetry;
 pub mod token;
+pub mod upstream;

@@ -2,7 +2,7 @@
 //! or a token.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
@@ -39,9 +39,6 @@ macro_rules! metrics {
     };
     (@make IntGaugeVec, $name:literal, $help:literal, [$($label:literal),+]) => {
         IntGaugeVec::new(Opts::new($name, $help), &[$($label),+])?
-    };
-    (@make Histogram, $name:literal, $help:literal, $buckets:ident) => {
-        Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))?
     };
     (@make HistogramVec, $name:literal, $help:literal, [$($label:literal),+], $buckets:ident) => {
         HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), &[$($label),+])?

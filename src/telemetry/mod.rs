@@ -1,5 +1,9 @@
-//! What is told to Prometheus, to the log and to nobody: every metric, the access line, the logger.
+//! What is told to Prometheus and to the log, and in which words.
 
+mod access_log;
+mod logging;
 mod metrics;
 
+pub use access_log::{AccessLine, AccessLog};
+pub use logging::{LogGuard, start as start_logging};
 pub use metrics::Metrics;

@@ -1,1 +1,12 @@
-//! (being built)
+//! Session → bearer for one service: which token a route wants ([`TokenPolicy`]), and who fetches
+//! it, exactly once however many requests wait ([`TokenBroker`]).
+
+mod broker;
+mod freshness;
+mod hold;
+mod policy;
+mod renewal;
+mod shared;
+
+pub use broker::{Bearer, NoBearer, TokenBroker};
+pub use policy::{Need, TokenPolicy};

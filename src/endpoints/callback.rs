@@ -1,0 +1,164 @@
+//! `GET /auth/callback`: completes a flow, once. Whatever goes wrong ends in a page with a way on,
+//! never in a loop, and never in a session.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::header::SET_COOKIE;
+
+use super::login::{KeptFlow, login_url, provider_page, store_page};
+use super::{Asked, Endpoints};
+use crate::config::Secret;
+use crate::oidc::{CallbackParams, Flow, Login, LoginError};
+use crate::reply::{Reply, message_page};
+use crate::session::{FlowBinding, Identity, NewSession, Reading, Session, StoreError, Tokens};
+
+/// Marks a browser whose login was restarted once already.
+const RESTARTED: &str = "restarted";
+
+impl Endpoints {
+    pub(super) async fn callback(&self, asked: Asked<'_>) -> Reply {
+        let params = match CallbackParams::parse(asked.query()) {
+            Ok(params) => params,
+            Err(error) => return refused(&error.to_string(), "/", asked),
+        };
+        let Some(state) = params.state().map(str::to_owned) else {
+            return refused("the answer carries no state", "/", asked);
+        };
+        let kept = match self.sessions.take_flow(&state).await {
+            Ok(Some(bytes)) => serde_json::from_slice::<KeptFlow>(&bytes).ok(),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be completed");
+                return store_page("/auth/login", asked);
+            }
+        };
+        let Some(KeptFlow { flow, binding }) = kept else { return self.stale(asked).await };
+        let flow_id = FlowBinding::id(&state);
+        let bound = self.cookies.flow_read(&asked.parts.headers, &flow_id);
+        let reply = if bound.is_some_and(|value| binding.matches(&value)) {
+            self.complete(asked, flow, &params).await
+        } else {
+            let retry = login_url(flow.return_to());
+            refused("this login was started in another browser, or its cookie is gone", &retry, asked)
+        };
+        reply.with(SET_COOKIE, self.cookies.flow_expire(&flow_id))
+    }
+
+    /// Back button, reload, bookmark: the flow is used up or too old.
+    async fn stale(&self, asked: Asked<'_>) -> Reply {
+        if self.session_of(asked.parts).await.is_ok() {
+            return Reply::redirect("/");
+        }
+        if self.cookies.flow_read(&asked.parts.headers, RESTARTED).is_some() {
+            return refused("this login has expired", "/", asked)
+                .with(SET_COOKIE, self.cookies.flow_expire(RESTARTED));
+        }
+        tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
+        Reply::redirect("/auth/login").with(SET_COOKIE, self.cookies.flow_set(RESTARTED, "1"))
+    }
+
+    async fn complete(&self, asked: Asked<'_>, flow: Flow, params: &CallbackParams) -> Reply {
+        let return_to = flow.return_to().to_owned();
+        let retry = login_url(&return_to);
+        let granted = flow.audiences().to_vec();
+        let login = match self.relying_party.finish_login(flow, params).await {
+            Ok(login) => login,
+            Err(error) => return login_failed(&error, &retry, asked),
+        };
+        let orphan = login.tokens.refresh_token.clone();
+        let previous = self.cookies.read(&asked.parts.headers);
+        let created = self.sessions.create(new_session(login, granted)).await;
+        let (cookie, session) = match created {
+            Ok(created) => created,
+            Err(error) => return self.not_stored(&error, orphan, &retry, asked),
+        };
+        self.end_previous(previous).await;
+        self.greet(asked, session);
+        Reply::redirect(&return_to)
+            .with(SET_COOKIE, self.cookies.set(&cookie))
+            .with(SET_COOKIE, self.cookies.flow_expire(RESTARTED))
+    }
+
+    fn greet(&self, asked: Asked<'_>, session: Arc<Session>) {
+        tracing::info!(
+            correlation_id = asked.correlation_id,
+            session = %self.sessions.log_id(&session),
+            provider = %session.identity.provider,
+            refresh_token = session.tokens.refresh_token.is_some(),
+            "login completed"
+        );
+        self.broker.map_in_background(session);
+    }
+
+    /// The browser gets a new session at every login: the one it had must not live on unseen.
+    async fn end_previous(&self, previous: Reading) {
+        if let Reading::One(token) = previous
+            && let Ok(Some(old)) = self.sessions.find(&token).await
+            && let Err(error) = self.sessions.end(&old, "replaced").await
+        {
+            tracing::warn!(%error, "the browser's earlier session could not be ended");
+        }
+    }
+
+    /// What the provider gave and nobody can keep is given back.
+    fn not_stored(&self, error: &StoreError, orphan: Option<Secret>, retry: &str, asked: Asked<'_>) -> Reply {
+        tracing::error!(%error, correlation_id = asked.correlation_id, "a login succeeded but cannot be stored");
+        self.revoke_in_background(orphan);
+        store_page(retry, asked)
+    }
+
+    pub(super) fn revoke_in_background(&self, refresh_token: Option<Secret>) {
+        let Some(token) = refresh_token else { return };
+        let party = Arc::clone(&self.relying_party);
+        tokio::spawn(async move {
+            if let Err(error) = party.revoke(&token).await {
+                tracing::warn!(%error, "a refresh token could not be revoked");
+            }
+        });
+    }
+}
+
+fn new_session(login: Login, granted_audiences: Vec<String>) -> NewSession {
+    let token = login.tokens.to_access_token(&login.scopes);
+    NewSession {
+        identity: Identity {
+            issuer: login.issuer,
+            subject: login.subject,
+            provider: login.provider,
+            claims: login.claims,
+        },
+        idp_session: login.idp_session,
+        authenticated_at: login.authenticated_at,
+        tokens: Tokens {
+            id_token: login.id_token,
+            refresh_token: login.tokens.refresh_token,
+            login: token,
+            services: std::collections::BTreeMap::new(),
+            granted_audiences,
+        },
+    }
+}
+
+fn login_failed(error: &LoginError, retry: &str, asked: Asked<'_>) -> Reply {
+    match error {
+        LoginError::Provider(fault) => provider_page(fault, retry, asked),
+        LoginError::Denied { error, description } => {
+            tracing::warn!(%error, %description, correlation_id = asked.correlation_id, "the provider refused a login");
+            let text = format!("The login service refused: {description} ({error})");
+            message_page(StatusCode::FORBIDDEN, "You were not logged in", &text, retry, asked.correlation_id)
+        }
+        other => refused(&other.to_string(), retry, asked),
+    }
+}
+
+fn refused(reason: &str, retry: &str, asked: Asked<'_>) -> Reply {
+    tracing::warn!(reason, correlation_id = asked.correlation_id, "a login was rejected");
+    message_page(
+        StatusCode::BAD_REQUEST,
+        "This login cannot be completed",
+        "The answer of the login service did not fit. You have not been logged in.",
+        retry,
+        asked.correlation_id,
+    )
+}

@@ -1,0 +1,85 @@
+//! `GET /auth/login`: starts a flow. The flow lives on our side, under its `state`; the browser is
+//! bound to it by a cookie of the flow's own, so that two tabs can log in at once.
+
+use http::StatusCode;
+use http::header::SET_COOKIE;
+use serde::{Deserialize, Serialize};
+use url::form_urlencoded;
+
+use super::{Asked, Endpoints, return_to};
+use crate::oidc::{Flow, IdpError, LoginAsk};
+use crate::reply::{Reply, message_page};
+use crate::session::{FLOW_LIFETIME, FlowBinding};
+
+/// More logins at once than a person has tabs for: older ones are given up.
+const LIVE_FLOWS: usize = 5;
+
+/// A flow as kept between the two requests of a login.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct KeptFlow {
+    pub(super) flow: Flow,
+    /// What the flow's cookie must carry.
+    pub(super) binding: FlowBinding,
+}
+
+impl Endpoints {
+    pub(super) async fn login(&self, asked: Asked<'_>) -> Reply {
+        let wanted = form_urlencoded::parse(asked.query().as_bytes()).find(|(name, _)| name == "return_to");
+        let wanted = wanted.map(|(_, value)| value.into_owned()).unwrap_or_default();
+        let return_to = return_to::safe(&wanted, &self.public_url, &self.allowed_redirect_hosts);
+        self.begin(asked, return_to).await
+    }
+
+    /// Sends the browser to the provider; a page if that cannot be.
+    pub(super) async fn begin(&self, asked: Asked<'_>, return_to: String) -> Reply {
+        let retry = login_url(&return_to);
+        let ask = LoginAsk { audiences: self.audiences.clone(), return_to };
+        let (url, flow) = match self.relying_party.begin_login(ask).await {
+            Ok(begun) => begun,
+            Err(error) => return provider_page(&error, &retry, asked),
+        };
+        let state = flow.state().to_owned();
+        let (cookie_value, binding) = FlowBinding::generate();
+        let kept = serde_json::to_vec(&KeptFlow { flow, binding }).unwrap_or_default();
+        if let Err(error) = self.sessions.put_flow(&state, kept, FLOW_LIFETIME).await {
+            tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be started");
+            return store_page(&retry, asked);
+        }
+        let flow_id = FlowBinding::id(&state);
+        let mut reply =
+            Reply::redirect(url.as_str()).with(SET_COOKIE, self.cookies.flow_set(&flow_id, &cookie_value));
+        let live = self.cookies.flow_ids(&asked.parts.headers);
+        for stale in live.iter().take((live.len() + 1).saturating_sub(LIVE_FLOWS)) {
+            reply = reply.with(SET_COOKIE, self.cookies.flow_expire(stale));
+        }
+        reply
+    }
+}
+
+/// `/auth/login?return_to=…`
+#[must_use]
+pub(crate) fn login_url(return_to: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
+    format!("/auth/login?{query}")
+}
+
+pub(super) fn provider_page(error: &IdpError, retry: &str, asked: Asked<'_>) -> Reply {
+    tracing::error!(%error, correlation_id = asked.correlation_id, "the identity provider cannot be used");
+    message_page(
+        StatusCode::BAD_GATEWAY,
+        "The login service does not answer",
+        "You cannot be logged in right now. Nothing is lost; try again in a moment.",
+        retry,
+        asked.correlation_id,
+    )
+}
+
+pub(super) fn store_page(retry: &str, asked: Asked<'_>) -> Reply {
+    message_page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Logins are paused",
+        "Sessions cannot be stored right now. If you were logged in, you still are; try again in a moment.",
+        retry,
+        asked.correlation_id,
+    )
+}

@@ -1,0 +1,72 @@
+//! `POST /auth/logout`: the session ends here and in the store, then at the provider.
+
+use http::header::{ACCEPT, SET_COOKIE};
+use http::{Method, StatusCode};
+use serde_json::json;
+use url::{Url, form_urlencoded};
+
+use super::{Asked, Endpoints, return_to};
+use crate::reply::{ProxyError, Reply};
+use crate::session::{Selector, Session};
+
+impl Endpoints {
+    pub(super) async fn logout(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
+        refuse_foreign_navigation(asked)?;
+        let query: Vec<(String, String)> = form_urlencoded::parse(asked.query().as_bytes()).into_owned().collect();
+        let value = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let back = return_to::safe(value("return_to").unwrap_or("/"), &self.public_url, &self.allowed_redirect_hosts);
+        let back = self.public_url.join(&back).unwrap_or_else(|_| self.public_url.clone());
+
+        let target = match self.session_of(asked.parts).await {
+            Ok(session) => {
+                self.end(&session, value("everywhere") == Some("true")).await?;
+                self.revoke_in_background(session.tokens.refresh_token.clone());
+                let hint = Some(&session.tokens.id_token);
+                self.relying_party.end_session_url(hint, &back).await.unwrap_or(back)
+            }
+            Err(ProxyError::NotAuthenticated) => back,
+            // Saying "logged out" while the session lives on would be a lie: the cookie stays, too.
+            Err(error) => return Err(error),
+        };
+        Ok(farewell(asked, &target).with(SET_COOKIE, self.cookies.expire()))
+    }
+
+    async fn end(&self, session: &Session, everywhere: bool) -> Result<(), ProxyError> {
+        let ended = async {
+            self.sessions.end(session, "logout").await?;
+            if everywhere {
+                let person = Selector::Subject {
+                    issuer: session.identity.issuer.clone(),
+                    subject: session.identity.subject.clone(),
+                };
+                self.sessions.end_all(&person, "logout_everywhere").await?;
+            }
+            Ok::<(), crate::session::StoreError>(())
+        };
+        ended.await.map_err(|error| {
+            tracing::error!(%error, "a session could not be ended");
+            ProxyError::StoreUnavailable
+        })
+    }
+}
+
+/// Another site must not log people out by a link or an image: GET is for our own pages. (Unsafe
+/// methods were checked before they came here.)
+fn refuse_foreign_navigation(asked: Asked<'_>) -> Result<(), ProxyError> {
+    match asked.header("sec-fetch-site") {
+        Some("cross-site" | "same-site") if asked.parts.method == Method::GET => {
+            Err(ProxyError::CsrfFailed("logout by GET is for navigations from our own pages".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A redirect; for a script that asks for JSON the address, since `fetch` cannot follow it elsewhere.
+fn farewell(asked: Asked<'_>, target: &Url) -> Reply {
+    let wants_json = asked.header(ACCEPT.as_str()).is_some_and(|accept| accept.contains("application/json"));
+    if wants_json {
+        Reply::json(StatusCode::OK, &json!({ "logout_url": target.as_str() }))
+    } else {
+        Reply::redirect(target.as_str())
+    }
+}

@@ -1,0 +1,200 @@
+//! What we answer ourselves on the public port: login, callback, logout, session, ForwardAuth and
+//! health. Nothing here knows the engine: a request's parts come in, a [`Reply`] goes out.
+
+pub mod admin;
+mod callback;
+mod health;
+mod login;
+mod logout;
+mod return_to;
+mod session_status;
+mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use http::header::COOKIE;
+use http::{Method, request};
+use url::Url;
+
+use crate::config::{CsrfMode, Settings};
+use crate::oidc::RelyingParty;
+use crate::reply::{ProxyError, Reply};
+use crate::resilience::Clock;
+use crate::session::{Reading, Session, SessionCookie, Sessions};
+use crate::telemetry::Metrics;
+use crate::token::TokenBroker;
+
+/// One of our own paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `GET /auth/login`
+    Login,
+    /// `GET /auth/callback`
+    Callback,
+    /// `GET /auth/session`, `/api/auth/session`
+    SessionStatus,
+    /// `POST /auth/logout`, `GET` for same-origin navigations
+    Logout,
+    /// `GET /auth/verify`, `/auth/forward`
+    Verify,
+    /// `GET /health/live`
+    Live,
+    /// `GET /health/ready`, `/health`, `/auth/health`
+    Ready,
+}
+
+impl Endpoint {
+    /// Our endpoint at `path`, if it is one of ours.
+    #[must_use]
+    pub fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "/auth/login" => Self::Login,
+            "/auth/callback" => Self::Callback,
+            "/auth/session" | "/api/auth/session" => Self::SessionStatus,
+            "/auth/logout" => Self::Logout,
+            "/auth/verify" | "/auth/forward" => Self::Verify,
+            "/health/live" => Self::Live,
+            "/health/ready" | "/health" | "/auth/health" => Self::Ready,
+            _ => return None,
+        })
+    }
+
+    /// The `endpoint` label of metrics and the `route` of the access log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Login => "auth-login",
+            Self::Callback => "auth-callback",
+            Self::SessionStatus => "auth-session",
+            Self::Logout => "auth-logout",
+            Self::Verify => "auth-verify",
+            Self::Live => "health-live",
+            Self::Ready => "health-ready",
+        }
+    }
+
+    /// What it takes, for 405.
+    #[must_use]
+    pub fn methods(self) -> &'static [Method] {
+        const READ: &[Method] = &[Method::GET, Method::HEAD];
+        const LOGOUT: &[Method] = &[Method::GET, Method::POST];
+        match self {
+            Self::Logout => LOGOUT,
+            // Other proxies send the original method to a ForwardAuth address: any will do.
+            Self::Verify => &[],
+            _ => READ,
+        }
+    }
+}
+
+/// A request to one of our endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Method, target and headers as received.
+    pub parts: &'a request::Parts,
+    /// For pages and errors.
+    pub correlation_id: &'a str,
+}
+
+impl Asked<'_> {
+    pub(crate) fn query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// The runtime objects our endpoints work with. Shared as `Arc<Endpoints>`.
+#[derive(Debug)]
+pub struct Endpoints {
+    /// Logins held.
+    pub sessions: Arc<Sessions>,
+    /// The provider users log in with.
+    pub relying_party: Arc<RelyingParty>,
+    /// Tokens for services.
+    pub broker: Arc<TokenBroker>,
+    /// Names and attributes of our cookies.
+    pub cookies: Arc<SessionCookie>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// `server.public_url`.
+    pub public_url: Url,
+    /// `auth.allowed_redirect_hosts`.
+    pub allowed_redirect_hosts: Vec<String>,
+    /// Every audience asked for at login, without repeats.
+    pub audiences: Vec<String>,
+    /// Whether `/auth/session` hands out a CSRF token.
+    pub csrf_token: bool,
+    /// Set once the process has been told to stop: readiness ends at once.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Endpoints {
+    /// Every audience a login asks for: the entry's own, then every service's, each once.
+    #[must_use]
+    pub fn audiences_of(own: Option<&String>, settings: &Settings) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for audience in own.into_iter().chain(settings.service_audiences.values()) {
+            if !all.contains(audience) {
+                all.push(audience.clone());
+            }
+        }
+        all
+    }
+
+    /// Whether `settings` make `/auth/session` hand out a CSRF token.
+    #[must_use]
+    pub fn hands_out_csrf_token(settings: &Settings) -> bool {
+        settings.csrf_mode == CsrfMode::Token
+    }
+
+    /// Answers one of our own paths.
+    pub async fn answer(&self, endpoint: Endpoint, asked: Asked<'_>) -> Result<Reply, ProxyError> {
+        let methods = endpoint.methods();
+        if !methods.is_empty() && !methods.contains(&asked.parts.method) {
+            return Err(ProxyError::MethodNotAllowed { allow: methods.to_vec() });
+        }
+        match endpoint {
+            Endpoint::Login => Ok(self.login(asked).await),
+            Endpoint::Callback => Ok(self.callback(asked).await),
+            Endpoint::SessionStatus => self.session_status(asked).await,
+            Endpoint::Logout => self.logout(asked).await,
+            Endpoint::Verify => {
+                let started = Instant::now();
+                let answer = self.verify(asked).await;
+                let status = if answer.is_ok() { "ok" } else { "refused" };
+                self.metrics.verify_duration.with_label_values(&[status]).observe(started.elapsed().as_secs_f64());
+                answer
+            }
+            Endpoint::Live => Ok(health::live()),
+            Endpoint::Ready => Ok(self.ready().await),
+        }
+    }
+
+    /// The live session of a request. The same answer for every caller: the pipeline, our endpoints.
+    pub async fn session_of(&self, parts: &request::Parts) -> Result<Arc<Session>, ProxyError> {
+        if !parts.headers.contains_key(COOKIE) {
+            return Err(ProxyError::NotAuthenticated);
+        }
+        match self.cookies.read(&parts.headers) {
+            Reading::One(token) => match self.sessions.find(&token).await {
+                Ok(Some(session)) => Ok(session),
+                Ok(None) => Err(ProxyError::NotAuthenticated),
+                Err(error) => {
+                    tracing::error!(%error, "a session cannot be looked up");
+                    Err(ProxyError::StoreUnavailable)
+                }
+            },
+            Reading::None | Reading::Malformed => Err(ProxyError::NotAuthenticated),
+            Reading::Duplicate => {
+                Err(ProxyError::BadRequest("the session cookie is there more than once".to_owned()))
+            }
+        }
+    }
+}

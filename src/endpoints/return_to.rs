@@ -1,0 +1,70 @@
+//! Where a browser may be sent after login or logout: our own origin, or a host that is listed.
+//! Anything doubtful becomes `/`: an open redirect helps only an attacker.
+
+use url::{Position, Url};
+
+/// `wanted` if it is safe, else `/`. A path on our origin stays a path; a listed host stays absolute.
+#[must_use]
+pub(super) fn safe(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> String {
+    resolve(wanted, public_url, allowed_hosts).unwrap_or_else(|| "/".to_owned())
+}
+
+fn resolve(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> Option<String> {
+    // Browsers drop tabs and newlines and read `\` as `/`: what they would rewrite is refused.
+    if wanted.len() > 2048 || wanted.contains('\\') || wanted.chars().any(|char| char.is_control() || char == ' ') {
+        return None;
+    }
+    if wanted.starts_with('/') {
+        let joined = public_url.join(wanted).ok()?;
+        if wanted.starts_with("//") || joined.origin() != public_url.origin() || is_login_path(joined.path()) {
+            return None;
+        }
+        return Some(joined.get(Position::BeforePath..).unwrap_or("/").to_owned());
+    }
+    let url = Url::parse(wanted).ok()?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return None;
+    }
+    if url.origin() == public_url.origin() {
+        return (!is_login_path(url.path())).then(|| url[Position::BeforePath..].to_owned());
+    }
+    let host = url.host_str()?;
+    let with_port = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let listed = allowed_hosts.iter().any(|allowed| *allowed == with_port);
+    // A listed host is reached the way we are reached: never down from https to http.
+    (listed && url.scheme() == public_url.scheme()).then(|| url.to_string())
+}
+
+/// Returning into the login would loop.
+fn is_login_path(path: &str) -> bool {
+    matches!(path, "/auth/login" | "/auth/callback" | "/auth/logout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn safe_on_app(wanted: &str) -> String {
+        safe(wanted, &Url::parse("https://app.example.com").unwrap(), &["other.example.com".to_owned()])
+    }
+
+    #[test]
+    fn our_own_paths_and_listed_hosts_pass() {
+        assert_eq!(safe_on_app("/a/b?c=d&e=%2F#f"), "/a/b?c=d&e=%2F#f");
+        assert_eq!(safe_on_app("https://app.example.com/x"), "/x");
+        assert_eq!(safe_on_app("https://other.example.com/x"), "https://other.example.com/x");
+    }
+
+    #[test]
+    fn whatever_leads_elsewhere_becomes_the_front_page() {
+        for evil in [
+            "//evil.com", "/\\evil.com", "\\\\evil.com", "https://evil.com", "http://other.example.com/",
+            "https://other.example.com.evil.com/", "https://other.example.com:444/", "https://u@other.example.com/",
+            "https://app.example.com@evil.com/", "javascript:alert(1)", "data:text/html,x", "/\t/evil.com", "/\n/evil.com",
+            " /x", "", "x", "evil.com", "/%00\0", "https:evil.com", "///evil.com", "/auth/login", "/auth/logout?x",
+            "https:///evil.com", "/.//evil.com\\",
+        ] {
+            assert_eq!(safe_on_app(evil), "/", "{evil:?}");
+        }
+    }
+}

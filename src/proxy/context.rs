@@ -1,0 +1,93 @@
+//! What one request knows about itself, from its first callback to its log line.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use prometheus::IntGauge;
+
+use crate::reply::ProxyError;
+use crate::routing::Route;
+use crate::session::Session;
+use crate::token::Bearer;
+
+/// The engine's `CTX`.
+#[derive(Debug)]
+pub struct RequestContext {
+    pub(super) started: Instant,
+    /// `X-Correlation-ID`, of this request and its answer.
+    pub(super) correlation_id: String,
+    /// Route id, our endpoint's name, or `unmatched`: a bounded label.
+    pub(super) endpoint: Arc<str>,
+    pub(super) route: Option<Arc<Route>>,
+    /// Path and query as forwarded.
+    pub(super) upstream_target: String,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) bearer: Option<Bearer>,
+    /// Whether a bearer was wanted and found.
+    pub(super) token_found: Option<bool>,
+    /// The allowed foreign origin that asked: its answers carry CORS headers.
+    pub(super) cors_origin: Option<HeaderValue>,
+    /// A top-level page load.
+    pub(super) navigation: bool,
+    /// Where a login would start from here.
+    pub(super) login_url: String,
+    pub(super) attempts: usize,
+    pub(super) upstream_started: Option<Instant>,
+    pub(super) upstream_elapsed: Option<Duration>,
+    pub(super) upstream_status: Option<u16>,
+    pub(super) body_received: u64,
+    /// Why we refused; set where the refusal is decided.
+    pub(super) refusal: Option<ProxyError>,
+    /// Status of an answer that is ours.
+    pub(super) own_status: Option<u16>,
+    _in_flight: InFlight,
+}
+
+impl RequestContext {
+    pub(super) fn new(in_flight: &IntGauge) -> Self {
+        Self {
+            started: Instant::now(),
+            correlation_id: String::new(),
+            endpoint: "unmatched".into(),
+            route: None,
+            upstream_target: String::new(),
+            session: None,
+            bearer: None,
+            token_found: None,
+            cors_origin: None,
+            navigation: false,
+            login_url: String::new(),
+            attempts: 0,
+            upstream_started: None,
+            upstream_elapsed: None,
+            upstream_status: None,
+            body_received: 0,
+            refusal: None,
+            own_status: None,
+            _in_flight: InFlight::enter(in_flight),
+        }
+    }
+
+    /// Whether the route has neither total timeout nor buffering.
+    pub(super) fn streaming(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.streaming)
+    }
+}
+
+/// Counts a request while it lives; also when its task is dropped half-way.
+#[derive(Debug)]
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn enter(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,78 @@
+//! The runtime objects of the request path, built once by the composition root and then only read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::endpoints::Endpoints;
+use crate::routing::{Route, RouteTable};
+use crate::telemetry::{AccessLog, Metrics};
+use crate::token::{TokenBroker, TokenPolicy};
+use crate::upstream::Upstream;
+
+/// What a route leads to.
+#[derive(Debug)]
+pub struct Destination {
+    /// Where.
+    pub upstream: Arc<Upstream>,
+    /// With which token.
+    pub policy: TokenPolicy,
+}
+
+/// Whom the browser may come from.
+#[derive(Debug)]
+pub struct Origins {
+    /// Our own origin, serialised as browsers send it.
+    pub own: String,
+    /// `cors.allow_origins`.
+    pub allowed: Vec<String>,
+    /// `csrf.mode: token`.
+    pub csrf_token: bool,
+}
+
+impl Origins {
+    /// From `server.public_url` and what is listed.
+    #[must_use]
+    pub fn new(public_url: &Url, allowed: Vec<String>, csrf_token: bool) -> Self {
+        Self { own: public_url.origin().ascii_serialization(), allowed, csrf_token }
+    }
+}
+
+/// Everything a request needs. A request keeps the `Arc` it began with.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Path → route.
+    pub routes: RouteTable,
+    /// By route id.
+    pub destinations: HashMap<String, Destination>,
+    /// Our own paths.
+    pub endpoints: Arc<Endpoints>,
+    /// Tokens for services.
+    pub broker: Arc<TokenBroker>,
+    /// CORS and CSRF.
+    pub origins: Origins,
+    /// `server.trusted_proxies`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line a request.
+    pub access_log: AccessLog,
+    /// `server.idle_timeout`.
+    pub idle_timeout: Duration,
+    /// `server.body_timeout`.
+    pub body_timeout: Duration,
+    /// Set once the process has been told to stop.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// The destination of a route of this table.
+    #[must_use]
+    pub fn destination(&self, route: &Route) -> Option<&Destination> {
+        self.destinations.get(&*route.id)
+    }
+}

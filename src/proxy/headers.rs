@@ -1,0 +1,138 @@
+//! Which request headers say who somebody is, in whatever spelling, and which we set ourselves.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+
+/// Exact names, folded.
+const IDENTITY: &[&str] = &[
+    "x-original-user",
+    "x-session-id",
+    "x-auth-time",
+    "x-empowerid-api-key",
+    "forwarded",
+    "x-real-ip",
+    "x-correlation-id",
+    "x-csrf-token",
+    // Read as an environment variable by CGI programs (httpoxy).
+    "proxy",
+];
+
+/// Families, folded.
+const IDENTITY_PREFIXES: &[&str] = &["x-user-", "x-forwarded-"];
+
+/// How an inbound `Authorization` is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Authorization {
+    /// The caller's own credential is the route's business (`auth: none`, `auth: bearer`).
+    Pass,
+    /// We speak for the caller.
+    Remove,
+}
+
+/// Removes every header that a service could take for our word about the caller.
+pub(super) fn scrub(request: &mut RequestHeader, authorization: Authorization) {
+    let doomed: Vec<HeaderName> =
+        request.headers.keys().filter(|name| is_identity(name.as_str(), authorization)).cloned().collect();
+    for name in doomed {
+        while request.remove_header(&name).is_some() {}
+    }
+}
+
+fn is_identity(name: &str, authorization: Authorization) -> bool {
+    // Names arrive in lower case; services behind CGI-like interfaces read `_` and `.` as `-`.
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return is_folded_identity(name, authorization);
+    }
+    let folded: String =
+        name.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '-' }).collect();
+    // A spelling that needs folding is never the plain `Authorization` a caller may send.
+    is_folded_identity(&folded, Authorization::Remove)
+}
+
+fn is_folded_identity(name: &str, authorization: Authorization) -> bool {
+    match name.as_bytes().first() {
+        Some(b'a') => name == "authorization" && authorization == Authorization::Remove,
+        Some(b'x' | b'f' | b'p') => {
+            IDENTITY.contains(&name) || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        }
+        _ => false,
+    }
+}
+
+/// `traceparent` for the next hop (W3C Trace Context): the caller's trace with a span of our own, or
+/// a new trace.
+pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> String {
+    let span = fastrand::u64(1..);
+    match inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
+        Some((trace, flags)) => format!("00-{trace}-{span:016x}-{flags}"),
+        None => format!("00-{:032x}-{span:016x}-00", fastrand::u128(1..)),
+    }
+}
+
+fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
+    let mut parts = value.split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, len: usize| {
+        text.len() == len && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let zero = |text: &str| text.bytes().all(|byte| byte == b'0');
+    let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    (valid && !zero(trace) && !zero(parent)).then_some((trace, flags))
+}
+
+/// A correlation id worth keeping: 1–128 of `[A-Za-z0-9._-]`, given once.
+pub(super) fn sane_correlation_id(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all("x-correlation-id").iter();
+    let id = given.next()?.to_str().ok()?;
+    let sane = (1..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    (sane && given.next().is_none()).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_an_identity_header_is_known() {
+        for name in [
+            "x-original-user", "x_original_user", "x-original_user", "x-user-id", "x_user_roles", "x.user.id",
+            "x-forwarded-for", "x_forwarded_host", "forwarded", "x-real-ip", "x_real_ip", "x-session-id",
+            "x-auth-time", "x-empowerid-api-key", "x_empowerid_api_key", "proxy", "x-correlation_id", "authorization",
+        ] {
+            assert!(is_identity(name, Authorization::Remove), "{name}");
+        }
+        for name in ["accept", "x-request-id", "x-users", "content-type", "x-username", "proxy-status", "x-csrf"] {
+            assert!(!is_identity(name, Authorization::Remove), "{name}");
+        }
+        assert!(!is_identity("authorization", Authorization::Pass));
+    }
+
+    #[test]
+    fn a_trace_goes_on_and_nonsense_starts_a_new_one() {
+        let inbound = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let next = traceparent(Some(&inbound));
+        assert!(next.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && next.ends_with("-01"));
+        assert!(!next.contains("00f067aa0ba902b7"));
+        for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+            let fresh = traceparent(Some(&HeaderValue::from_str(bad).unwrap()));
+            assert_eq!(fresh.len(), 55, "{fresh}");
+        }
+    }
+
+    #[test]
+    fn correlation_ids_are_kept_only_when_sane() {
+        let with = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-correlation-id", HeaderValue::from_str(value).unwrap());
+            }
+            sane_correlation_id(&headers).map(str::to_owned)
+        };
+        assert_eq!(with(&["Ab-1._x"]), Some("Ab-1._x".into()));
+        assert_eq!(with(&["a b"]), None);
+        assert_eq!(with(&["a", "b"]), None);
+        assert_eq!(with(&[&"x".repeat(129)]), None);
+        assert_eq!(with(&[""]), None);
+    }
+}

@@ -1,0 +1,15 @@
+//! A request from the engine's first callback to its last. `pipeline` is the table of contents; each
+//! stage is a function in a file of its own.
+
+mod context;
+mod downstream;
+mod gateway;
+mod headers;
+mod pipeline;
+mod stages;
+
+pub use gateway::{Destination, Gateway, Origins};
+pub use pipeline::Bff;
+
+/// The engine's session is always called this here: `Session` is a login.
+pub(crate) use pingora::proxy::Session as Downstream;

@@ -1,0 +1,68 @@
+//! Why a request is refused, in the words of this domain. No status numbers here.
+
+use std::time::Duration;
+
+use http::Method;
+
+/// The one error of the request path. `detail` texts are read by people: they say what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// The request cannot be read in one way only.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The client took too long to send what it had announced.
+    #[error("the request did not arrive in time")]
+    ClientTimeout,
+    /// No route has this path.
+    #[error("no route has this path")]
+    NoRoute,
+    /// The path is known, the method is not.
+    #[error("this path does not take this method")]
+    MethodNotAllowed {
+        /// What it takes, for `Allow`.
+        allow: Vec<Method>,
+    },
+    /// An unsafe request from another site, or without the token that `csrf.mode: token` wants.
+    #[error("{0}")]
+    CsrfFailed(String),
+    /// A CORS preflight from an origin that is not listed.
+    #[error("this origin is not listed in cors.allow_origins")]
+    ForbiddenOrigin,
+    /// No session, or a dead one.
+    #[error("there is no live session; log in first")]
+    NotAuthenticated,
+    /// The session lives but no token fits this service.
+    #[error("{reason}")]
+    NoTokenAvailable {
+        /// `target_service`.
+        service: String,
+        /// What to change, and where.
+        reason: String,
+    },
+    /// A token was needed and the identity provider could not be asked.
+    #[error("{reason}")]
+    UpstreamAuthFailed {
+        /// `target_service`.
+        service: String,
+        /// What the provider did, or did not.
+        reason: String,
+    },
+    /// The body is larger than allowed.
+    #[error("the body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// Bytes.
+        limit: u64,
+    },
+    /// The session store could not be asked. The session may well be alive.
+    #[error("the session store cannot be reached; the session is kept, try again")]
+    StoreUnavailable,
+    /// The service refused the connection, broke it, or spoke no HTTP.
+    #[error("{0}")]
+    UpstreamError(String),
+    /// The service did not answer within its time.
+    #[error("the service did not answer within {}s", .0.as_secs_f32())]
+    UpstreamTimeout(Duration),
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal,
+}

@@ -1,0 +1,155 @@
+//! The one table from [`ProxyError`] to what the client sees: status, `code`, title (RFC 9457).
+
+use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
+use serde::Serialize;
+
+use super::{ProxyError, Reply};
+
+/// What of the request shows in its error.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// Goes into the body, so that a screenshot is enough to find the log line.
+    pub correlation_id: &'a str,
+    /// Where a 401 sends people: `/auth/login?return_to=…`.
+    pub login_url: &'a str,
+    /// A top-level page load (Fetch Metadata): a missing session redirects instead of 401.
+    pub navigation: bool,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    correlation_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login_url: Option<&'a str>,
+}
+
+impl ProxyError {
+    /// Status, `code`, title: the whole map.
+    #[must_use]
+    pub fn face(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", "The request is ambiguous or malformed"),
+            Self::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, "bad_request", "The request did not arrive in time"),
+            Self::NotAuthenticated => (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in"),
+            Self::NoTokenAvailable { .. } => {
+                (StatusCode::UNAUTHORIZED, "no_token_available", "No token for this service")
+            }
+            Self::CsrfFailed(_) => (StatusCode::FORBIDDEN, "csrf_failed", "Cross-site request refused"),
+            Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin", "Origin not allowed"),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no_route", "No such route"),
+            Self::MethodNotAllowed { .. } => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+            }
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::UpstreamError(_) => (StatusCode::BAD_GATEWAY, "upstream_error", "The service failed"),
+            Self::UpstreamAuthFailed { .. } => {
+                (StatusCode::BAD_GATEWAY, "upstream_auth_failed", "The identity provider failed")
+            }
+            Self::StoreUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Session store unreachable")
+            }
+            Self::UpstreamTimeout(_) => {
+                (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long")
+            }
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
+        }
+    }
+
+    /// Seconds after which trying again makes sense.
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::StoreUnavailable => Some(1),
+            Self::UpstreamAuthFailed { .. } => Some(5),
+            _ => None,
+        }
+    }
+}
+
+/// The answer to a refused request.
+#[must_use]
+pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
+    let (status, code, title) = error.face();
+    if matches!(error, ProxyError::NotAuthenticated) && around.navigation {
+        let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static("/auth/login"));
+        return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
+    }
+    let problem = Problem {
+        r#type: format!("urn:pingora-bff:problem:{code}"),
+        title,
+        status: status.as_u16(),
+        detail: error.to_string(),
+        code,
+        correlation_id: around.correlation_id,
+        login_url: (status == StatusCode::UNAUTHORIZED).then_some(around.login_url),
+    };
+    let mut reply = Reply::json(status, &problem);
+    reply.headers.retain(|(name, _)| name != CONTENT_TYPE);
+    reply.headers.push((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+    if let ProxyError::MethodNotAllowed { allow } = error {
+        let methods = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        reply.headers.extend(HeaderValue::from_str(&methods).ok().map(|value| (ALLOW, value)));
+    }
+    if let Some(seconds) = error.retry_after() {
+        reply.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_refusals() {
+        let service = || "orders".to_owned();
+        let reason = || "because".to_owned();
+        let all = [
+            ProxyError::BadRequest(reason()),
+            ProxyError::ClientTimeout,
+            ProxyError::NotAuthenticated,
+            ProxyError::NoTokenAvailable { service: service(), reason: reason() },
+            ProxyError::CsrfFailed(reason()),
+            ProxyError::ForbiddenOrigin,
+            ProxyError::NoRoute,
+            ProxyError::MethodNotAllowed { allow: vec![Method::GET, Method::HEAD] },
+            ProxyError::BodyTooLarge { limit: 10 },
+            ProxyError::Internal,
+            ProxyError::UpstreamError(reason()),
+            ProxyError::UpstreamAuthFailed { service: service(), reason: reason() },
+            ProxyError::StoreUnavailable,
+            ProxyError::UpstreamTimeout(Duration::from_secs(30)),
+        ];
+        let around = Circumstances { correlation_id: "c-1", login_url: "/auth/login", navigation: false };
+        let table: Vec<String> = all
+            .iter()
+            .map(|error| {
+                let reply = from_error(error, around);
+                let headers: Vec<String> =
+                    reply.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+                format!(
+                    "{}\n  {}\n  {}",
+                    reply.status,
+                    headers.join(", "),
+                    String::from_utf8(reply.body.to_vec()).unwrap()
+                )
+            })
+            .collect();
+        insta::assert_snapshot!(table.join("\n"));
+    }
+
+    #[test]
+    fn a_page_load_without_a_session_goes_to_the_login() {
+        let around = Circumstances { correlation_id: "c", login_url: "/auth/login?return_to=%2Fx", navigation: true };
+        let reply = from_error(&ProxyError::NotAuthenticated, around);
+        assert_eq!(reply.status, StatusCode::FOUND);
+        assert!(reply.headers.iter().any(|(name, value)| name == LOCATION && value == "/auth/login?return_to=%2Fx"));
+    }
+}

@@ -1,0 +1,33 @@
+//! The audit name of a person: `auth:account:{provider}:{sub}`.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::Identity;
+
+/// What a header value or the ARN's own shape cannot carry; everything outside ASCII is encoded anyway.
+const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'"').add(b',').add(b';');
+
+impl Identity {
+    /// The name services and audits know this person by. Stable over audiences of one issuer.
+    #[must_use]
+    pub fn arn(&self) -> String {
+        arn(&self.provider, &self.subject)
+    }
+}
+
+fn arn(provider: &str, subject: &str) -> String {
+    let provider = utf8_percent_encode(provider, UNSAFE);
+    let subject = utf8_percent_encode(subject, UNSAFE);
+    format!("auth:account:{provider}:{subject}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::arn;
+
+    #[test]
+    fn what_a_header_cannot_carry_is_percent_encoded() {
+        assert_eq!(arn("corp", "ada@example.com"), "auth:account:corp:ada@example.com");
+        assert_eq!(arn("corp", "käthe x\r\n"), "auth:account:corp:k%C3%A4the%20x%0D%0A");
+    }
+}

@@ -1,0 +1,36 @@
+//! The logger: one line an event, written by a thread of its own so that a request never waits
+//! for a disk or a terminal.
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+/// Keeps the writer thread alive; lines still queued are written when it is dropped.
+#[derive(Debug)]
+pub struct LogGuard {
+    _worker: WorkerGuard,
+    writer: NonBlocking,
+}
+
+impl LogGuard {
+    /// Where whole lines go: standard output, by way of the writer thread.
+    #[must_use]
+    pub fn writer(&self) -> NonBlocking {
+        self.writer.clone()
+    }
+}
+
+/// Starts logging to standard output. `level` is one of `error` … `trace`; `RUST_LOG` overrides it.
+/// A second call in one process changes nothing but still gives a writer.
+#[must_use]
+pub fn start(level: &str, json: bool) -> LogGuard {
+    let (writer, worker) =
+        NonBlockingBuilder::default().buffered_lines_limit(65_536).thread_name("log").finish(std::io::stdout());
+    // The engine logs request lines and peers at its own levels: we log requests ourselves, without
+    // queries; of the engine only its warnings are wanted.
+    let defaults = format!("{level},pingora=warn,pingora_core=warn,pingora_proxy=error,hyper=warn,h2=warn,reqwest=warn,rustls=warn");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(defaults));
+    let line = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
+    // An embedding program may have its own subscriber: then ours yields.
+    let _ = if json { line.json().flatten_event(true).with_current_span(false).try_init() } else { line.compact().try_init() };
+    LogGuard { _worker: worker, writer }
+}

@@ -1,0 +1,277 @@
+//! Who fetches a bearer. A request asks for the token of its route's policy; what is held and fresh
+//! is answered at once, the rest goes through one flight per session (or per shared token) that
+//! outlives the client who started it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::freshness::{Freshness, freshness};
+use super::hold::Holds;
+use super::policy::{Need, TokenPolicy};
+use super::renewal;
+use super::shared::SharedTokens;
+use crate::config::{AudienceParameter, Settings};
+use crate::oidc::RelyingParty;
+use crate::resilience::{Clock, SingleFlight};
+use crate::session::{AccessToken, Session, SessionKey, Sessions};
+use crate::telemetry::Metrics;
+
+/// How long a request whose token still works waits for a newer one before it goes on without.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a session leaves a provider alone that just failed it.
+pub(super) const BACK_OFF: Duration = Duration::from_secs(5);
+/// More rounds than flights can get in each other's way.
+const ROUNDS: usize = 16;
+
+/// `Authorization: Bearer …`, ready to be set. `Debug` hides it.
+#[derive(Debug, Clone)]
+pub struct Bearer(pub HeaderValue);
+
+/// Why there is no bearer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoBearer {
+    /// Configuration or the provider's word: trying again does not help. Says what to change.
+    #[error("{0}")]
+    NotAvailable(String),
+    /// The provider could not be asked.
+    #[error("{0}")]
+    ProviderDown(String),
+    /// The provider ended the grant, or somebody logged out meanwhile.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The session store could not be asked, so nothing may be renewed.
+    #[error("{0}")]
+    StoreDown(String),
+}
+
+/// Which of a session's tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    Service(Arc<Need>),
+    Login,
+}
+
+impl Target {
+    pub(super) fn label(&self) -> &str {
+        match self {
+            Self::Service(need) => &need.service,
+            Self::Login => "login",
+        }
+    }
+}
+
+/// What a flight brought home. Somebody else's flight may have been for another target.
+#[derive(Debug, Clone)]
+pub(super) struct Landed {
+    target: Target,
+    outcome: Result<Arc<Session>, NoBearer>,
+}
+
+/// Everything a flight needs; shared by all of them.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) relying_party: Arc<RelyingParty>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) threshold: Duration,
+    /// The own audience of the login entry: what the login token is renewed for.
+    pub(super) own_audience: Option<String>,
+    pub(super) resource_indicators: bool,
+    pub(super) down: Holds<SessionKey, String>,
+    pub(super) refused: Holds<(SessionKey, Arc<str>), String>,
+}
+
+/// Fetches, keeps and renews tokens. Cheap to share.
+#[derive(Debug)]
+pub struct TokenBroker {
+    desk: Arc<Desk>,
+    flights: SingleFlight<SessionKey, Landed>,
+    shared: SharedTokens,
+    /// Every service with an audience: mapped right after login.
+    mapped: Vec<Arc<Need>>,
+}
+
+impl TokenBroker {
+    /// A broker for the sessions of one relying party.
+    #[must_use]
+    pub fn new(
+        sessions: Arc<Sessions>,
+        relying_party: Arc<RelyingParty>,
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mapped = settings
+            .service_audiences
+            .keys()
+            .filter_map(|service| match TokenPolicy::of(service, None, settings) {
+                TokenPolicy::Session(need) => Some(need),
+                _ => None,
+            })
+            .collect();
+        let entry = relying_party.config();
+        let desk = Desk {
+            threshold: settings.token_refresh_threshold,
+            own_audience: entry.audience.clone(),
+            resource_indicators: entry.audience_parameter == AudienceParameter::Resource,
+            sessions,
+            relying_party: Arc::clone(&relying_party),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            down: Holds::new(),
+            refused: Holds::new(),
+        };
+        let shared = SharedTokens::new(relying_party, clock, metrics, settings.token_refresh_threshold);
+        Self { desk: Arc::new(desk), flights: SingleFlight::default(), shared, mapped }
+    }
+
+    /// The bearer that `policy` wants for this session; `Ok(None)` when it wants none.
+    pub async fn bearer(&self, session: &Arc<Session>, policy: &TokenPolicy) -> Result<Option<Bearer>, NoBearer> {
+        let token = match policy {
+            TokenPolicy::None => return Ok(None),
+            TokenPolicy::Session(need) => self.for_service(session, need).await?,
+            TokenPolicy::SessionPassthrough { .. } => self.own_token(session, Target::Login).await?,
+            TokenPolicy::ServiceToken { need, cache_ttl } => self.shared.service_token(need, *cache_ttl).await?,
+            TokenPolicy::OnBehalfOf(need) => {
+                let subject = self.own_token(session, Target::Login).await?;
+                self.shared.on_behalf_of(session, &subject, need).await?
+            }
+        };
+        bearer_header(&token).map(Some)
+    }
+
+    /// Fetches the token of every mapped service, one after the other, in the background.
+    pub fn map_in_background(self: &Arc<Self>, session: Arc<Session>) {
+        let broker = Arc::clone(self);
+        tokio::spawn(async move {
+            for need in &broker.mapped {
+                if let Err(reason) = broker.for_service(&session, need).await {
+                    tracing::warn!(service = %need.service, %reason, "NO_TOKEN_AVAILABLE");
+                }
+            }
+        });
+    }
+
+    /// The services for which this session holds a working token now.
+    #[must_use]
+    pub fn mapped_services(&self, session: &Session) -> Vec<&str> {
+        let works = |need: &&Arc<Need>| {
+            let target = Target::Service(Arc::clone(need));
+            self.desk.held(session, &target).is_some_and(|(_, freshness)| freshness != Freshness::Over)
+        };
+        self.mapped.iter().filter(works).map(|need| &*need.service).collect()
+    }
+
+    async fn for_service(&self, session: &Arc<Session>, need: &Arc<Need>) -> Result<AccessToken, NoBearer> {
+        if need.audience.is_none() {
+            return Err(NoBearer::NotAvailable(format!(
+                "no audience is configured for service `{0}`: add `service_audiences.{0}` to settings.yaml, \
+                 or a `token_policy` to its route",
+                need.service
+            )));
+        }
+        self.own_token(session, Target::Service(Arc::clone(need))).await
+    }
+
+    /// One of the session's own tokens, renewed or fetched when due.
+    async fn own_token(&self, session: &Arc<Session>, target: Target) -> Result<AccessToken, NoBearer> {
+        let mut current = Arc::clone(session);
+        for _round in 0..ROUNDS {
+            let desk = &self.desk;
+            let still_works = match desk.held(&current, &target) {
+                Some((token, Freshness::Fresh)) => {
+                    desk.count_lookup(&target, "cached");
+                    return Ok(token.clone());
+                }
+                Some((token, Freshness::Due)) => Some(token.clone()),
+                _ => None,
+            };
+            if let Some(known) = desk.known_obstacle(&current.key, &target) {
+                return still_works.ok_or(known);
+            }
+            let flight = self.fly(&current, &target);
+            let landed = match &still_works {
+                None => flight.await,
+                Some(token) => match tokio::time::timeout(PATIENCE, flight).await {
+                    Ok(landed) => landed,
+                    Err(_slow) => {
+                        desk.down.hold(current.key, "the provider is slow".to_owned(), BACK_OFF);
+                        return Ok(token.clone());
+                    }
+                },
+            };
+            let Some(landed) = landed else {
+                return still_works.ok_or_else(|| NoBearer::ProviderDown("the renewal was interrupted".to_owned()));
+            };
+            match landed.outcome {
+                Ok(renewed) => current = renewed,
+                Err(NoBearer::SessionEnded) => return Err(NoBearer::SessionEnded),
+                Err(reason) if landed.target == target => return still_works.ok_or(reason),
+                Err(_of_another_service) => {}
+            }
+        }
+        Err(NoBearer::ProviderDown("the token could not be renewed".to_owned()))
+    }
+
+    async fn fly(&self, session: &Arc<Session>, target: &Target) -> Option<Landed> {
+        let (desk, session, wanted) = (Arc::clone(&self.desk), Arc::clone(session), target.clone());
+        self.flights
+            .run(session.key, || async move {
+                let outcome = renewal::renew(&desk, &session, &wanted).await;
+                Landed { target: wanted, outcome }
+            })
+            .await
+    }
+}
+
+impl Desk {
+    /// What the session holds for `target`, and how fresh it is.
+    pub(super) fn held<'a>(&self, session: &'a Session, target: &Target) -> Option<(&'a AccessToken, Freshness)> {
+        let now = self.clock.now();
+        let tokens = &session.tokens;
+        let with_age = |token: &'a AccessToken| (token, freshness(token, now, self.threshold));
+        match target {
+            Target::Login => Some(with_age(&tokens.login)),
+            Target::Service(need) => {
+                let audience = need.audience.as_ref()?;
+                let minted = tokens.services.get(&*need.service).filter(|token| token.audience.contains(audience));
+                let login = Some(&tokens.login).filter(|token| {
+                    token.audience.contains(audience) && need.scopes.iter().all(|scope| token.scopes.contains(scope))
+                });
+                let (minted, login) = (minted.map(with_age), login.map(with_age));
+                match (minted, login) {
+                    (Some(minted), Some(login)) if minted.1 != Freshness::Fresh && login.1 == Freshness::Fresh => {
+                        Some(login)
+                    }
+                    (minted, login) => minted.or(login),
+                }
+            }
+        }
+    }
+
+    fn known_obstacle(&self, key: &SessionKey, target: &Target) -> Option<NoBearer> {
+        if let Target::Service(need) = target
+            && let Some(reason) = self.refused.reason(&(*key, Arc::clone(&need.service)))
+        {
+            return Some(NoBearer::NotAvailable(reason));
+        }
+        self.down.reason(key).map(NoBearer::ProviderDown)
+    }
+
+    pub(super) fn count_lookup(&self, target: &Target, result: &str) {
+        self.metrics.token_lookups.with_label_values(&[target.label(), result]).inc();
+    }
+}
+
+fn bearer_header(token: &AccessToken) -> Result<Bearer, NoBearer> {
+    let mut text = String::with_capacity(7 + token.secret.expose().len());
+    text.push_str("Bearer ");
+    text.push_str(token.secret.expose());
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| NoBearer::NotAvailable("the provider's access token does not fit into a header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(Bearer(value))
+}

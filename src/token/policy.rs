@@ -1,0 +1,66 @@
+//! Which token an upstream gets: `token_policy` of a route, with what `settings.yaml` says about its
+//! service filled in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Settings, TokenMode, TokenPolicyConfig};
+
+/// One service's token: for whom it must be, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Need {
+    /// Exact `target_service`.
+    pub service: Arc<str>,
+    /// What `aud` must contain. `None`: nobody configured one, so there is no token.
+    pub audience: Option<String>,
+    /// Asked for with it.
+    pub scopes: Vec<String>,
+}
+
+/// `token_policy` as built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenPolicy {
+    /// No policy written: the session's own token for the service.
+    Session(Arc<Need>),
+    /// The login access token as it is.
+    SessionPassthrough {
+        /// For messages and metrics.
+        service: Arc<str>,
+    },
+    /// A token of our own, shared by everybody.
+    ServiceToken {
+        /// What to ask for.
+        need: Arc<Need>,
+        /// Upper bound on how long it is kept.
+        cache_ttl: Option<Duration>,
+    },
+    /// RFC 8693 with the session's access token as subject.
+    OnBehalfOf(Arc<Need>),
+    /// No `Authorization` header.
+    None,
+}
+
+impl TokenPolicy {
+    /// The policy of a route to `service`.
+    #[must_use]
+    pub fn of(service: &str, written: Option<&TokenPolicyConfig>, settings: &Settings) -> Self {
+        let need = || {
+            let audience = written.and_then(|policy| policy.audience.clone());
+            let scopes = written.and_then(|policy| policy.scopes.clone());
+            Arc::new(Need {
+                service: service.into(),
+                audience: audience.or_else(|| settings.service_audiences.get(service).cloned()),
+                scopes: scopes.or_else(|| settings.service_scopes.get(service).cloned()).unwrap_or_default(),
+            })
+        };
+        match written.map(|policy| policy.mode) {
+            None => Self::Session(need()),
+            Some(TokenMode::SessionPassthrough) => Self::SessionPassthrough { service: service.into() },
+            Some(TokenMode::ServiceToken) => {
+                Self::ServiceToken { need: need(), cache_ttl: written.and_then(|policy| policy.cache_ttl) }
+            }
+            Some(TokenMode::OnBehalfOf) => Self::OnBehalfOf(need()),
+            Some(TokenMode::None) => Self::None,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One renewal of one session's token, from lease to compare-and-set. Runs in a task of its own: a
+//! rotated refresh token must be stored even if everybody who wanted it has left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::broker::{BACK_OFF, Desk, NoBearer, Target};
+use super::freshness::Freshness;
+use crate::config::Secret;
+use crate::oidc::{Ask, GrantError, TokenResponse};
+use crate::session::{AccessToken, Session, StoreError, Tokens, Updated};
+
+/// Longer than the provider may take to answer, so that nobody else refreshes meanwhile.
+const LEASE: Duration = Duration::from_secs(20);
+/// How often a held lease is asked for again, and how often at the most.
+const LEASE_POLL: Duration = Duration::from_millis(100);
+const LEASE_POLLS: usize = 150;
+/// How long a rotated refresh token is tried to be stored before it is given up.
+const SAVE_POLL: Duration = Duration::from_millis(250);
+const SAVE_TRIES: usize = 120;
+/// How long an audience that the provider refused is not asked for again.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// The session with a working token for `target`.
+pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, NoBearer> {
+    let name = format!("refresh:{:?}", session.key);
+    for _poll in 0..LEASE_POLLS {
+        if let Some(lease) = desk.sessions.lease(&name, LEASE).await.map_err(|error| store_down(&error))? {
+            let outcome = renew_alone(desk, session, target).await;
+            desk.sessions.release(lease).await;
+            note(desk, session, target, &outcome);
+            return outcome;
+        }
+        // Another process is at it: its result will be ours.
+        tokio::time::sleep(LEASE_POLL).await;
+        let current = reread(desk, session).await?;
+        if works(desk, &current, target) {
+            return Ok(current);
+        }
+    }
+    Err(NoBearer::ProviderDown("another process has been renewing this session for too long".to_owned()))
+}
+
+async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, NoBearer> {
+    let mut current = reread(desk, session).await?;
+    if works(desk, &current, target) {
+        return Ok(current);
+    }
+    // A second try only if somebody else rotated the refresh token between our read and our request.
+    for _try in 0..2 {
+        let refresh_token = refresh_token_for(desk, &current, target)?.clone();
+        let answer = ask_provider(desk, &current, &refresh_token, target).await;
+        match answer {
+            Ok(response) => return store(desk, current, target, response).await,
+            Err(GrantError::InvalidGrant { .. }) => {
+                let latest = reread(desk, &current).await?;
+                if latest.tokens.refresh_token.as_ref().is_some_and(|token| *token != refresh_token) {
+                    current = latest;
+                    continue;
+                }
+                return end(desk, &latest, "invalid_grant").await;
+            }
+            Err(GrantError::IdentityChanged) => return end(desk, &current, "identity_changed").await,
+            Err(error) => return Err(refusal(desk, &error, target)),
+        }
+    }
+    Err(NoBearer::ProviderDown("the refresh token kept changing".to_owned()))
+}
+
+/// The refresh token, if asking for `target` with it can succeed: a provider that rotates spends it
+/// even when it then refuses the audience (`invalid_target`), so what is known to fail is not asked.
+fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> Result<&'a Secret, NoBearer> {
+    if let Target::Service(need) = target
+        && desk.resource_indicators
+        && let Some(audience) = &need.audience
+        && !session.tokens.granted_audiences.contains(audience)
+    {
+        return Err(NoBearer::NotAvailable(format!(
+            "audience {audience} was not granted when this session logged in; if `service_audiences.{}` in \
+             settings.yaml is new, log in again; else the provider must allow it for this client",
+            need.service
+        )));
+    }
+    session.tokens.refresh_token.as_ref().ok_or_else(|| {
+        NoBearer::NotAvailable(
+            "the provider issued no refresh token: `auth.oauth_scopes` in settings.yaml needs offline_access, \
+             and the provider must allow the refresh_token grant for this client"
+                .to_owned(),
+        )
+    })
+}
+
+async fn ask_provider(
+    desk: &Desk,
+    session: &Session,
+    refresh_token: &Secret,
+    target: &Target,
+) -> Result<TokenResponse, GrantError> {
+    let ask = match target {
+        Target::Service(need) => Ask { audience: need.audience.as_deref(), scopes: &need.scopes },
+        Target::Login => Ask { audience: desk.own_audience.as_deref(), scopes: &[] },
+    };
+    let who = (session.identity.issuer.as_str(), session.identity.subject.as_str());
+    let answer = desk.relying_party.refresh(refresh_token, &ask, who).await;
+    let status = if answer.is_ok() { "success" } else { "error" };
+    desk.metrics.token_refresh.with_label_values(&[target.label(), status]).inc();
+    answer
+}
+
+/// Writes what the provider gave. Whatever happens, the rotated refresh token is not dropped while
+/// there is a session to keep it.
+async fn store(
+    desk: &Desk,
+    mut current: Arc<Session>,
+    target: &Target,
+    response: TokenResponse,
+) -> Result<Arc<Session>, NoBearer> {
+    let token = access_token(&response, target, &current);
+    let unfit = unfit(target, &token);
+    for _try in 0..SAVE_TRIES {
+        let tokens = renewed(&current.tokens, target, unfit.is_none().then(|| token.clone()), &response);
+        match desk.sessions.update(&current, tokens).await {
+            Ok(Updated::Saved(saved)) => return unfit.map_or(Ok(saved), Err),
+            Ok(Updated::Conflict(latest)) => current = latest,
+            Ok(Updated::Gone) => {
+                if let Some(orphan) = &response.refresh_token {
+                    let _ = desk.relying_party.revoke(orphan).await;
+                }
+                return Err(NoBearer::SessionEnded);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a renewed token cannot be stored; trying again");
+                tokio::time::sleep(SAVE_POLL).await;
+            }
+        }
+    }
+    tracing::error!(session = %desk.sessions.log_id(&current), "a renewed token was not stored; this user must log in again");
+    Err(NoBearer::StoreDown("the renewed token could not be stored".to_owned()))
+}
+
+fn renewed(old: &Tokens, target: &Target, token: Option<AccessToken>, response: &TokenResponse) -> Tokens {
+    let mut tokens = old.clone();
+    match (target, token) {
+        (Target::Service(need), Some(token)) => {
+            tokens.services.insert(need.service.to_string(), token);
+        }
+        (Target::Login, Some(token)) => tokens.login = token,
+        (_, None) => {}
+    }
+    // No new one: the old one stays valid (RFC 6749 §6).
+    if let Some(refresh_token) = &response.refresh_token {
+        tokens.refresh_token = Some(refresh_token.clone());
+    }
+    if let Some(id_token) = &response.id_token {
+        tokens.id_token = id_token.clone();
+    }
+    tokens
+}
+
+fn access_token(response: &TokenResponse, target: &Target, session: &Session) -> AccessToken {
+    // A response without `scope` grants what was asked (RFC 6749 §5.1).
+    let asked = match target {
+        Target::Service(need) => &need.scopes,
+        Target::Login => &session.tokens.login.scopes,
+    };
+    response.to_access_token(asked)
+}
+
+/// Why a token must not be sent to the service it was asked for.
+pub(super) fn unfit(target: &Target, token: &AccessToken) -> Option<NoBearer> {
+    let Target::Service(need) = target else { return None };
+    let wanted = need.audience.as_ref()?;
+    if token.audience.contains(wanted) {
+        return None;
+    }
+    let found = if token.audience.is_empty() {
+        "no readable `aud` (an opaque token)".to_owned()
+    } else {
+        format!("aud {}", token.audience.join(", "))
+    };
+    Some(NoBearer::NotAvailable(format!(
+        "the provider answered with {found}, wanted {wanted}: compare `service_audiences.{}` in settings.yaml and \
+         `audience_parameter` in idps.yaml with what the provider issues",
+        need.service
+    )))
+}
+
+/// A provider's refusal in words to act on.
+pub(super) fn refusal(desk: &Desk, error: &GrantError, target: &Target) -> NoBearer {
+    if error.is_provider_down() {
+        return NoBearer::ProviderDown(format!("{}: {error}", desk.relying_party.issuer()));
+    }
+    match target {
+        Target::Service(need) => NoBearer::NotAvailable(format!(
+            "the provider refused audience {}: {error}; check `service_audiences.{1}` and `service_scopes.{1}` in \
+             settings.yaml",
+            need.audience.as_deref().unwrap_or("-"),
+            need.service
+        )),
+        Target::Login => NoBearer::NotAvailable(format!(
+            "the provider refused to renew the login token: {error}; check the client's entry in idps.yaml"
+        )),
+    }
+}
+
+/// Remembers what need not be tried again at once.
+fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Session>, NoBearer>) {
+    match (outcome, target) {
+        (Ok(_), _) => {
+            desk.down.lift(&session.key);
+            desk.count_lookup(target, "minted");
+        }
+        (Err(NoBearer::NotAvailable(reason)), Target::Service(need)) => {
+            desk.refused.hold((session.key, Arc::clone(&need.service)), reason.clone(), REFUSED);
+            desk.count_lookup(target, "none");
+        }
+        (Err(NoBearer::ProviderDown(reason)), _) => {
+            desk.down.hold(session.key, reason.clone(), BACK_OFF + jitter(session));
+            desk.count_lookup(target, "error");
+        }
+        (Err(_), _) => desk.count_lookup(target, "error"),
+    }
+}
+
+/// Spreads the sessions that wait for the same provider over a second.
+fn jitter(session: &Session) -> Duration {
+    let byte = session.key.0.first().copied().unwrap_or_default();
+    Duration::from_millis(u64::from(byte) * 4)
+}
+
+fn works(desk: &Desk, session: &Session, target: &Target) -> bool {
+    desk.held(session, target).is_some_and(|(_, freshness)| freshness == Freshness::Fresh)
+}
+
+async fn reread(desk: &Desk, session: &Session) -> Result<Arc<Session>, NoBearer> {
+    match desk.sessions.reread(session).await {
+        Ok(Some(current)) => Ok(current),
+        Ok(None) => Err(NoBearer::SessionEnded),
+        Err(error) => Err(store_down(&error)),
+    }
+}
+
+async fn end(desk: &Desk, session: &Session, reason: &'static str) -> Result<Arc<Session>, NoBearer> {
+    tracing::warn!(session = %desk.sessions.log_id(session), reason, "the provider ended this session");
+    match desk.sessions.end(session, reason).await {
+        Ok(_) => Err(NoBearer::SessionEnded),
+        Err(error) => Err(store_down(&error)),
+    }
+}
+
+fn store_down(error: &StoreError) -> NoBearer {
+    NoBearer::StoreDown(error.to_string())
+}

@@ -1,0 +1,164 @@
+//! Tokens of our own (`client_credentials`, one for everybody) and tokens exchanged for one session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+
+use super::broker::NoBearer;
+use super::freshness::{Freshness, freshness};
+use super::hold::Holds;
+use super::policy::Need;
+use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
+use crate::resilience::{Clock, SingleFlight};
+use crate::session::{AccessToken, Session, SessionKey};
+use crate::telemetry::Metrics;
+
+/// How long a provider that failed or refused is left alone.
+const BACK_OFF: Duration = Duration::from_secs(2);
+
+/// One token for each of these. The issuer and client are the relying party's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SharedKey {
+    /// `None`: ours. Else the session it was exchanged for, so that nobody gets another's.
+    session: Option<SessionKey>,
+    audience: Option<String>,
+    scopes: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct SharedTokens {
+    relying_party: Arc<RelyingParty>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    threshold: Duration,
+    kept: Arc<Cache<SharedKey, AccessToken>>,
+    flights: SingleFlight<SharedKey, Result<AccessToken, NoBearer>>,
+    obstacles: Arc<Holds<SharedKey, NoBearer>>,
+}
+
+impl SharedTokens {
+    pub(super) fn new(
+        relying_party: Arc<RelyingParty>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        threshold: Duration,
+    ) -> Self {
+        Self {
+            relying_party,
+            clock,
+            metrics,
+            threshold,
+            kept: Arc::new(Cache::new(16_384)),
+            flights: SingleFlight::default(),
+            obstacles: Arc::new(Holds::new()),
+        }
+    }
+
+    /// `client_credentials` for `need`, kept at most `cache_ttl`.
+    pub(super) async fn service_token(
+        &self,
+        need: &Arc<Need>,
+        cache_ttl: Option<Duration>,
+    ) -> Result<AccessToken, NoBearer> {
+        let key = SharedKey { session: None, audience: need.audience.clone(), scopes: need.scopes.clone() };
+        let (party, wanted) = (Arc::clone(&self.relying_party), Arc::clone(need));
+        self.obtain(key, need, cache_ttl, move || async move {
+            party.client_credentials(&Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes }).await
+        })
+        .await
+    }
+
+    /// RFC 8693: `subject`, the session's access token, exchanged for one that fits `need`.
+    pub(super) async fn on_behalf_of(
+        &self,
+        session: &Session,
+        subject: &AccessToken,
+        need: &Arc<Need>,
+    ) -> Result<AccessToken, NoBearer> {
+        let key = SharedKey { session: Some(session.key), audience: need.audience.clone(), scopes: need.scopes.clone() };
+        let (party, wanted, subject) = (Arc::clone(&self.relying_party), Arc::clone(need), subject.secret.clone());
+        self.obtain(key, need, None, move || async move {
+            party.exchange(&subject, &Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes }).await
+        })
+        .await
+    }
+
+    async fn obtain<F, W>(
+        &self,
+        key: SharedKey,
+        need: &Arc<Need>,
+        cache_ttl: Option<Duration>,
+        fetch: W,
+    ) -> Result<AccessToken, NoBearer>
+    where
+        W: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<TokenResponse, GrantError>> + Send + 'static,
+    {
+        let count = |result: &str| self.metrics.token_lookups.with_label_values(&[&*need.service, result]).inc();
+        let kept = self.kept.get(&key).map(|token| (freshness(&token, self.clock.now(), self.threshold), token));
+        let still_works = match kept {
+            Some((Freshness::Fresh, token)) => {
+                count("cached");
+                return Ok(token);
+            }
+            Some((Freshness::Due, token)) => Some(token),
+            _ => None,
+        };
+        if let Some(obstacle) = self.obstacles.reason(&key) {
+            return still_works.ok_or(obstacle);
+        }
+        let (kept, obstacles, need) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), Arc::clone(need));
+        let (issuer, flight_key) = (self.relying_party.issuer().to_owned(), key.clone());
+        let landed = self
+            .flights
+            .run(key, || async move {
+                let outcome = accept(fetch().await, &need, cache_ttl, &issuer);
+                match &outcome {
+                    Ok(token) => kept.insert(flight_key, token.clone()),
+                    Err(reason) => obstacles.hold(flight_key, reason.clone(), BACK_OFF),
+                }
+                outcome
+            })
+            .await
+            .unwrap_or_else(|| Err(NoBearer::ProviderDown("the token request was interrupted".to_owned())));
+        count(if landed.is_ok() { "minted" } else { "none" });
+        landed.or_else(|reason| still_works.ok_or(reason))
+    }
+}
+
+/// Compares what came with what was wanted before anybody uses it.
+fn accept(
+    answer: Result<TokenResponse, GrantError>,
+    need: &Need,
+    cache_ttl: Option<Duration>,
+    issuer: &str,
+) -> Result<AccessToken, NoBearer> {
+    let response = answer.map_err(|error| {
+        if error.is_provider_down() {
+            NoBearer::ProviderDown(format!("{issuer}: {error}"))
+        } else {
+            NoBearer::NotAvailable(format!(
+                "the provider refused a token for service `{}`: {error}; check the route's `token_policy` and the \
+                 client's grants and audiences at the provider",
+                need.service
+            ))
+        }
+    })?;
+    let mut token = response.to_access_token(&need.scopes);
+    if let Some(wanted) = &need.audience
+        && !token.audience.contains(wanted)
+    {
+        return Err(NoBearer::NotAvailable(format!(
+            "the provider answered with aud [{}], wanted {wanted}: compare the audience of service `{}` in \
+             settings.yaml or its route's `token_policy` with what the provider issues",
+            token.audience.join(", "),
+            need.service
+        )));
+    }
+    if let Some(ttl) = cache_ttl {
+        let bound = token.issued_at.plus(ttl);
+        token.expires_at = Some(token.expires_at.map_or(bound, |end| end.min(bound)));
+    }
+    Ok(token)
+}

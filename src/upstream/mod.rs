@@ -1,0 +1,128 @@
+//! From a `target_service` to the address the engine dials: built once at start, resolved while running.
+
+mod addresses;
+mod tls;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::CertKey;
+
+use crate::config::ServiceConfig;
+use addresses::Addresses;
+
+/// How long an unused connection to a service is kept: below the shortest keep-alive that common
+/// servers have (Node and uvicorn close after 5 s), so that a POST never meets a dying connection.
+const POOLED_IDLE: Duration = Duration::from_secs(4);
+
+/// The gap a stream may have before it counts as dead.
+const STREAM_GAP: Duration = Duration::from_secs(3600);
+
+/// A service as built from its configuration. Shared as `Arc<Upstream>`.
+pub struct Upstream {
+    /// `target_service`.
+    pub name: Arc<str>,
+    /// What goes into `Host`.
+    pub authority: HeaderValue,
+    /// Path of the base URL without its trailing slash; prefixes every upstream path.
+    pub base_path: String,
+    /// First byte, between bytes, and the whole of an answer that does not stream.
+    pub timeout: Duration,
+    connect_timeout: Duration,
+    addresses: Addresses,
+    tls: bool,
+    server_name: String,
+    ca: Option<Arc<CaType>>,
+    client_cert: Option<Arc<CertKey>>,
+    pool_key: u64,
+}
+
+/// A service that cannot be built; says which file is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// A PEM file of `services.*.tls`.
+    #[error("service `{service}`: {path}: {reason}")]
+    Pem {
+        /// The service.
+        service: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The base URL names no host.
+    #[error("service `{0}`: base_url has no usable host")]
+    Host(String),
+    /// The name does not resolve now. May pass.
+    #[error("service `{service}`: {host} does not resolve: {reason}")]
+    Unresolvable {
+        /// The service.
+        service: String,
+        /// The host name.
+        host: String,
+        /// What the resolver said.
+        reason: String,
+    },
+}
+
+impl Upstream {
+    /// Reads certificates and prepares everything that does not change from request to request.
+    pub fn build(name: &str, config: &ServiceConfig) -> Result<Self, UpstreamError> {
+        let url = &config.base_url;
+        let no_host = || UpstreamError::Host(name.to_owned());
+        let host = url.host_str().ok_or_else(no_host)?.trim_matches(['[', ']']).to_owned();
+        let port = url.port_or_known_default().ok_or_else(no_host)?;
+        let authority = url.port().map_or_else(
+            || url.host_str().unwrap_or_default().to_owned(),
+            |port| format!("{}:{port}", url.host_str().unwrap_or_default()),
+        );
+        let material = tls::read(name, &config.tls)?;
+        let mut pool_key = DefaultHasher::new();
+        // Two services on one address may trust different authorities: they must not share connections.
+        (name, &config.tls.ca, &config.tls.client_cert).hash(&mut pool_key);
+        Ok(Self {
+            name: name.into(),
+            authority: HeaderValue::from_str(&authority).map_err(|_| no_host())?,
+            base_path: url.path().trim_end_matches('/').to_owned(),
+            timeout: config.timeout,
+            connect_timeout: config.connect_timeout,
+            tls: url.scheme() == "https",
+            server_name: config.tls.server_name.clone().unwrap_or_else(|| host.clone()),
+            addresses: Addresses::of(host, port),
+            ca: material.ca,
+            client_cert: material.client_cert,
+            pool_key: pool_key.finish(),
+        })
+    }
+
+    /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
+    pub async fn peer(&self, streaming: bool, attempt: usize) -> Result<Box<HttpPeer>, UpstreamError> {
+        let address = self.addresses.pick(attempt).await.map_err(|reason| UpstreamError::Unresolvable {
+            service: self.name.to_string(),
+            host: self.addresses.host().to_owned(),
+            reason,
+        })?;
+        let mut peer = HttpPeer::new(address, self.tls, self.server_name.clone());
+        peer.group_key = self.pool_key;
+        peer.client_cert_key.clone_from(&self.client_cert);
+        let options = &mut peer.options;
+        options.ca.clone_from(&self.ca);
+        options.connection_timeout = Some(self.connect_timeout);
+        options.total_connection_timeout = Some(self.connect_timeout);
+        options.read_timeout = Some(if streaming { STREAM_GAP.max(self.timeout) } else { self.timeout });
+        options.write_timeout = Some(self.timeout);
+        options.idle_timeout = Some(POOLED_IDLE);
+        Ok(Box::new(peer))
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
