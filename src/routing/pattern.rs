@@ -169,3 +169,44 @@ fn split(decoded: &str, captures: &[(Box<str>, Capture)]) -> (Box<str>, Box<[Pie
     }
     (literal.into(), tail.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_is_literal() {
+        for (text, literal, exact) in [
+            ("/a/b", "/a/b", true),
+            ("/", "/", true),
+            ("/a/*", "/a/", false),
+            ("/*", "/", false),
+            ("*", "", false),
+            ("/a/{x}/b", "/a/", false),
+            ("/caf%C3%A9/{x}", "/café/", false),
+        ] {
+            let pattern = Pattern::parse(text).unwrap();
+            assert_eq!((pattern.literal_prefix(), pattern.is_exact()), (literal, exact), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_match() {
+        use PatternError::*;
+        for (text, error) in [
+            ("", NotAbsolute),
+            ("a", NotAbsolute),
+            ("/*/a", StrayStar),
+            ("/a*", StrayStar),
+            ("/a{x}", PartialPlaceholder),
+            ("/{}", BadName(String::new())),
+            ("/{a-b}", BadName("a-b".into())),
+            ("/{x}/{x}", DuplicateName("x".into())),
+            ("/{path}/*", DuplicateName("path".into())),
+            ("/a/../b", NotCanonical(PathRefusal::DotSegment)),
+            ("/é", NotCanonical(PathRefusal::NonAscii)),
+        ] {
+            assert_eq!(Pattern::parse(text).unwrap_err(), error, "{text}");
+        }
+    }
+}

@@ -91,3 +91,61 @@ fn push_below(out: &mut String, text: &str) {
     let text = if out.ends_with('/') { text.strip_prefix('/').unwrap_or(text) } else { text };
     out.push_str(text);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rewrite(pattern: &str, template: &str, path: &str) -> String {
+        let pattern = Pattern::parse(pattern).unwrap();
+        Template::parse(template, &pattern).unwrap().apply(&CanonicalPath::parse(path.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn fills_captures_in() {
+        assert_eq!(rewrite("/api/v1/a/*", "/v2/{path}", "/api/v1/a/x%20y/z/"), "/v2/x%20y/z/");
+        assert_eq!(rewrite("/api/*", "/v2/{path}", "/api/"), "/v2/");
+        assert_eq!(rewrite("/api/*", "/v2/{path}/end", "/api/"), "/v2/end");
+        assert_eq!(rewrite("/api/*", "/v2/{path}/end", "/api/a/"), "/v2/a/end");
+        assert_eq!(rewrite("*", "/{path}", "/a/b"), "/a/b");
+        assert_eq!(rewrite("/t/{tenant}/{id}/*", "/{id}/of/{tenant}/{path}", "/t/a/b/c/d"), "/b/of/a/c/d");
+        assert_eq!(rewrite("/x", "/%7euser/%C3%A9", "/x"), "/~user/%C3%A9");
+    }
+
+    #[test]
+    fn refuses_templates_that_could_break_a_path() {
+        let parse = |text: &str| Template::parse(text, &Pattern::parse("/{id}/*").unwrap()).unwrap_err();
+        assert_eq!(parse("/{nope}"), TemplateError::Unknown("nope".into()));
+        assert_eq!(parse("/v{id}"), TemplateError::Shape(PatternError::PartialPlaceholder));
+        assert_eq!(parse("/v/*"), TemplateError::Shape(PatternError::StrayStar));
+        assert_eq!(parse("v"), TemplateError::NotCanonical(PathRefusal::NotAbsolute));
+        assert_eq!(parse("/../{path}"), TemplateError::NotCanonical(PathRefusal::DotSegment));
+        assert_eq!(parse("/a?b=1"), TemplateError::NotCanonical(PathRefusal::ForbiddenByte));
+    }
+
+    #[test]
+    fn joins_without_doubling_the_slash() {
+        for (base, path, joined) in [("", "/a", "/a"), ("/", "/a", "/a"), ("/b", "/a", "/b/a"), ("/b/", "/", "/b/")] {
+            assert_eq!(join_base(base, path), joined);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_rewrite_of_a_canonical_path_is_canonical(
+            template in "(/(v1|~u|%C3%A9|a;b|\\{one\\}|\\{two\\}|\\{path\\})){1,5}/?",
+            path in "/p/[a-z;%25]{1,6}/([a-z0-9;.%]{1,4})(/[a-z0-9;.%]{1,4}){0,3}/?",
+        ) {
+            let pattern = Pattern::parse("/p/{one}/{two}/*").unwrap();
+            let template = Template::parse(&template, &pattern).unwrap();
+            if let Ok(path) = CanonicalPath::parse(path.as_bytes())
+                && let Some(rewritten) = template.apply(&path)
+            {
+                let again = CanonicalPath::parse(rewritten.as_bytes());
+                prop_assert_eq!(again.as_ref().map(CanonicalPath::as_str), Ok(rewritten.as_str()));
+            }
+        }
+    }
+}

@@ -156,3 +156,6 @@ impl RouteTable {
         exact.into_iter().chain(below).chain(std::iter::once(Group::Listed(&self.everything)))
     }
 }
+
+#[cfg(test)]
+mod tests;
