@@ -1,1 +1,15 @@
-//! (being built)
+//! From a request's path to the rule that answers it: the one spelling of a path that is matched
+//! and forwarded, the table of routes, and the path the upstream gets.
+
+mod branch;
+mod path;
+mod pattern;
+mod rewrite;
+mod route;
+mod table;
+
+pub use path::{CanonicalPath, PathRefusal};
+pub use pattern::{Pattern, PatternError};
+pub use rewrite::{TemplateError, join_base};
+pub use route::{Methods, Route, RouteError, RouteErrors, RouteProblem};
+pub use table::{Lookup, RouteTable};

@@ -1,0 +1,156 @@
+//! A route as built from what was written.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::path::CanonicalPath;
+use super::pattern::{Pattern, PatternError};
+use super::rewrite::{Template, TemplateError};
+use crate::config::{AuthMode, Place, RouteConfig, TokenPolicyConfig};
+
+/// One rule: which requests, for which service, with which token.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Unique; the `endpoint` label of metrics.
+    pub id: Arc<str>,
+    /// Key of the service.
+    pub target_service: Arc<str>,
+    /// What it answers to.
+    pub methods: Methods,
+    /// Who may call.
+    pub auth: AuthMode,
+    /// No total timeout; never buffered.
+    pub streaming: bool,
+    /// Absent: the session's own token for the service.
+    pub token_policy: Option<TokenPolicyConfig>,
+    /// For messages.
+    pub written_at: Place,
+    pattern: Pattern,
+    template: Option<Template>,
+}
+
+/// The methods of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Methods(Box<[Method]>);
+
+/// A route that cannot be built.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{place}: route `{route}`: {problem}")]
+pub struct RouteError {
+    /// Where the route is written.
+    pub place: Place,
+    /// Its id.
+    pub route: String,
+    /// What is wrong with it.
+    pub problem: RouteProblem,
+}
+
+/// What is wrong with a route.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteProblem {
+    /// Its `path`.
+    #[error("path `{0}`: {1}")]
+    Path(String, PatternError),
+    /// Its `upstream_path`.
+    #[error("upstream_path `{0}`: {1}")]
+    UpstreamPath(String, TemplateError),
+}
+
+/// Every route that cannot be built; one a line.
+#[derive(Debug, Clone)]
+pub struct RouteErrors(pub Vec<RouteError>);
+
+impl fmt::Display for RouteErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|error| writeln!(f, "{error}"))
+    }
+}
+
+impl std::error::Error for RouteErrors {}
+
+impl Route {
+    pub(super) fn build(config: &RouteConfig) -> Result<Self, RouteError> {
+        let error = |problem| RouteError { place: config.written_at.clone(), route: config.id.clone(), problem };
+        let pattern = Pattern::parse(&config.path)
+            .map_err(|problem| error(RouteProblem::Path(config.path.clone(), problem)))?;
+        let template = match &config.upstream_path {
+            Some(text) if !config.preserve_path => Some(
+                Template::parse(text, &pattern)
+                    .map_err(|problem| error(RouteProblem::UpstreamPath(text.clone(), problem)))?,
+            ),
+            _ => None,
+        };
+        Ok(Self {
+            id: config.id.as_str().into(),
+            target_service: config.target_service.as_str().into(),
+            methods: Methods::new(&config.methods),
+            auth: config.auth,
+            streaming: config.streaming,
+            token_policy: config.token_policy.clone(),
+            written_at: config.written_at.clone(),
+            pattern,
+            template,
+        })
+    }
+
+    /// What it matches.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// What `{name}` is in `path`, as sent; the wildcard is called `path`, has no leading slash and
+    /// may be empty.
+    pub fn capture<'a>(&self, name: &str, path: &'a CanonicalPath) -> Option<&'a str> {
+        self.pattern.capture(name)?.of(path)
+    }
+
+    /// The path to ask of the service, before its `base_url`'s path ([`super::join_base`]); canonical.
+    /// `path` is one this route was found for.
+    pub fn upstream_path<'a>(&self, path: &'a CanonicalPath) -> Cow<'a, str> {
+        match self.template.as_ref().and_then(|template| template.apply(path)) {
+            Some(rewritten) => Cow::Owned(rewritten),
+            None => Cow::Borrowed(path.as_str()),
+        }
+    }
+
+    /// The template as written, or the route's own `path` where nothing is rewritten: for people.
+    pub fn upstream_pattern(&self) -> &str {
+        self.template.as_ref().map_or(self.pattern.as_str(), Template::as_str)
+    }
+}
+
+impl Methods {
+    /// Empty: every method.
+    pub fn new(methods: &[Method]) -> Self {
+        Self(methods.into())
+    }
+
+    /// Whether every method is taken.
+    pub fn is_any(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Who takes GET takes HEAD (RFC 9110 §9.1).
+    pub fn accepts(&self, method: &Method) -> bool {
+        self.is_any() || self.0.contains(method) || (method == Method::HEAD && self.0.contains(&Method::GET))
+    }
+
+    /// For `Allow`; nothing where every method is taken.
+    pub fn allowed(&self) -> impl Iterator<Item = &Method> {
+        let head = self.0.contains(&Method::GET).then_some(&Method::HEAD);
+        self.0.iter().chain(head)
+    }
+}
+
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_any() {
+            return f.write_str("any");
+        }
+        let names: Vec<&str> = self.0.iter().map(Method::as_str).collect();
+        f.write_str(&names.join(","))
+    }
+}
