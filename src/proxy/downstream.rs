@@ -1,0 +1,122 @@
+//! The client's end of a request: its address, its timeouts, and how an answer of ours reaches it.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::{HeaderValue, Method};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use super::Downstream;
+use super::context::RequestContext;
+use super::gateway::Gateway;
+use super::stages::relay;
+use crate::reply::Reply;
+
+/// A body up to this is read to its end before we refuse, so that the connection can go on.
+const DRAINED: u64 = 64 * 1024;
+/// What a client that is still sending gets to notice our answer before the connection closes.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Idle, header and body timeouts. The engine's own default for a kept connection is none at all,
+/// and an unconditional keep-alive would undo its decision to close (see the smuggling guard).
+pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
+    if session.get_keepalive().is_some() {
+        let draining = gateway.draining.load(Ordering::Relaxed);
+        session.set_keepalive((!draining).then_some(gateway.idle_timeout.as_secs().max(1)));
+    }
+    session.set_read_timeout(Some(gateway.body_timeout));
+    session.set_write_timeout(Some(gateway.body_timeout));
+    session.set_total_drain_timeout(Some(LINGER));
+}
+
+/// The peer's address, as the socket knows it.
+pub(super) fn client_ip(session: &Downstream) -> Option<IpAddr> {
+    let ip = session.client_addr()?.as_inet()?.ip();
+    Some(ip.to_canonical())
+}
+
+/// Whether this connection came in over TLS.
+pub(super) fn is_tls(session: &Downstream) -> bool {
+    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+/// What the client calls us: `:authority` on HTTP/2, else `Host`.
+pub(super) fn authority(session: &Downstream) -> Option<HeaderValue> {
+    let request = session.req_header();
+    let from_uri = request.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    from_uri.or_else(|| request.headers.get(HOST).cloned())
+}
+
+/// A top-level page load (Fetch Metadata).
+pub(super) fn is_navigation(request: &RequestHeader) -> bool {
+    let says = |name: &str, value: &str| request.headers.get(name).is_some_and(|given| given == value);
+    says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document")
+}
+
+/// Writes an answer of ours and leaves the connection usable where HTTP allows it.
+pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, reply: Reply) -> pingora::Result<()> {
+    let drained = drain_small_body(session).await;
+    let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 4))?;
+    for (name, value) in reply.headers {
+        head.append_header(name, value)?;
+    }
+    if !matches!(reply.status.as_u16(), 204 | 304) {
+        head.insert_header(CONTENT_LENGTH, reply.body.len())?;
+    }
+    relay::dress(&mut head, ctx)?;
+    ctx.own_status = Some(reply.status.as_u16());
+    if !drained {
+        session.set_keepalive(None);
+    }
+    let bodiless = reply.body.is_empty() || session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(head), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(reply.body), true).await?;
+    }
+    if !drained {
+        linger(session).await;
+    }
+    Ok(())
+}
+
+/// Whether the request's body is over: read to its end here if it is short and on its way.
+async fn drain_small_body(session: &mut Downstream) -> bool {
+    if session.is_http2() || session.as_downstream_mut().is_body_done() {
+        return true;
+    }
+    let headers = &session.req_header().headers;
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    // A client that waits for "100 Continue" has sent nothing, and may not.
+    let short = length.is_some_and(|length| length <= DRAINED) && !headers.contains_key(EXPECT);
+    short && tokio::time::timeout(LINGER, read_to_end(session)).await.is_ok_and(|whole| whole)
+}
+
+async fn read_to_end(session: &mut Downstream) -> bool {
+    loop {
+        match session.read_request_body().await {
+            Ok(None) => return true,
+            Ok(Some(_)) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Closing with unread bytes in the socket makes the kernel reset it, and the client would never
+/// read our answer (RFC 9112 §9.6): so read on for a moment.
+async fn linger(session: &mut Downstream) {
+    session.set_read_timeout(Some(Duration::from_millis(500)));
+    let _ = tokio::time::timeout(LINGER, session.drain_request_body()).await;
+}
+
+/// Whether an answer to this request has begun. An interim one (RFC 9110 §15.2) is none.
+pub(super) fn answered(session: &Downstream) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
+}
+
+/// Bytes of a body chunk.
+pub(super) fn chunk_len(body: Option<&Bytes>) -> u64 {
+    body.map_or(0, |chunk| chunk.len() as u64)
+}

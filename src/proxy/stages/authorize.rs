@@ -1,0 +1,43 @@
+//! Obtain the bearer that the route's token policy wants.
+
+use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::Gateway;
+use crate::reply::ProxyError;
+use crate::routing::Route;
+use crate::token::{NoBearer, TokenPolicy};
+
+/// Puts the bearer into the context, or says why there is none.
+pub(in crate::proxy) async fn obtain_bearer(
+    gateway: &Gateway,
+    ctx: &mut RequestContext,
+    route: &Route,
+) -> Result<(), ProxyError> {
+    let (Some(session), Some(destination)) = (&ctx.session, gateway.destination(route)) else { return Ok(()) };
+    if destination.policy == TokenPolicy::None {
+        return Ok(());
+    }
+    let service = &*route.target_service;
+    match gateway.broker.bearer(session, &destination.policy).await {
+        Ok(bearer) => {
+            ctx.token_found = Some(true);
+            ctx.bearer = bearer;
+            Ok(())
+        }
+        Err(NoBearer::NotAvailable(reason)) => {
+            ctx.token_found = Some(false);
+            let correlation_id = &*ctx.correlation_id;
+            tracing::warn!(service, reason, token_found = false, correlation_id, "NO_TOKEN_AVAILABLE");
+            Err(ProxyError::NoTokenAvailable { service: service.to_owned(), reason })
+        }
+        Err(NoBearer::ProviderDown(reason)) => {
+            let correlation_id = &*ctx.correlation_id;
+            tracing::error!(service, reason, correlation_id, "UPSTREAM_AUTH_FAILED");
+            Err(ProxyError::UpstreamAuthFailed { service: service.to_owned(), reason })
+        }
+        Err(NoBearer::SessionEnded) => Err(ProxyError::NotAuthenticated),
+        Err(NoBearer::StoreDown(reason)) => {
+            tracing::error!(reason, correlation_id = &*ctx.correlation_id, "a token cannot be renewed");
+            Err(ProxyError::StoreUnavailable)
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Conclude: metrics and the access line, once a request is over.
+
+use pingora::Error;
+
+use crate::proxy::Downstream;
+use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::Gateway;
+use crate::resilience::SystemClock;
+use crate::telemetry::AccessLine;
+
+use super::fail::error_label;
+
+/// Counts the request and writes its line.
+pub(in crate::proxy) fn conclude(
+    gateway: &Gateway,
+    session: &Downstream,
+    ctx: &RequestContext,
+    error: Option<&Error>,
+) {
+    let elapsed = ctx.started.elapsed();
+    let written = session.response_written().map(|response| response.status.as_u16());
+    let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);
+    let metrics = &gateway.metrics;
+    let method = method_label(session);
+    metrics.http_requests.with_label_values(&[method, &ctx.endpoint, status_label(status)]).inc();
+    metrics.http_duration.with_label_values(&[&*ctx.endpoint]).observe(elapsed.as_secs_f64());
+    count_service(gateway, ctx);
+
+    let gone = error.is_some() && ctx.own_status.is_none() && ctx.refusal.is_none();
+    if gone && tracing::enabled!(tracing::Level::DEBUG) {
+        let kind = error.map(|error| error.etype().as_str()).unwrap_or_default();
+        tracing::debug!(correlation_id = &*ctx.correlation_id, kind, "a request ended early");
+    }
+    if !gateway.access_log.wanted() {
+        return;
+    }
+    let hash = ctx.session.as_ref().map(|login| gateway.endpoints.sessions.log_id(login));
+    gateway.access_log.write(&AccessLine {
+        timestamp: SystemClock::timestamp(),
+        level: "INFO",
+        message: "request",
+        correlation_id: &ctx.correlation_id,
+        method,
+        route: &ctx.endpoint,
+        service: ctx.route.as_ref().map(|route| &*route.target_service),
+        status,
+        upstream_status: ctx.upstream_status,
+        code: ctx.refusal.as_ref().map(|refusal| refusal.face().1),
+        bytes_in: ctx.body_received.max(session.body_bytes_read() as u64),
+        bytes_out: session.body_bytes_sent() as u64,
+        duration_ms: millis(elapsed),
+        upstream_ms: ctx.upstream_elapsed.map(millis),
+        session: hash.as_deref(),
+        token_found: ctx.token_found,
+    });
+}
+
+fn count_service(gateway: &Gateway, ctx: &RequestContext) {
+    let (Some(route), Some(_asked)) = (&ctx.route, ctx.upstream_started) else { return };
+    let metrics = &gateway.metrics;
+    let service = &*route.target_service;
+    metrics.service_requests.with_label_values(&[service]).inc();
+    if let Some(waited) = ctx.upstream_elapsed {
+        metrics.service_latency.with_label_values(&[service]).observe(waited.as_secs_f64());
+    }
+    let fault = ctx.refusal.as_ref().and_then(error_label);
+    let fault = fault.or_else(|| ctx.upstream_status.filter(|status| *status >= 500).map(|_| "status_5xx"));
+    if let Some(kind) = fault {
+        metrics.service_errors.with_label_values(&[service, kind]).inc();
+    }
+}
+
+/// The registered methods; anything else is one label, since clients make them up.
+fn method_label(session: &Downstream) -> &'static str {
+    const KNOWN: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
+    let method = session.req_header().method.as_str();
+    KNOWN.iter().find(|known| **known == method).copied().unwrap_or("OTHER")
+}
+
+/// Status as text without an allocation for the usual ones.
+fn status_label(status: u16) -> &'static str {
+    macro_rules! labels {
+        ($($code:literal)*) => { match status { $($code => stringify!($code),)* 100..=199 => "1xx", 200..=299 => "2xx",
+            300..=399 => "3xx", 400..=499 => "4xx", 500..=599 => "5xx", _ => "0" } };
+    }
+    labels!(101 200 201 202 204 206 301 302 303 304 307 308 400 401 403 404 405 408 409 410 412 413 414 415 416 422
+        429 431 499 500 501 502 503 504)
+}
+
+#[allow(clippy::cast_precision_loss)] // microseconds of a request are far below 2^52
+fn millis(span: std::time::Duration) -> f64 {
+    span.as_micros() as f64 / 1000.0
+}

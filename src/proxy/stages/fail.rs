@@ -1,0 +1,66 @@
+//! Fail: the engine's errors in our words. The only place that reads them.
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::Gateway;
+use crate::reply::ProxyError;
+
+/// What to tell the client; `None` when it has left and nothing can be told.
+pub(in crate::proxy) fn explain(gateway: &Gateway, ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
+    if let Some(refusal) = &ctx.refusal {
+        return Some(refusal.clone());
+    }
+    let timeout = ctx
+        .route
+        .as_ref()
+        .and_then(|route| gateway.destination(route))
+        .map(|destination| destination.upstream.timeout)
+        .unwrap_or_default();
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ProxyError::ClientTimeout),
+        (
+            ErrorSource::Downstream,
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ConnectionClosed,
+        ) => None,
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400)) => {
+            Some(ProxyError::BadRequest("the request header is not acceptable".to_owned()))
+        }
+        (ErrorSource::Downstream, _) => Some(ProxyError::BadRequest("the request could not be read".to_owned())),
+        (
+            _,
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
+        ) => Some(ProxyError::UpstreamTimeout(timeout)),
+        (ErrorSource::Upstream, kind) => Some(ProxyError::UpstreamError(format!("the service failed: {}", words(kind)))),
+        // Hop-by-hop policy: a client that nominates what it must not (RFC 9110 §7.6.1).
+        (_, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400)) => {
+            Some(ProxyError::BadRequest("the request header is not acceptable".to_owned()))
+        }
+        (_, _) => Some(ProxyError::Internal),
+    }
+}
+
+/// The `error_type` label: bounded.
+pub(in crate::proxy) fn error_label(error: &ProxyError) -> Option<&'static str> {
+    match error {
+        ProxyError::UpstreamTimeout(_) => Some("timeout"),
+        ProxyError::UpstreamError(_) => Some("connection"),
+        _ => None,
+    }
+}
+
+fn words(kind: &ErrorType) -> &'static str {
+    match kind {
+        ErrorType::ConnectRefused => "it refuses connections",
+        ErrorType::ConnectNoRoute => "there is no route to it",
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+            "its TLS certificate or handshake is not acceptable (services.*.tls)"
+        }
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => "it broke the connection",
+        ErrorType::InvalidHTTPHeader => "its answer is not HTTP",
+        _ => "it cannot be reached",
+    }
+}

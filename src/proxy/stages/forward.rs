@@ -1,0 +1,105 @@
+//! Forward: the request as the service sees it. Runs after the engine has removed hop-by-hop fields,
+//! so nothing the client names in `Connection` can remove what is set here.
+
+use http::header::{AUTHORIZATION, COOKIE, HOST, VIA};
+use http::{HeaderName, HeaderValue, Version};
+use pingora::http::RequestHeader;
+
+use crate::config::AuthMode;
+use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::{Destination, Gateway};
+use crate::proxy::headers::{Authorization, scrub, traceparent};
+use crate::proxy::{Downstream, downstream};
+use crate::session::Cut;
+
+type Fallible = pingora::Result<()>;
+
+/// Rewrites `request` for the route's service.
+pub(in crate::proxy) fn forward(
+    gateway: &Gateway,
+    session: &Downstream,
+    ctx: &RequestContext,
+    destination: &Destination,
+    request: &mut RequestHeader,
+) -> Fallible {
+    let client = Client::of(gateway, session, request);
+    let trace = traceparent(request.headers.get("traceparent"));
+    let speaks_for_caller = ctx.route.as_ref().is_none_or(|route| route.auth == AuthMode::Session);
+    scrub(request, if speaks_for_caller { Authorization::Remove } else { Authorization::Pass });
+    cut_cookies(gateway, request)?;
+
+    request.set_raw_path(ctx.upstream_target.as_bytes())?;
+    if let Some(session) = &ctx.session {
+        request.insert_header("X-Original-User", session.identity.arn())?;
+    }
+    if let Some(bearer) = &ctx.bearer {
+        request.insert_header(AUTHORIZATION, bearer.0.clone())?;
+    }
+    request.insert_header(HOST, destination.upstream.authority.clone())?;
+    request.insert_header("X-Correlation-ID", ctx.correlation_id.as_str())?;
+    request.insert_header("traceparent", trace)?;
+    client.announce(request)?;
+    request.append_header(VIA, via(session.req_header().version))?;
+    Ok(())
+}
+
+fn cut_cookies(gateway: &Gateway, request: &mut RequestHeader) -> Fallible {
+    match gateway.endpoints.cookies.cut(&request.headers) {
+        Cut::Unchanged => {}
+        Cut::Removed => {
+            request.remove_header(&COOKIE);
+        }
+        Cut::Replaced(rest) => {
+            request.remove_header(&COOKIE);
+            request.insert_header(COOKIE, rest)?;
+        }
+    }
+    Ok(())
+}
+
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2.0 pingora-bff",
+        Version::HTTP_10 => "1.0 pingora-bff",
+        _ => "1.1 pingora-bff",
+    }
+}
+
+/// What the service is told about the client's end. A trusted proxy in front is believed; from
+/// anybody else these headers are ours alone.
+struct Client {
+    forwarded_for: Option<HeaderValue>,
+    proto: HeaderValue,
+    host: Option<HeaderValue>,
+}
+
+impl Client {
+    fn of(gateway: &Gateway, session: &Downstream, request: &RequestHeader) -> Self {
+        let address = downstream::client_ip(session);
+        let trusted = address.is_some_and(|address| gateway.trusted_proxies.iter().any(|net| net.contains(&address)));
+        let told = |name: &'static str| request.headers.get(HeaderName::from_static(name)).filter(|_| trusted).cloned();
+        let own_proto = if downstream::is_tls(session) { "https" } else { "http" };
+        let chain = told("x-forwarded-for");
+        let forwarded_for = match (chain.as_ref().and_then(|chain| chain.to_str().ok()), address) {
+            (Some(chain), Some(address)) => HeaderValue::try_from(format!("{chain}, {address}")).ok(),
+            (_, Some(address)) => HeaderValue::try_from(address.to_string()).ok(),
+            (_, None) => None,
+        };
+        Self {
+            forwarded_for,
+            proto: told("x-forwarded-proto").unwrap_or_else(|| HeaderValue::from_static(own_proto)),
+            host: told("x-forwarded-host").or_else(|| downstream::authority(session)),
+        }
+    }
+
+    fn announce(self, request: &mut RequestHeader) -> Fallible {
+        if let Some(addresses) = self.forwarded_for {
+            request.insert_header("X-Forwarded-For", addresses)?;
+        }
+        request.insert_header("X-Forwarded-Proto", self.proto)?;
+        if let Some(host) = self.host {
+            request.insert_header("X-Forwarded-Host", host)?;
+        }
+        Ok(())
+    }
+}

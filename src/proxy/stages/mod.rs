@@ -1,0 +1,12 @@
+//! The stages of a request, in the order in which `pipeline` names them.
+
+pub(super) mod admit;
+pub(super) mod authenticate;
+pub(super) mod authorize;
+pub(super) mod conclude;
+pub(super) mod fail;
+pub(super) mod forward;
+pub(super) mod limit;
+pub(super) mod origin;
+pub(super) mod relay;
+pub(super) mod route;

@@ -1,0 +1,108 @@
+//! Origin: who the browser says asks. Preflights are answered, unsafe requests from elsewhere refused.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::proxy::Downstream;
+use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::{Gateway, Origins};
+use crate::reply::{ProxyError, Reply};
+
+/// Where the request says it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// Ours, or nobody said.
+    Here,
+    /// `cors.allow_origins`.
+    Listed,
+    Elsewhere,
+}
+
+/// An answer if this is a preflight; a refusal if an unsafe request comes from elsewhere.
+/// `guarded`: the request would act with the browser's session.
+pub(in crate::proxy) fn origin(
+    gateway: &Gateway,
+    session: &Downstream,
+    ctx: &mut RequestContext,
+    guarded: bool,
+) -> Result<Option<Reply>, ProxyError> {
+    let request = session.req_header();
+    let from = whence(&gateway.origins, &request.headers);
+    if from == From::Listed {
+        ctx.cors_origin = request.headers.get(ORIGIN).cloned();
+    }
+    if request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        return match from {
+            From::Elsewhere => Err(ProxyError::ForbiddenOrigin),
+            From::Here | From::Listed => Ok(Some(preflight(&request.headers))),
+        };
+    }
+    if guarded && from != From::Listed && !is_safe(&request.method) {
+        refuse_foreign(gateway, &request.headers, from)?;
+    }
+    Ok(None)
+}
+
+fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: From) -> Result<(), ProxyError> {
+    let reason = if from == From::Elsewhere {
+        "origin"
+    } else if headers.get_all("sec-fetch-site").iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
+        "fetch_site"
+    } else {
+        return Ok(());
+    };
+    gateway.metrics.csrf_violations.with_label_values(&[reason]).inc();
+    Err(ProxyError::CsrfFailed(format!(
+        "an unsafe request came from another origin; ours is {} (server.public_url in settings.yaml), others are \
+         listed in cors.allow_origins",
+        gateway.origins.own
+    )))
+}
+
+/// GET, HEAD, OPTIONS, TRACE change nothing (RFC 9110 §9.2.1).
+pub(in crate::proxy) fn is_safe(method: &Method) -> bool {
+    method.is_safe()
+}
+
+fn whence(origins: &Origins, headers: &HeaderMap) -> From {
+    let mut given = headers.get_all(ORIGIN).iter();
+    let Some(origin) = given.next() else { return From::Here };
+    if given.next().is_some() {
+        return From::Elsewhere;
+    }
+    if origin.as_bytes() == origins.own.as_bytes() {
+        From::Here
+    } else if origins.allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
+        From::Listed
+    } else {
+        From::Elsewhere
+    }
+}
+
+/// The Fetch standard's CORS-preflight answer. The origin itself is added to every answer of ours.
+fn preflight(headers: &HeaderMap) -> Reply {
+    let mut reply = Reply::empty(StatusCode::NO_CONTENT)
+        .with(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))
+        .with(VARY, HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"));
+    if let Some(method) = headers.get(ACCESS_CONTROL_REQUEST_METHOD) {
+        reply = reply.with(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+    }
+    if let Some(names) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        reply = reply.with(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    reply
+}
+
+/// The headers by which an allowed origin may read an answer.
+pub(in crate::proxy) fn cors_headers(origin: &HeaderValue) -> [(HeaderName, HeaderValue); 4] {
+    [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
+        (ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")),
+        (ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("X-Correlation-ID, Retry-After")),
+        (VARY, HeaderValue::from_static("Origin")),
+    ]
+}

@@ -1,0 +1,48 @@
+//! Relay: the service's answer on its way back.
+
+use std::time::Duration;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, VARY,
+};
+use pingora::http::ResponseHeader;
+
+use super::origin::cors_headers;
+use crate::proxy::context::RequestContext;
+use crate::reply::ProxyError;
+
+/// What every answer gets, ours or a service's.
+pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
+    response.insert_header("X-Correlation-ID", ctx.correlation_id.as_str())?;
+    if let Some(origin) = &ctx.cors_origin {
+        for (name, value) in cors_headers(origin) {
+            if name == VARY {
+                response.append_header(name, value)?;
+            } else {
+                response.insert_header(name, value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes note of the service's answer. On a session route the proxy alone says which origins may
+/// read it: a service that echoes any origin would open the session to all of them.
+pub(in crate::proxy) fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
+    if response.status.is_informational() {
+        return;
+    }
+    ctx.upstream_status = Some(response.status.as_u16());
+    ctx.upstream_elapsed = ctx.upstream_started.map(|started| started.elapsed());
+    if ctx.session.is_some() {
+        for name in [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS] {
+            response.remove_header(&name);
+        }
+    }
+}
+
+/// The whole-answer deadline of a route that does not stream. The engine only times single reads.
+pub(in crate::proxy) fn within(ctx: &RequestContext, timeout: Duration) -> Result<(), ProxyError> {
+    let late = !ctx.streaming() && ctx.upstream_started.is_some_and(|started| started.elapsed() > timeout);
+    if late { Err(ProxyError::UpstreamTimeout(timeout)) } else { Ok(()) }
+}
