@@ -1,8 +1,27 @@
 //! What is WRITTEN in `conf/` and `routes/`: types, defaults, loading, checking, and the messages
 //! about what is wrong with it. Names no runtime type.
+//!
+//! The way of a file: text → [`yaml`] → tree ([`node`]) → [`variable`]s replaced → a reader of [`read`] that
+//! collects what is wrong → plain data ([`model`]) → the checks over all files ([`check`]).
 
+mod check;
+mod diagnostic;
+mod load;
+mod mask;
 mod model;
+mod node;
+mod pattern;
+mod pem;
+mod read;
+mod reader;
+mod scalar;
 mod secret;
+mod source;
+mod unit;
+mod variable;
+mod yaml;
 
+pub(crate) use diagnostic::count;
+pub use diagnostic::{Diagnostic, Findings, Severity};
 pub use model::*;
 pub use secret::Secret;

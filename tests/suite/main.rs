@@ -1,1 +1,3 @@
+//! The tests of the whole program, one topic a file.
 
+mod config;

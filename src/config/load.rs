@@ -1,0 +1,171 @@
+//! Both folders → [`Config`], or everything that is wrong with them.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::check::{check_authentication, check_mappings, check_routes, check_services, find_login, unique_services};
+use super::diagnostic::{Collector, Diagnostic, Findings};
+use super::mask::{secrets_of, secrets_of_text};
+use super::model::{Config, LegacyConfig, Settings};
+use super::node::Node;
+use super::read::{
+    RouteFile, WrittenIdp, WrittenSettings, by_name, read_idps, read_legacy, read_route_file, read_settings,
+};
+use super::source::Source;
+use super::variable::{Environment, resolve};
+use super::yaml::parse;
+
+/// No sane configuration file is larger, in bytes.
+const MAX_FILE: usize = 16 << 20;
+
+impl Config {
+    /// Reads and checks `settings.yaml`, `idps.yaml` and (if there) `legacy_services.yaml` in `conf_dir` and every
+    /// `*.yaml`/`*.yml` in `routes_dir`. `env` looks up environment variables.
+    ///
+    /// Relative paths written inside (`sqlite:`, PEM files, `file:`) begin at the working directory.
+    ///
+    /// # Errors
+    /// All findings of all files at once, warnings included, if one of them is an error.
+    pub fn load(conf_dir: &Path, routes_dir: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Findings> {
+        let (config, findings) = Self::load_with_findings(conf_dir, routes_dir, env);
+        config.ok_or(findings)
+    }
+
+    /// As [`Config::load`], with the warnings also where there is no error.
+    pub fn load_with_findings(
+        conf_dir: &Path,
+        routes_dir: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> (Option<Self>, Findings) {
+        let found = Collector::default();
+        let config = load(conf_dir, routes_dir, env, &found);
+        let findings = found.into_findings();
+        (config.filter(|_| findings.errors() == 0), findings)
+    }
+}
+
+fn load(conf_dir: &Path, routes_dir: &Path, env: Environment<'_>, found: &Collector) -> Option<Config> {
+    let settings = read_file(&conf_dir.join("settings.yaml"), env, found);
+    let settings = settings.and_then(|node| read_settings(&node, found));
+    let idps = read_file(&conf_dir.join("idps.yaml"), env, found).and_then(|node| read_idps(&node, found));
+    let legacy_path = conf_dir.join("legacy_services.yaml");
+    let legacy = if legacy_path.exists() {
+        read_file(&legacy_path, env, found).and_then(|node| read_legacy(&node, env, found))
+    } else {
+        Some(LegacyConfig::default())
+    };
+    let (files, complete) = read_routes(routes_dir, env, found);
+    let (services, routes) = files.into_iter().fold((Vec::new(), Vec::new()), |(mut services, mut routes), file| {
+        services.extend(file.services);
+        routes.extend(file.routes);
+        (services, routes)
+    });
+    let names: Vec<&str> = services.iter().map(|service| service.name.value.as_str()).collect();
+    check_services(&services, found);
+    if complete {
+        check_routes(&routes, &names, found);
+    }
+    if let (Some(settings), Some(legacy), true) = (&settings, &legacy, complete) {
+        check_mappings(settings, &names, legacy, found);
+    }
+    let login = match (&settings, &idps) {
+        (Some(settings), Some(idps)) => {
+            let login = find_login(settings, idps, found);
+            check_authentication(&routes, settings, idps, login, found);
+            login.map(|idp| idp.name.clone())
+        }
+        _ => None,
+    };
+    Some(Config {
+        settings: finish_settings(settings?, login?),
+        idps: idps?.into_iter().map(|idp: WrittenIdp| idp.config).collect(),
+        services: unique_services(services),
+        routes: routes.into_iter().map(|route| route.config).collect(),
+        legacy: legacy?,
+        conf_dir: conf_dir.to_owned(),
+        routes_dir: routes_dir.to_owned(),
+    })
+}
+
+fn finish_settings(written: WrittenSettings, login: String) -> Settings {
+    let mut auth = written.auth;
+    auth.idp = login;
+    Settings {
+        server: written.server,
+        auth,
+        session: written.session,
+        token_refresh_threshold: written.token_refresh_threshold,
+        service_audiences: by_name(written.service_audiences),
+        service_scopes: by_name(written.service_scopes),
+        cors_allow_origins: written.cors_allow_origins,
+        csrf_mode: written.csrf_mode,
+        empowerid_api_key: written.empowerid_api_key,
+        log: written.log,
+    }
+}
+
+/// Every route file, and whether each could be read: names that a broken file defines must not seem to be missing.
+fn read_routes(routes_dir: &Path, env: Environment<'_>, found: &Collector) -> (Vec<RouteFile>, bool) {
+    let paths = match route_files(routes_dir) {
+        Ok(paths) if paths.is_empty() => {
+            found.push(Diagnostic::unreadable(routes_dir, "this folder holds no route file (`*.yaml`)"));
+            return (Vec::new(), false);
+        }
+        Ok(paths) => paths,
+        Err(error) => {
+            found.push(Diagnostic::unreadable(routes_dir, format!("cannot read the folder of the routes: {error}")));
+            return (Vec::new(), false);
+        }
+    };
+    let read = |path: &PathBuf| read_file(path, env, found).and_then(|node| read_route_file(&node, found));
+    let files: Vec<RouteFile> = paths.iter().filter_map(read).collect();
+    let complete = files.len() == paths.len();
+    (files, complete)
+}
+
+fn route_files(routes_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(routes_dir)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && matches!(path.extension().and_then(OsStr::to_str), Some("yaml" | "yml")) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The tree of one file, its variables replaced; `None` after a report.
+fn read_file(path: &Path, env: Environment<'_>, found: &Collector) -> Option<Node> {
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(reason) => {
+            found.push(Diagnostic::unreadable(path, reason));
+            return None;
+        }
+    };
+    let source = Source::new(path, &text);
+    // Until the tree is known, and where the text is no tree.
+    source.hide(secrets_of_text(&source));
+    match parse(&source, &text) {
+        Ok(mut node) => {
+            source.reveal();
+            source.hide(secrets_of(&node));
+            resolve(&mut node, env, found);
+            Some(node)
+        }
+        Err(error) => {
+            found.push(*error);
+            None
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot read this file: {error}"))?;
+    if bytes.len() > MAX_FILE {
+        return Err("this file is larger than 16 MiB".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| "this file is not UTF-8 text".to_owned())
+}

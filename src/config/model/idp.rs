@@ -1,0 +1,72 @@
+//! `conf/idps.yaml` as written, with its defaults.
+
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use crate::config::Secret;
+
+/// One entry of `conf/idps.yaml`.
+#[derive(Debug, Clone)]
+pub struct IdpConfig {
+    /// Unique; what `auth.idp` names.
+    pub name: String,
+    /// The alias in `auth:account:{provider}:{sub}`; falls back to `name`.
+    pub provider: String,
+    /// As written: compared byte for byte with `iss` (OpenID Connect Core §3.1.3.7).
+    pub issuer: String,
+    /// What a token for ourselves must carry, and what the login access token is asked for.
+    pub audience: Option<String>,
+    /// Our identifier at the provider.
+    pub client_id: String,
+    /// The shared secret; with `private_key_jwt` the PEM of the private key.
+    pub client_secret: Option<Secret>,
+    /// How we prove who we are at the token endpoint.
+    pub token_auth_method: ClientAuthMethod,
+    /// `kid` of the client assertion, where the provider holds several keys of ours.
+    pub key_id: Option<String>,
+    /// Overrides `auth.oauth_scopes` for logins with this entry.
+    pub scopes: Option<Vec<String>>,
+    /// Absent, as with every endpoint here: from discovery.
+    pub authorization_url: Option<Url>,
+    /// `token_endpoint`.
+    pub token_url: Option<Url>,
+    /// `jwks_uri`.
+    pub jwks_url: Option<Url>,
+    /// `introspection_endpoint` (RFC 7662).
+    pub introspection_url: Option<Url>,
+    /// `revocation_endpoint` (RFC 7009).
+    pub revocation_url: Option<Url>,
+    /// `end_session_endpoint` (RP-Initiated Logout).
+    pub end_session_url: Option<Url>,
+    /// JWS algorithms accepted from this issuer, e.g. `RS256`.
+    pub algorithms: Vec<String>,
+    /// How a token is asked for a service; default `resource`.
+    pub audience_parameter: AudienceParameter,
+    /// Our claim name (`sub`, `name`, `email`, …) → the provider's.
+    pub claims_mapping: BTreeMap<String, String>,
+}
+
+/// `token_auth_method`, named as in OpenID Connect Core §9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuthMethod {
+    /// `client_secret_basic`, the default.
+    ClientSecretBasic,
+    /// `client_secret_post`
+    ClientSecretPost,
+    /// `private_key_jwt` (RFC 7523 §2.2).
+    PrivateKeyJwt,
+    /// A public client.
+    None,
+}
+
+/// How this provider is told for whom a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AudienceParameter {
+    /// `resource=` (RFC 8707).
+    Resource,
+    /// `audience=`.
+    Audience,
+    /// Scopes say it all.
+    None,
+}

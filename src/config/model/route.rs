@@ -1,0 +1,97 @@
+//! `routes/*.yaml` as written, with their defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Method;
+use url::Url;
+
+use super::Place;
+
+/// One entry of `services:`.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// `http` or `https`; may carry a path, which prefixes every upstream path.
+    pub base_url: Url,
+    /// First byte, between bytes, and (unless the route streams) the whole answer.
+    pub timeout: Duration,
+    /// TCP and TLS together; default 5 s.
+    pub connect_timeout: Duration,
+    /// `tls:`; all empty: the system's authorities, the name from `base_url`.
+    pub tls: ServiceTlsConfig,
+}
+
+/// `services.*.tls`: PEM files.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceTlsConfig {
+    /// Authorities believed instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Our certificate chain; together with `client_key`.
+    pub client_cert: Option<PathBuf>,
+    /// Private key of `client_cert`.
+    pub client_key: Option<PathBuf>,
+    /// Name sent as SNI and verified, where it is not the host of `base_url`.
+    pub server_name: Option<String>,
+}
+
+/// One entry of `routes:`.
+#[derive(Debug, Clone)]
+pub struct RouteConfig {
+    /// Unique over all files; the `endpoint` label of the metrics.
+    pub id: String,
+    /// Exact, trailing `/*`, bare `*`, `{name}` for one segment.
+    pub path: String,
+    /// A key of `services`.
+    pub target_service: String,
+    /// Absent and not `preserve_path`: the request's path as it is.
+    pub upstream_path: Option<String>,
+    /// Says in so many words that the path travels as it is.
+    pub preserve_path: bool,
+    /// Empty: every method.
+    pub methods: Vec<Method>,
+    /// Who may call; default `session`.
+    pub auth: AuthMode,
+    /// No total timeout; never buffered.
+    pub streaming: bool,
+    /// Which bearer the upstream gets; absent: the session's token for this service.
+    pub token_policy: Option<TokenPolicyConfig>,
+    /// Where the route begins in its file.
+    pub written_at: Place,
+}
+
+/// `auth` of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// `session`: our cookie.
+    Session,
+    /// `bearer`: an access token validated here.
+    Bearer,
+    /// `none`: anyone.
+    None,
+}
+
+/// `token_policy` of a route.
+#[derive(Debug, Clone)]
+pub struct TokenPolicyConfig {
+    /// `mode:`.
+    pub mode: TokenMode,
+    /// Default: `service_audiences[target_service]`.
+    pub audience: Option<String>,
+    /// Default: `service_scopes[target_service]`.
+    pub scopes: Option<Vec<String>>,
+    /// Upper bound on how long a shared token is kept.
+    pub cache_ttl: Option<Duration>,
+}
+
+/// `token_policy.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenMode {
+    /// `session_passthrough`: the login access token, as it is.
+    SessionPassthrough,
+    /// `service_token`: `client_credentials`, shared.
+    ServiceToken,
+    /// `on_behalf_of`: token exchange (RFC 8693).
+    OnBehalfOf,
+    /// `none`: no `Authorization` header.
+    None,
+}

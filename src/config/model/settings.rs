@@ -1,0 +1,144 @@
+//! `conf/settings.yaml` as written, with its defaults.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::config::Secret;
+
+/// `conf/settings.yaml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `server:`.
+    pub server: ServerConfig,
+    /// `auth:`.
+    pub auth: AuthConfig,
+    /// `session:`.
+    pub session: SessionConfig,
+    /// A token with less than this left is renewed before it is used.
+    pub token_refresh_threshold: Duration,
+    /// `target_service` → the audience its tokens must carry.
+    pub service_audiences: BTreeMap<String, String>,
+    /// `target_service` → the scopes asked for with its audience.
+    pub service_scopes: BTreeMap<String, Vec<String>>,
+    /// Origins (`https://app.example.com`) that may call with credentials.
+    pub cors_allow_origins: Vec<String>,
+    /// `csrf.mode`, default `fetch_metadata`.
+    pub csrf_mode: CsrfMode,
+    /// Sent to the legacy service `empowerid` only.
+    pub empowerid_api_key: Option<Secret>,
+    /// `log:`.
+    pub log: LogConfig,
+}
+
+/// `server:`.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Public addresses, at least one; default `127.0.0.1:8080`.
+    pub listen: Vec<SocketAddr>,
+    /// `/metrics`, `/status`, health in detail. Never a public port.
+    pub admin_listen: SocketAddr,
+    /// The origin the browser sees, without a path.
+    pub public_url: Url,
+    /// Certificate of the public addresses; absent: plain HTTP/1.1 and h2c.
+    pub tls: Option<TlsConfig>,
+    /// Peers whose `X-Forwarded-*`/`Forwarded` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long in-flight requests may take after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// Worker threads; default: one per core.
+    pub threads: usize,
+    /// An idle client connection, and a request header that does not arrive, end after this (default 60 s).
+    pub idle_timeout: Duration,
+    /// A client that neither sends nor takes a byte of a body for this long is cut off (default 60 s).
+    pub body_timeout: Duration,
+}
+
+/// `server.tls`: PEM files.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// Certificate chain, leaf first; relative to the working directory.
+    pub cert: PathBuf,
+    /// Private key; relative to the working directory.
+    pub key: PathBuf,
+}
+
+/// `auth:`.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// Name of the entry of `idps.yaml` that users log in with.
+    pub idp: String,
+    /// Always contains `openid`.
+    pub oauth_scopes: Vec<String>,
+    /// Hosts (`app.example.com` or `app.example.com:8443`) allowed in `return_to` beyond our own origin.
+    pub allowed_redirect_hosts: Vec<String>,
+}
+
+/// `session:`.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Where sessions live; default `sqlite:data/sessions.db`.
+    pub store: StoreConfig,
+    /// Each 32 bytes in padded standard base64, however written; the first encrypts, all decrypt. Empty: made once
+    /// beside the SQLite file.
+    pub secrets: Vec<Secret>,
+    /// As written; empty means the default name for `public_url`.
+    pub cookie_name: String,
+    /// Names that are read and never set.
+    pub cookie_aliases: Vec<String>,
+    /// `SameSite` of the session cookie; default `lax`.
+    pub same_site: SameSite,
+    /// Sliding.
+    pub lifetime: Duration,
+    /// Absolute.
+    pub max_lifetime: Duration,
+}
+
+/// `session.store`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// `memory:`
+    Memory,
+    /// `sqlite:PATH`
+    Sqlite(PathBuf),
+}
+
+/// `session.same_site`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// `lax`
+    Lax,
+    /// `strict`
+    Strict,
+}
+
+/// `csrf.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CsrfMode {
+    /// `Sec-Fetch-Site` and `Origin` decide.
+    FetchMetadata,
+    /// Those, and `X-CSRF-Token` on unsafe methods.
+    Token,
+}
+
+/// `log:`.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// Default `json`.
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `json`: one object a line.
+    Json,
+    /// `pretty`: for people.
+    Pretty,
+}

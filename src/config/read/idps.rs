@@ -1,0 +1,193 @@
+//! `conf/idps.yaml`.
+
+use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::node::Node;
+use crate::config::pem::holds;
+use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest, table};
+use crate::config::scalar::{quote, secret, secure_url, text, word};
+use crate::config::source::Spot;
+use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
+
+use super::settings::{by_name, login_scopes};
+
+/// What can be verified with a public key. The first four are what providers use today.
+const ALGORITHMS: [&str; 9] = ["RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "PS384", "PS512", "ES384"];
+const METHODS: &[(&str, ClientAuthMethod)] = &[
+    ("client_secret_basic", ClientAuthMethod::ClientSecretBasic),
+    ("client_secret_post", ClientAuthMethod::ClientSecretPost),
+    ("private_key_jwt", ClientAuthMethod::PrivateKeyJwt),
+    ("none", ClientAuthMethod::None),
+];
+const PARAMETERS: &[(&str, AudienceParameter)] = &[
+    ("resource", AudienceParameter::Resource),
+    ("audience", AudienceParameter::Audience),
+    ("none", AudienceParameter::None),
+];
+
+/// One entry and where it begins.
+pub(in crate::config) struct WrittenIdp {
+    pub(in crate::config) config: IdpConfig,
+    pub(in crate::config) spot: Spot,
+}
+
+/// The entries that could be read; wrong ones are reported and left out.
+pub(in crate::config) fn read_idps(node: &Node, found: &Collector) -> Option<Vec<WrittenIdp>> {
+    let mut map = MapReader::new(node, found)?;
+    let read = map.required("idps", |node, found| {
+        let entries = items(node, found)?;
+        if entries.is_empty() {
+            return refuse(node, found, "`idps` has no entry", "at least one identity provider is needed");
+        }
+        Some(entries.iter().filter_map(|entry| read_idp(entry, found)).collect::<Vec<_>>())
+    });
+    map.finish();
+    let idps = read?.value;
+    check_unique(&idps, found);
+    Some(idps)
+}
+
+fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
+    let mut map = MapReader::new(node, found)?;
+    let name = map.required("name", plain_name);
+    let provider = map.field("provider", plain_name);
+    let issuer = map.required("issuer", issuer);
+    let audience = map.field("audience", text);
+    let client_id = map.required("client_id", text);
+    let client_secret = map.located("client_secret", secret);
+    let method = map.located("token_auth_method", word(METHODS));
+    let key_id = map.field("key_id", text);
+    let scopes = map.field("scopes", login_scopes);
+    let authorization_url = map.field("authorization_url", secure_url);
+    let token_url = map.field("token_url", secure_url);
+    let jwks_url = map.field("jwks_url", secure_url);
+    let introspection_url = map.field("introspection_url", secure_url);
+    let revocation_url = map.field("revocation_url", secure_url);
+    let end_session_url = map.field("end_session_url", secure_url);
+    let algorithms = map.field("algorithms", read_algorithms);
+    let audience_parameter = map.field("audience_parameter", word(PARAMETERS)).unwrap_or(AudienceParameter::Resource);
+    let claims_mapping = map.field("claims_mapping", |node, found| table(node, found, text)).map(by_name);
+    let secret_written = map.key_spot("client_secret");
+    let spot = map.spot.clone();
+    check_secret(client_secret.as_ref(), method.as_ref(), secret_written.unwrap_or(&spot), found);
+    map.finish();
+    let name = name?.value;
+    let config = IdpConfig {
+        provider: provider.unwrap_or_else(|| name.clone()),
+        name,
+        issuer: issuer?.value,
+        audience,
+        client_id: client_id?.value,
+        client_secret: client_secret.map(|secret| secret.value),
+        token_auth_method: method.map_or(ClientAuthMethod::ClientSecretBasic, |method| method.value),
+        key_id,
+        scopes,
+        authorization_url,
+        token_url,
+        jwks_url,
+        introspection_url,
+        revocation_url,
+        end_session_url,
+        algorithms: algorithms.unwrap_or_else(|| ALGORITHMS.map(str::to_owned).to_vec()),
+        audience_parameter,
+        claims_mapping: claims_mapping.unwrap_or_default(),
+    };
+    Some(WrittenIdp { config, spot })
+}
+
+/// A name that can stand in `auth:account:{provider}:{sub}` without being mistaken for two.
+fn plain_name(node: &Node, found: &Collector) -> Option<String> {
+    let name = text(node, found)?;
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        return Some(name);
+    }
+    refuse(node, found, format!("{} is not a plain name", quote(&name)), "letters, digits, `.`, `_` and `-` only")
+}
+
+/// Kept as written: it is compared byte for byte with `iss`.
+fn issuer(node: &Node, found: &Collector) -> Option<String> {
+    secure_url(node, found)?;
+    text(node, found)
+}
+
+fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {
+    let listed = one_or_many(node, found, algorithm)?;
+    if listed.is_empty() {
+        refuse(node, found, "no algorithm is allowed: every token would be refused", "")
+    } else {
+        Some(listed)
+    }
+}
+
+fn algorithm(node: &Node, found: &Collector) -> Option<String> {
+    let name = text(node, found)?;
+    if ALGORITHMS.contains(&name.as_str()) {
+        return Some(name);
+    }
+    let label = match name.as_str() {
+        "none" | "None" => "an unsigned token proves nothing".to_owned(),
+        "HS256" | "HS384" | "HS512" => "a shared-secret signature could be made by anyone who can check it".to_owned(),
+        _ => suggest(&name, ALGORITHMS.into_iter()),
+    };
+    let error = Diagnostic::error(&node.spot, format!("the algorithm {} is not accepted", quote(&name))).label(label);
+    found.push(error.note(format!("allowed here: {}", ALGORITHMS.join(", "))));
+    None
+}
+
+fn check_secret(
+    secret: Option<&Located<Secret>>,
+    method: Option<&Located<ClientAuthMethod>>,
+    spot: &Spot,
+    found: &Collector,
+) {
+    let word = match method.map_or(ClientAuthMethod::ClientSecretBasic, |method| method.value) {
+        ClientAuthMethod::ClientSecretBasic => "client_secret_basic",
+        ClientAuthMethod::ClientSecretPost => "client_secret_post",
+        ClientAuthMethod::PrivateKeyJwt => "private_key_jwt",
+        ClientAuthMethod::None => {
+            if let Some(secret) = secret {
+                let warning =
+                    Diagnostic::warning(&secret.spot, "`client_secret` is not used with `token_auth_method: none`");
+                found.push(warning.label("remove one of the two"));
+            }
+            return;
+        }
+    };
+    match secret {
+        None => {
+            let error = Diagnostic::error(spot, format!("`client_secret` is missing, and `{word}` needs it"));
+            let error = if method.is_none() {
+                error.note("`client_secret_basic` is the default of token_auth_method")
+            } else {
+                error
+            };
+            found.push(error.note(
+                "write it as `file:/run/secrets/client` or `${VAR}`; a public client says `token_auth_method: none`",
+            ));
+        }
+        Some(key) if word == "private_key_jwt" && !holds(key.value.expose(), "PRIVATE KEY") => {
+            let error = Diagnostic::error(&key.spot, "`private_key_jwt` needs a private key in PEM as `client_secret`");
+            found.push(error.label("best as `file:/path/to/key.pem`"));
+        }
+        Some(_) => {}
+    }
+}
+
+/// A bearer token is matched to its entry by issuer and audience.
+fn check_unique(idps: &[WrittenIdp], found: &Collector) {
+    for (index, idp) in idps.iter().enumerate() {
+        let earlier = || idps.iter().take(index);
+        if let Some(first) = earlier().find(|first| first.config.name == idp.config.name) {
+            let error = Diagnostic::error(&idp.spot, format!("two identity providers are named `{}`", idp.config.name));
+            found.push(error.note(format!("the first is written at {}", first.spot.place())));
+        }
+        let same = |first: &&WrittenIdp| {
+            first.config.issuer == idp.config.issuer && first.config.audience == idp.config.audience
+        };
+        if let Some(first) = earlier().find(same) {
+            let message =
+                format!("`{}` and `{}` have the same issuer and audience", first.config.name, idp.config.name);
+            let error = Diagnostic::error(&idp.spot, message).label("their tokens could not be told apart");
+            found.push(error.note(format!("the first is written at {}", first.spot.place())));
+        }
+    }
+}

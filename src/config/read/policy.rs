@@ -1,0 +1,45 @@
+//! `token_policy:` of a route.
+
+use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::node::Node;
+use crate::config::reader::MapReader;
+use crate::config::scalar::{positive_duration, scopes, text, word};
+use crate::config::{TokenMode, TokenPolicyConfig};
+
+const MODES: &[(&str, TokenMode)] = &[
+    ("session_passthrough", TokenMode::SessionPassthrough),
+    ("service_token", TokenMode::ServiceToken),
+    ("on_behalf_of", TokenMode::OnBehalfOf),
+    ("none", TokenMode::None),
+];
+
+pub(super) fn read_policy(node: &Node, found: &Collector) -> Option<TokenPolicyConfig> {
+    let mut map = MapReader::new(node, found)?;
+    let mode = map.required("mode", word(MODES));
+    let audience = map.located("audience", text);
+    let scopes = map.located("scopes", scopes);
+    let cache_ttl = map.located("cache_ttl", positive_duration);
+    map.finish();
+    let mode = mode?.value;
+    let unused = match mode {
+        TokenMode::SessionPassthrough | TokenMode::None => {
+            vec![
+                ("audience", audience.as_ref().map(|w| &w.spot)),
+                ("scopes", scopes.as_ref().map(|w| &w.spot)),
+                ("cache_ttl", cache_ttl.as_ref().map(|w| &w.spot)),
+            ]
+        }
+        TokenMode::ServiceToken | TokenMode::OnBehalfOf => Vec::new(),
+    };
+    for (key, spot) in unused {
+        if let Some(spot) = spot {
+            found.push(Diagnostic::warning(spot, format!("`{key}` has no effect: no token is fetched in this mode")));
+        }
+    }
+    Some(TokenPolicyConfig {
+        mode,
+        audience: audience.map(|written| written.value),
+        scopes: scopes.map(|written| written.value),
+        cache_ttl: cache_ttl.map(|written| written.value),
+    })
+}

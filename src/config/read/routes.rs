@@ -1,0 +1,133 @@
+//! One file of `routes/`.
+
+use http::Method;
+
+use super::policy::read_policy;
+use super::services::{WrittenService, read_services};
+use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::node::Node;
+use crate::config::pattern::{Pattern, read_pattern, read_template};
+use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest};
+use crate::config::scalar::{boolean, quote, text, word};
+use crate::config::source::Spot;
+use crate::config::{AuthMode, RouteConfig, TokenPolicyConfig};
+
+const AUTH_MODES: &[(&str, AuthMode)] =
+    &[("session", AuthMode::Session), ("bearer", AuthMode::Bearer), ("none", AuthMode::None)];
+/// `CONNECT` asks for a tunnel (RFC 9110 §9.3.6), which is not for a route to give.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
+
+/// What one file says.
+#[derive(Default)]
+pub(in crate::config) struct RouteFile {
+    pub(in crate::config) services: Vec<WrittenService>,
+    pub(in crate::config) routes: Vec<WrittenRoute>,
+}
+
+/// A route and the places that later checks point at.
+pub(in crate::config) struct WrittenRoute {
+    pub(in crate::config) config: RouteConfig,
+    pub(in crate::config) pattern: Pattern,
+    pub(in crate::config) id: Spot,
+    pub(in crate::config) path: Spot,
+    pub(in crate::config) target: Spot,
+    pub(in crate::config) auth: Spot,
+    pub(in crate::config) policy: Option<Spot>,
+}
+
+/// Everything of the file that could be read.
+pub(in crate::config) fn read_route_file(node: &Node, found: &Collector) -> Option<RouteFile> {
+    let mut map = MapReader::new(node, found)?;
+    let services = map.field("services", read_services).unwrap_or_default();
+    let routes = map.field("routes", |node, found| {
+        Some(items(node, found)?.iter().filter_map(|item| read_route(item, found)).collect())
+    });
+    map.finish();
+    Some(RouteFile { services, routes: routes.unwrap_or_default() })
+}
+
+fn read_route(node: &Node, found: &Collector) -> Option<WrittenRoute> {
+    let mut map = MapReader::new(node, found)?;
+    let id = map.required("id", route_id);
+    let path = map.required("path", read_pattern);
+    let target = map.required("target_service", text);
+    let pattern = path.as_ref().map(|path| &path.value);
+    let upstream = map.located("upstream_path", |node, found| read_template(node, pattern, found));
+    let preserve = map.field("preserve_path", boolean).unwrap_or(false);
+    let methods = map.field("methods", read_methods).unwrap_or_default();
+    let auth = map.located("auth", word(AUTH_MODES));
+    let streaming = map.field("streaming", boolean).unwrap_or(false);
+    let policy = map.located("token_policy", read_policy);
+    let spot = map.spot.clone();
+    map.finish();
+    if let Some(upstream) = upstream.as_ref().filter(|_| preserve) {
+        let error =
+            Diagnostic::error(&upstream.spot, "`upstream_path` and `preserve_path: true` contradict each other");
+        found.push(error.label("keep one of the two"));
+    }
+    let (id, path, target) = (id?, path?, target?);
+    let config = RouteConfig {
+        id: id.value,
+        path: path.value.written.clone(),
+        target_service: target.value,
+        upstream_path: upstream.map(|upstream| upstream.value),
+        preserve_path: preserve,
+        methods,
+        auth: auth.as_ref().map_or(AuthMode::Session, |auth| auth.value),
+        streaming,
+        token_policy: policy.as_ref().map(|policy: &Located<TokenPolicyConfig>| policy.value.clone()),
+        written_at: spot.place(),
+    };
+    let auth = auth.map_or(spot, |auth| auth.spot);
+    let (id, target) = (id.spot, target.spot);
+    Some(WrittenRoute {
+        config,
+        pattern: path.value,
+        id,
+        path: path.spot,
+        target,
+        auth,
+        policy: policy.map(|p| p.spot),
+    })
+}
+
+/// A label of the metrics and a word in logs: short and plain.
+fn route_id(node: &Node, found: &Collector) -> Option<String> {
+    let id = text(node, found)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:/".contains(&byte);
+    if id.len() <= 128 && id.bytes().all(plain) {
+        return Some(id);
+    }
+    refuse(node, found, format!("{} is not a route id", quote(&id)), "at most 128 letters, digits and `._-:/`")
+}
+
+fn read_methods(node: &Node, found: &Collector) -> Option<Vec<Method>> {
+    let mut methods = one_or_many(node, found, method)?;
+    if methods.is_empty() && matches!(&node.value, crate::config::node::Value::List(items) if items.is_empty()) {
+        return refuse(
+            node,
+            found,
+            "`methods` is empty: nothing would reach this route",
+            "leave it out to allow every method",
+        );
+    }
+    let mut seen = Vec::new();
+    methods.retain(|method| {
+        !seen.contains(method) && {
+            seen.push(method.clone());
+            true
+        }
+    });
+    Some(methods)
+}
+
+fn method(node: &Node, found: &Collector) -> Option<Method> {
+    let name = text(node, found)?;
+    if let Some(known) = METHODS.iter().find(|known| **known == name) {
+        return Method::from_bytes(known.as_bytes()).ok();
+    }
+    let error = Diagnostic::error(&node.spot, format!("{} is not an HTTP method", quote(&name)));
+    let label = suggest(&name, METHODS.into_iter());
+    found.push(error.label(label).note(format!("allowed here: {}", METHODS.join(", "))));
+    None
+}

@@ -1,0 +1,154 @@
+//! `server:` of `settings.yaml`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::node::Node;
+use crate::config::pem::{certificate_file, key_file};
+use crate::config::reader::{Located, MapReader, one_or_many, refuse};
+use crate::config::scalar::{
+    duration, is_loopback, network, positive_duration, quote, socket_address, text, url, whole,
+};
+use crate::config::source::Spot;
+use crate::config::{ServerConfig, TlsConfig};
+
+const ONE_MINUTE: Duration = Duration::from_secs(60);
+
+/// `None` only where the public URL cannot be known.
+pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig> {
+    let mut map = MapReader::new(node, found)?;
+    let listen = map.field("listen", |node, found| one_or_many(node, found, located_address));
+    let listen_spot = map.key_spot("listen").unwrap_or(&map.spot).clone();
+    let admin = map.located("admin_listen", socket_address);
+    let public_url = map.located("public_url", origin_url);
+    let public_written = map.key_spot("public_url").is_some();
+    let tls = map.located("tls", read_tls);
+    let tls_written = map.key_spot("tls").is_some();
+    let trusted = map.field("trusted_proxies", |node, found| one_or_many(node, found, trusted_network));
+    let shutdown_grace = map.field("shutdown_grace", duration).unwrap_or(Duration::from_secs(30));
+    let threads = map.field("threads", whole(1..=1024)).and_then(|threads| usize::try_from(threads).ok());
+    let idle_timeout = map.field("idle_timeout", positive_duration).unwrap_or(ONE_MINUTE);
+    let body_timeout = map.field("body_timeout", positive_duration).unwrap_or(ONE_MINUTE);
+    let spot = map.spot.clone();
+    map.finish();
+
+    let listen_given = listen.is_some();
+    let listen = listen.unwrap_or_else(|| vec![Located { value: loopback(8080), spot: listen_spot.clone() }]);
+    if listen.is_empty() && listen_given {
+        found.push(Diagnostic::error(&listen_spot, "`listen` names no address").label("at least one is needed"));
+    }
+    let admin = admin.unwrap_or_else(|| Located { value: loopback(9090), spot: spot.clone() });
+    check_addresses(&listen, &admin, found);
+    let public_url = match public_url {
+        Some(written) => {
+            check_tls(&written, tls.as_ref().map(|tls| &tls.spot), found);
+            Some(written.value)
+        }
+        None if public_written => None,
+        None => default_url(listen.first().map(|address| address.value), tls_written, &spot, found),
+    };
+    let listen = listen.into_iter().map(|address| address.value).collect();
+    Some(ServerConfig {
+        listen,
+        admin_listen: admin.value,
+        public_url: public_url?,
+        tls: tls.map(|tls| tls.value),
+        trusted_proxies: trusted.unwrap_or_default(),
+        shutdown_grace,
+        threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        idle_timeout,
+        body_timeout,
+    })
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn located_address(node: &Node, found: &Collector) -> Option<Located<SocketAddr>> {
+    socket_address(node, found).map(|value| Located { value, spot: node.spot.clone() })
+}
+
+/// Everybody on the list can name any client address: believing the whole internet is hardly meant.
+fn trusted_network(node: &Node, found: &Collector) -> Option<ipnet::IpNet> {
+    let read = network(node, found)?;
+    if read.prefix_len() == 0 {
+        let warning = Diagnostic::warning(&node.spot, "every client is believed what it says about its own address");
+        found.push(warning.label("name the networks of your load balancers only"));
+    }
+    Some(read)
+}
+
+/// Two listeners that would want the same port of the same address.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    let overlap = one.ip() == other.ip() || (same_family && (one.ip().is_unspecified() || other.ip().is_unspecified()));
+    one.port() != 0 && one.port() == other.port() && overlap
+}
+
+fn check_addresses(listen: &[Located<SocketAddr>], admin: &Located<SocketAddr>, found: &Collector) {
+    for (index, address) in listen.iter().enumerate() {
+        if listen.iter().take(index).any(|earlier| collide(earlier.value, address.value)) {
+            found.push(Diagnostic::error(&address.spot, format!("`{}` is listened on twice", address.value)));
+        }
+    }
+    if let Some(public) = listen.iter().find(|public| collide(public.value, admin.value)) {
+        let message = format!("`admin_listen` {} is the same port as `listen` {}", admin.value, public.value);
+        let label = "metrics and status must not be reachable on a public port: choose another";
+        found.push(Diagnostic::error(&admin.spot, message).label(label));
+    }
+}
+
+/// An origin the browser may use: scheme, host, port, and nothing else.
+fn origin_url(node: &Node, found: &Collector) -> Option<Url> {
+    let url = url(node, found)?;
+    if url.path() != "/" {
+        let label = format!("write `{}`; a path cannot be part of it", url.origin().ascii_serialization());
+        return refuse(node, found, format!("{} is not an origin", quote(url.as_str())), label);
+    }
+    if url.scheme() == "http" && !is_loopback(&url) {
+        let error = Diagnostic::error(&node.spot, "`public_url` must be https beyond this machine");
+        let error =
+            error.label("over plain http the session cookie could not be `Secure`: anyone on the way could take it");
+        found.push(error.note("plain http is accepted for localhost, 127.0.0.0/8 and [::1] only"));
+        return None;
+    }
+    Some(url)
+}
+
+fn check_tls(public_url: &Located<Url>, tls: Option<&Spot>, found: &Collector) {
+    if let Some(tls) = tls.filter(|_| public_url.value.scheme() == "http") {
+        let error = Diagnostic::error(&public_url.spot, "`public_url` is http although `server.tls` is set");
+        let error = error.label("browsers will see https: write it here too");
+        found.push(error.note(format!("`tls` is written at {}", tls.place())));
+    }
+}
+
+/// Only a loopback listener tells what the browser will see.
+fn default_url(listen: Option<SocketAddr>, tls: bool, spot: &Spot, found: &Collector) -> Option<Url> {
+    let local = listen.filter(|address| address.ip().is_loopback() && !tls);
+    let url = local.and_then(|address| Url::parse(&format!("http://localhost:{}", address.port())).ok());
+    if url.is_none() {
+        let error = Diagnostic::error(spot, "the key `server.public_url` is missing");
+        found.push(error.label("what browsers see, e.g. `https://app.example.com`"));
+    }
+    url
+}
+
+fn read_tls(node: &Node, found: &Collector) -> Option<TlsConfig> {
+    let mut map = MapReader::new(node, found)?;
+    let cert = map.required("cert", certificate_file);
+    let key = map.required("key", key_file);
+    map.finish();
+    Some(TlsConfig { cert: cert?.value, key: key?.value })
+}
+
+/// A DNS name, for the places that take neither scheme nor port.
+pub(super) fn dns_name(node: &Node, found: &Collector) -> Option<String> {
+    let name = text(node, found)?;
+    let fits = name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    if fits { Some(name) } else { refuse(node, found, format!("{} is not a host name", quote(&name)), "") }
+}

@@ -1,0 +1,59 @@
+//! `services:` of a route file.
+
+use std::time::Duration;
+
+use super::server::dns_name;
+use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::node::Node;
+use crate::config::pem::{certificate_file, key_file};
+use crate::config::reader::{Located, MapReader, entries};
+use crate::config::scalar::{positive_duration, url};
+use crate::config::{ServiceConfig, ServiceTlsConfig};
+
+/// A service and the place of its name; without `config` if that could not be read, so that the name is still known.
+pub(in crate::config) struct WrittenService {
+    pub(in crate::config) name: Located<String>,
+    pub(in crate::config) config: Option<ServiceConfig>,
+}
+
+pub(super) fn read_services(node: &Node, found: &Collector) -> Option<Vec<WrittenService>> {
+    let services = entries(node, found)?.iter().map(|entry| {
+        let name = Located { value: entry.key.clone(), spot: entry.key_spot.clone() };
+        WrittenService { name, config: read_service(&entry.node, found) }
+    });
+    Some(services.collect())
+}
+
+fn read_service(node: &Node, found: &Collector) -> Option<ServiceConfig> {
+    let mut map = MapReader::new(node, found)?;
+    let base_url = map.required("base_url", url);
+    let timeout = map.field("timeout", positive_duration).unwrap_or(Duration::from_secs(30));
+    let connect_timeout = map.field("connect_timeout", positive_duration).unwrap_or(Duration::from_secs(5));
+    let tls = map.located("tls", read_tls);
+    map.finish();
+    let base_url = base_url?.value;
+    if let Some(tls) = tls.as_ref().filter(|_| base_url.scheme() == "http") {
+        let warning = Diagnostic::warning(&tls.spot, "`tls` has no effect: `base_url` is plain http");
+        found.push(warning.label("write `https://…` there, or remove this"));
+    }
+    Some(ServiceConfig { base_url, timeout, connect_timeout, tls: tls.map(|tls| tls.value).unwrap_or_default() })
+}
+
+fn read_tls(node: &Node, found: &Collector) -> Option<ServiceTlsConfig> {
+    let mut map = MapReader::new(node, found)?;
+    let ca = map.field("ca", certificate_file);
+    let client_cert = map.field("client_cert", certificate_file);
+    let client_key = map.field("client_key", key_file);
+    let server_name = map.field("server_name", dns_name);
+    let (cert_spot, key_spot) = (map.key_spot("client_cert"), map.key_spot("client_key"));
+    map.finish();
+    let alone = match (cert_spot, key_spot) {
+        (Some(cert), None) => Some((cert, "client_key")),
+        (None, Some(key)) => Some((key, "client_cert")),
+        _ => None,
+    };
+    if let Some((spot, missing)) = alone {
+        found.push(Diagnostic::error(spot, format!("the key `{missing}` is missing beside this one")));
+    }
+    Some(ServiceTlsConfig { ca, client_cert, client_key, server_name })
+}

@@ -1,0 +1,135 @@
+//! `session:` of `settings.yaml`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+
+use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::node::{Node, Value};
+use crate::config::reader::{Located, MapReader, one_or_many, refuse};
+use crate::config::scalar::{any_text, positive_duration, quote, secret, text, word};
+use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
+
+const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", SameSite::Strict)];
+const STORES: &str = "allowed: `sqlite:PATH` (one machine), `memory:` (lost at restart)";
+const SHARED_STORES: [&str; 4] = ["redis://", "rediss://", "redis+cluster://", "redis+sentinel://"];
+
+/// `https` tells whether browsers see us over https: some cookie names depend on it.
+pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Option<SessionConfig> {
+    let mut map = MapReader::new(node, found)?;
+    let store = map.field("store", store);
+    let secrets = map.field("secret", read_secrets).unwrap_or_default();
+    let name = map.located("cookie_name", |node, found| match any_text(node, found)? {
+        empty if empty.is_empty() => None,
+        _ => cookie_name(node, found),
+    });
+    let aliases = map.field("cookie_aliases", |node, found| one_or_many(node, found, located_cookie));
+    let same_site = map.field("same_site", word(SAME_SITE)).unwrap_or(SameSite::Lax);
+    let sliding = map.located("lifetime_seconds", positive_duration);
+    let absolute = map.located("max_lifetime_seconds", positive_duration);
+    map.finish();
+
+    let aliases = aliases.unwrap_or_default();
+    check_names(name.as_ref(), &aliases, https, found);
+    let lifetime = sliding.as_ref().map_or(Duration::from_secs(3600), |written| written.value);
+    let max_lifetime = absolute.as_ref().map_or(Duration::from_secs(12 * 3600), |written| written.value);
+    if let Some(written) = absolute.or(sliding).filter(|_| max_lifetime < lifetime) {
+        let message = "`max_lifetime_seconds` is shorter than `lifetime_seconds`";
+        let label = format!("sliding {} s, absolute {} s", lifetime.as_secs_f64(), max_lifetime.as_secs_f64());
+        found.push(Diagnostic::error(&written.spot, message).label(label));
+    }
+    Some(SessionConfig {
+        store: store.unwrap_or_else(|| StoreConfig::Sqlite(PathBuf::from("data/sessions.db"))),
+        secrets,
+        cookie_name: name.map(|name| name.value).unwrap_or_default(),
+        cookie_aliases: aliases.into_iter().map(|alias| alias.value).collect(),
+        same_site,
+        lifetime,
+        max_lifetime,
+    })
+}
+
+fn store(node: &Node, found: &Collector) -> Option<StoreConfig> {
+    let written = text(node, found)?;
+    if written == "memory:" {
+        return Some(StoreConfig::Memory);
+    }
+    if let Some(path) = written.strip_prefix("sqlite:") {
+        if path.is_empty() {
+            return refuse(node, found, "`sqlite:` needs the path of a file", "e.g. `sqlite:data/sessions.db`");
+        }
+        return Some(StoreConfig::Sqlite(PathBuf::from(path)));
+    }
+    let message = match SHARED_STORES.iter().find(|scheme| written.starts_with(**scheme)) {
+        Some(scheme) => format!("the session store `{scheme}…` is not built into this version yet"),
+        None => format!("{} is not a session store", quote(&written)),
+    };
+    found.push(Diagnostic::error(&node.spot, message).note(STORES));
+    None
+}
+
+fn read_secrets(node: &Node, found: &Collector) -> Option<Vec<Secret>> {
+    if let Value::List(items) = &node.value {
+        let empty = |item: &&Node| match &item.value {
+            Value::Null => true,
+            Value::Scalar(scalar) => scalar.text.is_empty(),
+            _ => false,
+        };
+        for item in items.iter().filter(empty) {
+            found.push(Diagnostic::error(&item.spot, "a key of the ring is empty"));
+        }
+    }
+    one_or_many(node, found, session_key)
+}
+
+/// 32 bytes, in whichever base64 `openssl rand -base64 32` and its kin write.
+fn session_key(node: &Node, found: &Collector) -> Option<Secret> {
+    let written = secret(node, found)?;
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let engines = [&alphabet::STANDARD, &alphabet::URL_SAFE].map(|letters| GeneralPurpose::new(letters, config));
+    let message = match engines.iter().find_map(|engine| engine.decode(written.expose().trim()).ok()) {
+        Some(bytes) if bytes.len() == 32 => return Some(Secret::new(STANDARD.encode(bytes))),
+        Some(bytes) => format!("a session secret is 32 bytes in base64; this one decodes to {}", bytes.len()),
+        None => "a session secret is 32 bytes in base64; this is not base64".to_owned(),
+    };
+    found.push(Diagnostic::error(&node.spot, message).note("make one with: openssl rand -base64 32"));
+    None
+}
+
+/// A token of RFC 9110 §5.6.2, as RFC 6265 §4.1.1 asks.
+fn cookie_name(node: &Node, found: &Collector) -> Option<String> {
+    let name = text(node, found)?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.bytes().all(fits) {
+        return Some(name);
+    }
+    refuse(node, found, format!("{} is not a cookie name", quote(&name)), "letters, digits and !#$%&'*+-.^_`|~ only")
+}
+
+fn located_cookie(node: &Node, found: &Collector) -> Option<Located<String>> {
+    cookie_name(node, found).map(|value| Located { value, spot: node.spot.clone() })
+}
+
+fn check_names(name: Option<&Located<String>>, aliases: &[Located<String>], https: bool, found: &Collector) {
+    let prefixed = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("__host-") || name.starts_with("__secure-")
+    };
+    if let Some(name) = name.filter(|name| prefixed(&name.value) && !https) {
+        let message = format!("the cookie name `{}` needs an https `public_url`", name.value);
+        found.push(
+            Diagnostic::error(&name.spot, message)
+                .label("browsers drop `__Host-` and `__Secure-` cookies set over http"),
+        );
+    }
+    for (index, alias) in aliases.iter().enumerate() {
+        let again = aliases.iter().take(index).any(|earlier| earlier.value == alias.value);
+        if again || name.is_some_and(|name| name.value == alias.value) {
+            found.push(Diagnostic::error(&alias.spot, format!("the cookie `{}` is named twice", alias.value)));
+        }
+    }
+}

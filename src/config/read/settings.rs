@@ -1,0 +1,159 @@
+//! `conf/settings.yaml`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::Url;
+
+use super::server::read_server;
+use super::session::read_session;
+use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::node::Node;
+use crate::config::reader::{Located, MapReader, one_or_many, refuse, table};
+use crate::config::scalar::{duration, quote, scopes, secret, text, word};
+use crate::config::source::Spot;
+use crate::config::{AuthConfig, CsrfMode, LogConfig, LogFormat, Secret, ServerConfig, SessionConfig};
+
+/// What was written, with the places that other files decide about.
+pub(in crate::config) struct WrittenSettings {
+    pub(in crate::config) server: ServerConfig,
+    pub(in crate::config) session: SessionConfig,
+    pub(in crate::config) auth: AuthConfig,
+    /// `auth.idp`, where it was written.
+    pub(in crate::config) idp: Option<Located<String>>,
+    /// Where the absence of `auth.idp` is reported.
+    pub(in crate::config) auth_spot: Spot,
+    pub(in crate::config) token_refresh_threshold: Duration,
+    pub(in crate::config) service_audiences: Vec<(Located<String>, String)>,
+    pub(in crate::config) service_scopes: Vec<(Located<String>, Vec<String>)>,
+    pub(in crate::config) cors_allow_origins: Vec<String>,
+    pub(in crate::config) csrf_mode: CsrfMode,
+    pub(in crate::config) empowerid_api_key: Option<Secret>,
+    pub(in crate::config) log: LogConfig,
+}
+
+const CSRF_MODES: &[(&str, CsrfMode)] = &[("fetch_metadata", CsrfMode::FetchMetadata), ("token", CsrfMode::Token)];
+const LOG_LEVELS: &[(&str, &str)] =
+    &[("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
+
+/// Reads the whole file; `None` only where it is no map or lacks what nothing can replace.
+pub(in crate::config) fn read_settings(node: &Node, found: &Collector) -> Option<WrittenSettings> {
+    let mut map = MapReader::new(node, found)?;
+    let empty = Node { spot: node.spot.clone(), value: crate::config::node::Value::Null };
+    let server = read_server(map.node("server").unwrap_or(&empty), found);
+    let auth_spot = map.key_spot("auth").unwrap_or(&map.spot).clone();
+    let auth = map.field("auth", read_auth);
+    let https = server.as_ref().is_some_and(|server| server.public_url.scheme() == "https");
+    let session = read_session(map.node("session").unwrap_or(&empty), https, found);
+    let token_refresh_threshold = map.field("token_refresh_threshold", duration).unwrap_or(Duration::from_secs(300));
+    let service_audiences = map.field("service_audiences", |node, found| table(node, found, text)).unwrap_or_default();
+    let service_scopes = map.field("service_scopes", |node, found| table(node, found, scopes)).unwrap_or_default();
+    let cors_allow_origins = map.field("cors", read_cors).unwrap_or_default();
+    let csrf_mode = map.field("csrf", read_csrf).unwrap_or(CsrfMode::FetchMetadata);
+    let empowerid_api_key = map.field("empowerid_api_key", secret);
+    let log = map.field("log", read_log).unwrap_or_else(default_log);
+    map.finish();
+    let (idp, oauth_scopes, allowed_redirect_hosts) = auth.unwrap_or_else(|| (None, default_scopes(), Vec::new()));
+    let auth = AuthConfig { idp: String::new(), oauth_scopes, allowed_redirect_hosts };
+    Some(WrittenSettings {
+        server: server?,
+        session: session?,
+        auth,
+        idp,
+        auth_spot,
+        token_refresh_threshold,
+        service_audiences,
+        service_scopes,
+        cors_allow_origins,
+        csrf_mode,
+        empowerid_api_key,
+        log,
+    })
+}
+
+type Auth = (Option<Located<String>>, Vec<String>, Vec<String>);
+
+fn read_auth(node: &Node, found: &Collector) -> Option<Auth> {
+    let mut map = MapReader::new(node, found)?;
+    let idp = map.located("idp", text);
+    let oauth_scopes = map.field("oauth_scopes", login_scopes).unwrap_or_else(default_scopes);
+    let hosts = map.field("allowed_redirect_hosts", |node, found| one_or_many(node, found, redirect_host));
+    map.finish();
+    Some((idp, oauth_scopes, hosts.unwrap_or_default()))
+}
+
+fn default_scopes() -> Vec<String> {
+    ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec()
+}
+
+/// Scopes of a login: without `openid` there is no `id_token` (OpenID Connect Core §3.1.2.1).
+pub(super) fn login_scopes(node: &Node, found: &Collector) -> Option<Vec<String>> {
+    let scopes = scopes(node, found)?;
+    if scopes.iter().any(|scope| scope == "openid") {
+        return Some(scopes);
+    }
+    refuse(node, found, "the scopes of a login must contain `openid`", "without it there is no id_token: add `openid`")
+}
+
+fn redirect_host(node: &Node, found: &Collector) -> Option<String> {
+    let host = text(node, found)?;
+    let parsed = Url::parse(&format!("https://{host}")).ok();
+    let plain = !host.contains(['/', '?', '#', '@', '*', '\\']) && !host.contains(char::is_whitespace);
+    if plain && parsed.is_some_and(|url| url.host().is_some()) {
+        return Some(host.to_ascii_lowercase());
+    }
+    let message = format!("{} is not a host", quote(&host));
+    refuse(node, found, message, "write `app.example.com` or `app.example.com:8443`, without scheme, path or wildcard")
+}
+
+fn read_cors(node: &Node, found: &Collector) -> Option<Vec<String>> {
+    let mut map = MapReader::new(node, found)?;
+    let origins = map.field("allow_origins", |node, found| one_or_many(node, found, origin));
+    map.finish();
+    origins
+}
+
+/// `https://app.example.com`: exactly what a browser sends as `Origin` (RFC 6454 §6.2).
+fn origin(node: &Node, found: &Collector) -> Option<String> {
+    let origin = text(node, found)?;
+    let url = Url::parse(&origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let exact = url.map(|url| url.origin().ascii_serialization());
+    if exact.as_deref() == Some(&origin) {
+        return Some(origin);
+    }
+    let label = match exact {
+        _ if origin.contains('*') => "a wildcard cannot be combined with cookies: list each origin".to_owned(),
+        Some(exact) if !origin.contains('@') => format!("write `{exact}`"),
+        _ => String::new(),
+    };
+    let error = Diagnostic::error(&node.spot, format!("{} is not an exact origin", quote(&origin))).label(label);
+    found.push(
+        error.note("allowed: scheme, host and, where unusual, port, with nothing behind: `https://app.example.com`"),
+    );
+    None
+}
+
+fn read_csrf(node: &Node, found: &Collector) -> Option<CsrfMode> {
+    let mut map = MapReader::new(node, found)?;
+    let mode = map.field("mode", word(CSRF_MODES));
+    map.finish();
+    mode
+}
+
+fn default_log() -> LogConfig {
+    LogConfig { level: "info".to_owned(), format: LogFormat::Json }
+}
+
+fn read_log(node: &Node, found: &Collector) -> Option<LogConfig> {
+    let mut map = MapReader::new(node, found)?;
+    let level = map.field("level", word(LOG_LEVELS)).map_or_else(|| default_log().level, str::to_owned);
+    let format = map.field("format", word(LOG_FORMATS)).unwrap_or(LogFormat::Json);
+    map.finish();
+    Some(LogConfig { level, format })
+}
+
+/// Turns located names into the map of the model.
+pub(in crate::config) fn by_name<T>(table: Vec<(Located<String>, T)>) -> BTreeMap<String, T> {
+    table.into_iter().map(|(name, value)| (name.value, value)).collect()
+}

@@ -1,0 +1,225 @@
+//! Readers of single values: texts, words, numbers, durations, URLs, addresses, secrets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use super::diagnostic::{Collector, Diagnostic};
+use super::mask::has_credentials;
+use super::node::{Node, Value};
+use super::reader::{one_or_many, refuse, scalar, suggest};
+use super::secret::Secret;
+use super::unit::{DURATION_FORMS, SIZE_FORMS, parse_duration, parse_size};
+
+/// `` `text` `` for a message, shortened; credentials in a URL are not repeated.
+pub(super) fn quote(text: &str) -> String {
+    if has_credentials(text) {
+        return "this value".to_owned();
+    }
+    let short: String =
+        text.chars().take(80).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("`{short}{more}`")
+}
+
+/// Any text; may be empty.
+pub(super) fn any_text(node: &Node, found: &Collector) -> Option<String> {
+    scalar(node, "a text", found).map(|scalar| scalar.text.clone())
+}
+
+/// A text with something in it.
+pub(super) fn text(node: &Node, found: &Collector) -> Option<String> {
+    let text = any_text(node, found)?;
+    if text.trim().is_empty() { refuse(node, found, "expected a text, found an empty one", "") } else { Some(text) }
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(node: &Node, found: &Collector) -> Option<bool> {
+    let scalar = scalar(node, "true or false", found)?;
+    match (scalar.plain, scalar.text.as_str()) {
+        (true, "true") => Some(true),
+        (true, "false") => Some(false),
+        (_, text) => refuse(node, found, format!("expected true or false, found {}", quote(text)), ""),
+    }
+}
+
+/// A whole number within `range`.
+pub(super) fn whole(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Node, &Collector) -> Option<u64> {
+    move |node, found| {
+        let scalar = scalar(node, "a whole number", found)?;
+        let number = scalar.text.parse().ok().filter(|number| scalar.plain && range.contains(number));
+        number.or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            refuse(
+                node,
+                found,
+                format!("expected a whole number from {low} to {high}, found {}", quote(&scalar.text)),
+                "",
+            )
+        })
+    }
+}
+
+/// One of some words, each with its meaning.
+pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Node, &Collector) -> Option<T> {
+    move |node, found| {
+        let scalar = scalar(node, "a word", found)?;
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == scalar.text) {
+            return Some(*meaning);
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let error = Diagnostic::error(&node.spot, format!("{} is not a word known here", quote(&scalar.text)));
+        let label = suggest(&scalar.text, names.iter().copied());
+        found.push(error.label(label).note(format!("allowed here: {}", names.join(", "))));
+        None
+    }
+}
+
+/// A duration, zero included.
+pub(super) fn duration(node: &Node, found: &Collector) -> Option<Duration> {
+    let scalar = scalar(node, "a duration", found)?;
+    parse_duration(&scalar.text).or_else(|| {
+        let error = Diagnostic::error(&node.spot, format!("{} is not a duration", quote(&scalar.text)));
+        found.push(error.note(format!("allowed: {DURATION_FORMS}, at most ten years")));
+        None
+    })
+}
+
+/// A duration above zero.
+pub(super) fn positive_duration(node: &Node, found: &Collector) -> Option<Duration> {
+    let read = duration(node, found)?;
+    if read.is_zero() { refuse(node, found, "this duration must be above zero", "") } else { Some(read) }
+}
+
+/// Bytes.
+pub(super) fn size(node: &Node, found: &Collector) -> Option<u64> {
+    let scalar = scalar(node, "a size", found)?;
+    parse_size(&scalar.text).or_else(|| {
+        let error = Diagnostic::error(&node.spot, format!("{} is not a size", quote(&scalar.text)));
+        found.push(error.note(format!("allowed: {SIZE_FORMS}")));
+        None
+    })
+}
+
+/// `127.0.0.1:8080`, `[::]:443`, `localhost:8080` (IPv4 loopback).
+pub(super) fn socket_address(node: &Node, found: &Collector) -> Option<SocketAddr> {
+    let scalar = scalar(node, "an address such as `127.0.0.1:8080`", found)?;
+    let written = scalar.text.replace("localhost:", "127.0.0.1:");
+    written.parse().ok().or_else(|| {
+        let error = Diagnostic::error(&node.spot, format!("{} is not an address to listen on", quote(&scalar.text)));
+        let label =
+            match scalar.text.strip_prefix(':').or(Some(&*scalar.text)).filter(|rest| rest.parse::<u16>().is_ok()) {
+                Some(port) => format!("`0.0.0.0:{port}` is every IPv4 interface, `127.0.0.1:{port}` this machine only"),
+                None => String::new(),
+            };
+        found.push(
+            error.label(label).note("allowed: an IP address and a port: `127.0.0.1:8080`, `0.0.0.0:443`, `[::]:443`"),
+        );
+        None
+    })
+}
+
+/// `10.0.0.0/8`, or one address.
+pub(super) fn network(node: &Node, found: &Collector) -> Option<IpNet> {
+    let scalar = scalar(node, "a network such as `10.0.0.0/8`", found)?;
+    let one = || scalar.text.parse::<IpAddr>().ok().map(IpNet::from);
+    scalar.text.parse::<IpNet>().ok().or_else(one).or_else(|| {
+        let error = Diagnostic::error(&node.spot, format!("{} is not a network", quote(&scalar.text)));
+        found.push(error.note("allowed: CIDR notation or one address: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`"));
+        None
+    })
+}
+
+/// Scopes: words between spaces, or a list of words.
+pub(super) fn scopes(node: &Node, found: &Collector) -> Option<Vec<String>> {
+    let lists = one_or_many(node, found, any_text)?;
+    let words = lists.iter().flat_map(|words| words.split_whitespace());
+    let mut seen = Vec::new();
+    for word in words.map(str::to_owned) {
+        // scope-token of RFC 6749 §3.3
+        if !word.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
+            return refuse(node, found, format!("{} is not a scope", quote(&word)), "RFC 6749 §3.3: printable ASCII");
+        }
+        if !seen.contains(&word) {
+            seen.push(word);
+        }
+    }
+    Some(seen)
+}
+
+/// Whether only this machine can be meant, where plain `http` is acceptable.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// An `http` or `https` URL with a host, without credentials, query and fragment.
+pub(super) fn url(node: &Node, found: &Collector) -> Option<Url> {
+    let text = text(node, found)?;
+    match parse_url(&text) {
+        Ok(url) => Some(url),
+        Err(reason) => refuse(node, found, format!("{} is not a usable URL: {reason}", quote(&text)), ""),
+    }
+}
+
+/// As [`url`], for texts that come from the environment.
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error} (write it as `https://host/path`)"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the scheme must be http or https, not `{}`", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must not carry a user or password".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it must not have a query (`?`) or fragment (`#`)".to_owned());
+    }
+    if text.chars().any(|letter| letter.is_whitespace() || letter.is_control() || letter == '\\') {
+        return Err("it must not hold spaces, control characters or backslashes".to_owned());
+    }
+    Ok(url)
+}
+
+/// As [`url`]; plain `http` only for this machine: tokens and keys travel there.
+pub(super) fn secure_url(node: &Node, found: &Collector) -> Option<Url> {
+    let url = url(node, found)?;
+    if url.scheme() == "https" || is_loopback(&url) {
+        return Some(url);
+    }
+    refuse(node, found, "this URL must be https", "plain http is accepted for localhost, 127.0.0.0/8 and [::1] only")
+}
+
+/// A secret: as written, or `file:/path`, whose content loses one trailing newline. Empty reads as `None`.
+pub(super) fn secret(node: &Node, found: &Collector) -> Option<Secret> {
+    if matches!(node.value, Value::Null) {
+        return None;
+    }
+    let scalar = scalar(node, "a text", found)?;
+    let Some(path) = scalar.text.strip_prefix("file:") else {
+        return (!scalar.text.is_empty()).then(|| Secret::new(scalar.text.clone()));
+    };
+    match std::fs::read_to_string(path) {
+        Ok(content) => {
+            let trimmed = content.strip_suffix('\n').unwrap_or(&content);
+            let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
+            if trimmed.is_empty() {
+                return refuse(node, found, format!("the secret's file {} is empty", quote(path)), "");
+            }
+            Some(Secret::new(trimmed))
+        }
+        Err(error) => {
+            let reason = if error.kind() == std::io::ErrorKind::InvalidData {
+                "it is not text".to_owned()
+            } else {
+                error.to_string()
+            };
+            refuse(node, found, format!("cannot read the secret's file {}: {reason}", quote(path)), "")
+        }
+    }
+}

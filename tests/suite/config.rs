@@ -1,0 +1,176 @@
+//! What `check` says about configurations: the shipped one is clean, and each wrong one of
+//! `tests/fixtures/config/` gets the answer in its snapshot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pingora_bff::cli::check::check;
+use pingora_bff::config::Config;
+use proptest::prelude::*;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The good base, with the fixture's files over it; `remove` lists files to take away, `env` holds variables.
+fn check_fixture(name: &str) -> (u8, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    copy(&fixtures().join("_base"), root);
+    copy(&fixtures().join(name), root);
+    for file in fs::read_to_string(root.join("remove")).unwrap_or_default().lines() {
+        fs::remove_file(root.join(file)).unwrap();
+    }
+    let variables = fs::read_to_string(root.join("env")).unwrap_or_default();
+    let env = |name: &str| {
+        let mut pairs = variables.lines().filter_map(|line| line.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    };
+    let (code, text) = check(&root.join("conf"), &root.join("routes"), &env);
+    (code, text.replace(&format!("{}/", root.display()), ""))
+}
+
+#[test]
+fn the_base_of_the_fixtures_is_clean() {
+    let text = "configuration is clean: 1 route, 1 service, 1 identity provider\n";
+    assert_eq!(check_fixture("_base"), (0, text.to_owned()));
+}
+
+#[test]
+fn every_wrong_configuration_is_explained() {
+    let mut names: Vec<String> = fs::read_dir(fixtures())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "_base")
+        .collect();
+    names.sort();
+    assert!(names.len() >= 25);
+    for name in names {
+        let (code, text) = check_fixture(&name);
+        assert_eq!(code, 2, "{name}:\n{text}");
+        for secret in ["do-not-print", "hunter2", "a-secret-nobody-may-see"] {
+            assert!(!text.contains(secret), "{name} prints a secret:\n{text}");
+        }
+        insta::assert_snapshot!(name, text);
+    }
+}
+
+#[test]
+fn the_shipped_configuration_is_clean_without_any_environment() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (code, text) = check(&root.join("conf"), &root.join("routes"), &|_| None);
+    insta::assert_snapshot!("shipped", text);
+    assert_eq!(code, 0, "{text}");
+}
+
+#[test]
+fn what_the_shipped_files_say_is_the_default_or_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shipped = Config::load(&root.join("conf"), &root.join("routes"), &|_| None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    copy(&root.join("conf"), &folder.path().join("conf"));
+    fs::write(folder.path().join("conf/settings.yaml"), "auth: { idp: main }\n").unwrap();
+    fs::remove_file(folder.path().join("conf/legacy_services.yaml")).unwrap();
+    let bare = Config::load(&folder.path().join("conf"), &root.join("routes"), &|_| None).unwrap();
+    let without_examples = |mut config: Config| {
+        config.conf_dir = PathBuf::new();
+        config.settings.service_audiences.clear();
+        config.settings.service_scopes.clear();
+        config.legacy.services.clear();
+        format!("{config:#?}")
+    };
+    assert_eq!(without_examples(shipped), without_examples(bare));
+}
+
+#[test]
+fn environment_variables_override_listed_legacy_services_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let env = |name: &str| match name {
+        "LEGACY_SERVICE_RES_ADMIN_URL" => Some("http://elsewhere:1/x".to_owned()),
+        "LEGACY_SERVICE_RES_ADMIN_TIMEOUT" => Some("1500ms".to_owned()),
+        "LEGACY_SERVICE_OTHER_URL" => Some("http://other".to_owned()),
+        _ => None,
+    };
+    let config = Config::load(&root.join("conf"), &root.join("routes"), &env).unwrap();
+    let names: Vec<&String> = config.legacy.services.keys().collect();
+    assert_eq!(names, ["res-admin"]);
+    let service = &config.legacy.services["res-admin"];
+    assert_eq!(service.base_url.as_str(), "http://elsewhere:1/x");
+    assert_eq!(service.timeout.as_millis(), 1500);
+}
+
+#[test]
+fn a_variable_can_be_a_number_and_a_secret_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("_base"), folder.path());
+    let key = folder.path().join("key");
+    fs::write(&key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n").unwrap();
+    let settings = "server: { threads: \"${THREADS}\" }\nsession: { store: 'memory:', secret: \"file:${KEY}\" }\n";
+    fs::write(folder.path().join("conf/settings.yaml"), settings).unwrap();
+    let env = |name: &str| match name {
+        "THREADS" => Some("3".to_owned()),
+        "KEY" => Some(key.to_str().unwrap().to_owned()),
+        _ => None,
+    };
+    let config = Config::load(&folder.path().join("conf"), &folder.path().join("routes"), &env).unwrap();
+    assert_eq!(config.settings.server.threads, 3);
+    assert_eq!(config.settings.session.secrets[0].expose(), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+    assert!(!format!("{config:?}").contains("MDEy"));
+}
+
+/// Loads with `content` in the place of one of the four files.
+fn load_with(file: usize, content: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("_base"), folder.path());
+    let files = ["conf/settings.yaml", "conf/idps.yaml", "conf/legacy_services.yaml", "routes/api.yaml"];
+    fs::write(folder.path().join(files[file]), content).unwrap();
+    let found = Config::load(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None);
+    found.map_or_else(|findings| findings.to_string(), |config| format!("{config:?}"))
+}
+
+/// Texts that look enough like the real files to get past the first reader.
+fn mangled() -> impl Strategy<Value = String> {
+    let shipped = ["conf/settings.yaml", "conf/idps.yaml", "conf/legacy_services.yaml", "routes/api.yaml"]
+        .map(|file| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap());
+    let pieces = ["{", "}", "[", "]", "${", "&a ", "*a", "\t", "\"", "é", "\u{0}", "- ", ": ", "!t ", "~", "|", "\r\n"];
+    (
+        prop::sample::select(shipped.to_vec()),
+        prop::collection::vec((0usize..8000, 0usize..pieces.len(), 0usize..20), 1..6),
+    )
+        .prop_map(move |(text, edits)| {
+            let mut letters: Vec<char> = text.chars().collect();
+            for (at, piece, cut) in edits {
+                let at = at.min(letters.len());
+                let end = (at + cut).min(letters.len());
+                letters.splice(at..end, pieces[piece].chars());
+            }
+            letters.into_iter().collect()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(file in 0usize..4, content in prop::collection::vec(any::<u8>(), 0..400)) {
+        load_with(file, &content);
+    }
+
+    #[test]
+    fn mangled_files_never_panic_nor_print_a_secret(file in 0usize..4, content in mangled()) {
+        let text = load_with(file, content.as_bytes());
+        prop_assert!(!text.contains("nobody-may-see"));
+    }
+}
