@@ -1,8 +1,27 @@
-//! The login we hold for a browser.
+//! The login we hold for a browser: its cookie, its sealed record, and the cache close at hand.
 
+mod cookie;
+mod cookie_pairs;
+mod cookie_token;
+mod flows;
 mod key;
+mod key_ring;
+mod lease;
 mod model;
+mod near;
+mod payload;
+mod seal;
+mod sessions;
+mod slide;
 pub mod store;
+mod tending;
 
+pub use cookie::{InvalidCookie, Reading, SessionCookie};
+pub use cookie_pairs::Cut;
+pub use cookie_token::{CookieToken, NoRandom};
 pub use key::SessionKey;
-pub use model::{AccessToken, Identity, Session, Tokens};
+pub use key_ring::SecretError;
+pub use lease::Lease;
+pub use model::{AccessToken, Identity, NewSession, Session, Tokens};
+pub use seal::{SealError, Sealer, Unsealable};
+pub use sessions::{OpenError, Sessions, Updated};

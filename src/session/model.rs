@@ -2,10 +2,13 @@
 //! makes a new version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::cookie_token::CookieToken;
 use super::key::SessionKey;
+use super::slide::Slide;
 use crate::config::Secret;
 use crate::resilience::UnixTime;
 
@@ -16,15 +19,66 @@ pub struct Session {
     pub key: SessionKey,
     /// Grows by one with every save; the store refuses a save on an older one.
     pub version: u64,
+    /// Who logged in.
     pub identity: Identity,
     /// `sid` of the ID token (OpenID Connect Session Management); what back-channel logout names.
     pub idp_session: Option<String>,
+    /// The time of login here.
     pub created_at: UnixTime,
     /// `auth_time` of the ID token, or the time of login.
     pub authenticated_at: UnixTime,
     /// Absolute: never moved.
     pub ends_at: UnixTime,
+    /// What the provider gave for it.
     pub tokens: Tokens,
+    /// Kept so that the session can be sealed again without the browser's cookie at hand.
+    pub(super) token: CookieToken,
+    /// The sliding end, shared by all versions in this process.
+    pub(super) slide: Arc<Slide>,
+}
+
+/// A login that has just happened: what a session is made from.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Who logged in.
+    pub identity: Identity,
+    /// `sid` of the ID token.
+    pub idp_session: Option<String>,
+    /// `auth_time` of the ID token, or the time of login.
+    pub authenticated_at: UnixTime,
+    /// What the provider gave for it.
+    pub tokens: Tokens,
+}
+
+impl Session {
+    /// The first version of a login, not yet in any store. `expires_at` is the sliding end, `ends_at` the absolute one.
+    #[must_use]
+    pub fn begin(token: CookieToken, new: NewSession, now: UnixTime, expires_at: UnixTime, ends_at: UnixTime) -> Self {
+        Self {
+            key: token.session_key(),
+            version: 1,
+            identity: new.identity,
+            idp_session: new.idp_session,
+            created_at: now,
+            authenticated_at: new.authenticated_at,
+            ends_at,
+            tokens: new.tokens,
+            token,
+            slide: Arc::new(Slide::stored(expires_at.min(ends_at))),
+        }
+    }
+
+    /// The next version, with other tokens; the sliding end stays shared.
+    #[must_use]
+    pub(super) fn next(&self, tokens: Tokens) -> Self {
+        Self { version: self.version.saturating_add(1), tokens, ..self.clone() }
+    }
+
+    /// When this session ends if nobody uses it again, as known in this process.
+    #[must_use]
+    pub fn expires_at(&self) -> UnixTime {
+        self.slide.end()
+    }
 }
 
 /// Who logged in.
@@ -43,7 +97,9 @@ pub struct Identity {
 /// What the provider gave us for this login. Sealed at rest.
 #[derive(Debug, Clone)]
 pub struct Tokens {
+    /// Kept as the `id_token_hint` of the logout.
     pub id_token: Secret,
+    /// `None`: the provider gave none; the session cannot get other tokens.
     pub refresh_token: Option<Secret>,
     /// The access token of the login itself.
     pub login: AccessToken,
@@ -56,11 +112,13 @@ pub struct Tokens {
 /// An access token with what we know of it without asking anybody.
 #[derive(Debug, Clone)]
 pub struct AccessToken {
+    /// The token itself.
     pub secret: Secret,
     /// `aud` of a JWT (RFC 9068 §2.2). Empty: opaque, or it says nothing.
     pub audience: Vec<String>,
     /// Space-separated `scope` of the token response, split. Empty: not told.
     pub scopes: Vec<String>,
+    /// `iat` of a JWT, or when it came.
     pub issued_at: UnixTime,
     /// `None`: the provider did not say.
     pub expires_at: Option<UnixTime>,

@@ -1,4 +1,203 @@
-//! Sessions in this process only.
-/// (being built)
-#[derive(Debug)]
-pub struct MemoryStore;
+//! Sessions in this process only: for one process whose users may log in again after a restart.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Record, Saved, Selector, SessionStore, StoreError};
+use crate::resilience::UnixTime;
+use crate::session::SessionKey;
+
+/// Anybody can start a login: what that may cost in memory has a bound.
+const MAX_NOTES: usize = 100_000;
+
+/// A store without a disk.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<SessionKey, Record>,
+    index: HashMap<Selector, HashSet<SessionKey>>,
+    notes: HashMap<String, Note>,
+    leases: HashMap<String, Held>,
+    fence: u64,
+}
+
+struct Note {
+    value: Vec<u8>,
+    expires_at: UnixTime,
+}
+
+struct Held {
+    holder: String,
+    expires_at: UnixTime,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryStore")
+    }
+}
+
+impl State {
+    fn put(&mut self, key: SessionKey, record: Record) {
+        self.remove(&key);
+        for selector in selectors(&record) {
+            self.index.entry(selector).or_default().insert(key);
+        }
+        self.sessions.insert(key, record);
+    }
+
+    fn remove(&mut self, key: &SessionKey) -> bool {
+        let Some(record) = self.sessions.remove(key) else { return false };
+        for selector in selectors(&record) {
+            if let Some(keys) = self.index.get_mut(&selector) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.index.remove(&selector);
+                }
+            }
+        }
+        true
+    }
+
+    fn live(&self, key: &SessionKey, now: UnixTime) -> Option<&Record> {
+        self.sessions.get(key).filter(|record| is_live(record, now))
+    }
+}
+
+fn is_live(record: &Record, now: UnixTime) -> bool {
+    now < record.expires_at && now < record.ends_at
+}
+
+/// Everything that finds `record`.
+fn selectors(record: &Record) -> impl Iterator<Item = Selector> {
+    let (issuer, subject) = (record.issuer.clone(), record.subject.clone());
+    let by_idp_session =
+        record.idp_session.clone().map(|sid| Selector::IdpSession { issuer: record.issuer.clone(), sid });
+    std::iter::once(Selector::Subject { issuer, subject }).chain(by_idp_session)
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn load(&self, key: &SessionKey, now: UnixTime) -> Result<Option<Record>, StoreError> {
+        Ok(self.state().live(key, now).cloned())
+    }
+
+    async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.sessions.contains_key(key) {
+            return Err(StoreError::new("memory", "a session of that key is there already"));
+        }
+        state.put(*key, record);
+        Ok(())
+    }
+
+    async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
+        let mut state = self.state();
+        let expires_at = match state.sessions.get(key) {
+            None => return Ok(Saved::Gone),
+            Some(there) if there.version != expected => return Ok(Saved::Conflict),
+            Some(there) => there.expires_at,
+        };
+        state.put(*key, Record { expires_at, ..record });
+        Ok(Saved::Yes)
+    }
+
+    async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let Some(record) = state.sessions.get_mut(key) else { return Ok(false) };
+        record.expires_at = record.expires_at.max(expires_at).min(record.ends_at);
+        Ok(true)
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        Ok(self.state().remove(key))
+    }
+
+    async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {
+        let state = self.state();
+        let keys = state.index.get(selector).into_iter().flatten();
+        Ok(keys.filter(|key| state.live(key, now).is_some()).copied().collect())
+    }
+
+    async fn count(&self, now: UnixTime) -> Result<u64, StoreError> {
+        Ok(self.state().sessions.values().filter(|record| is_live(record, now)).map(|_| 1).sum())
+    }
+
+    async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        state.notes.retain(|_, note| now < note.expires_at);
+        state.leases.retain(|_, held| now < held.expires_at);
+        let dead = state.sessions.iter().filter(|(_, record)| !is_live(record, now));
+        let dead: Vec<SessionKey> = dead.map(|(key, _)| *key).collect();
+        Ok(dead.iter().filter(|key| state.remove(key)).map(|_| 1).sum())
+    }
+
+    async fn put_note(
+        &self,
+        name: &str,
+        value: Vec<u8>,
+        expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        if state.notes.get(name).is_some_and(|note| now < note.expires_at) {
+            return Ok(false);
+        }
+        if state.notes.len() >= MAX_NOTES {
+            return Err(StoreError::new("memory", "too many logins are under way"));
+        }
+        state.notes.insert(name.to_owned(), Note { value, expires_at });
+        Ok(true)
+    }
+
+    async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().notes.remove(name).filter(|note| now < note.expires_at).map(|note| note.value))
+    }
+
+    async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
+        let mut state = self.state();
+        if state.leases.get(name).is_some_and(|held| held.holder != holder && now < held.expires_at) {
+            return Ok(None);
+        }
+        state.fence = state.fence.saturating_add(1);
+        let held = Held { holder: holder.to_owned(), expires_at: now.plus(span) };
+        state.leases.insert(name.to_owned(), held);
+        Ok(Some(state.fence))
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.leases.get(name).is_some_and(|held| held.holder == holder) {
+            state.leases.remove(name);
+        }
+        Ok(())
+    }
+
+    async fn changed_elsewhere(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

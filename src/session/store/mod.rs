@@ -18,11 +18,15 @@ use crate::resilience::UnixTime;
 /// A session at rest: what logout and administration need in the clear, the rest sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
+    /// As in [`Session::version`](super::Session::version).
     pub version: u64,
+    /// `iss` of the ID token.
     pub issuer: String,
+    /// `sub` of the ID token.
     pub subject: String,
     /// `sid` of the ID token.
     pub idp_session: Option<String>,
+    /// The time of login.
     pub created_at: UnixTime,
     /// Sliding end; moved by [`SessionStore::touch`].
     pub expires_at: UnixTime,
@@ -36,8 +40,17 @@ pub struct Record {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("session store {engine}: {reason}")]
 pub struct StoreError {
+    /// `memory`, `sqlite`, or `sealing` where the record could not even be made.
     pub engine: &'static str,
+    /// For the log and the operator; names no session.
     pub reason: String,
+}
+
+impl StoreError {
+    /// An error of `engine` because of `reason`.
+    pub(super) fn new(engine: &'static str, reason: impl fmt::Display) -> Self {
+        Self { engine, reason: reason.to_string() }
+    }
 }
 
 /// What became of a compare-and-set.
@@ -52,12 +65,22 @@ pub enum Saved {
 }
 
 /// Which sessions are meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// All sessions of one person.
-    Subject { issuer: String, subject: String },
+    Subject {
+        /// `iss` of the ID token.
+        issuer: String,
+        /// `sub` of the ID token.
+        subject: String,
+    },
     /// The sessions of one login at the provider.
-    IdpSession { issuer: String, sid: String },
+    IdpSession {
+        /// `iss` of the ID token.
+        issuer: String,
+        /// `sid` of the ID token.
+        sid: String,
+    },
 }
 
 /// Storage of sessions, login flows and leases. `now` is always the caller's clock.
@@ -69,7 +92,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError>;
     /// Writes `record` if the stored version is `expected`. Leaves the sliding end alone.
     async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError>;
-    /// Moves the sliding end; `false` when the session is gone.
+    /// Moves the sliding end, never backwards nor beyond the absolute end; `false` when the session is gone.
     async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError>;
     /// Ends a session; `false` when it was not there.
     async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError>;
@@ -81,7 +104,13 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError>;
 
     /// Keeps a short-lived note (a login flow) unless one of that name is there already; `false` then.
-    async fn put_note(&self, name: &str, value: Vec<u8>, expires_at: UnixTime, now: UnixTime) -> Result<bool, StoreError>;
+    async fn put_note(
+        &self,
+        name: &str,
+        value: Vec<u8>,
+        expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError>;
     /// Takes a note out: only one caller ever gets it.
     async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError>;
 

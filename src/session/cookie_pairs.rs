@@ -1,0 +1,129 @@
+//! The `Cookie` header as bytes: its pairs, and the header without some of them.
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+/// What is left of the `Cookie` header once our cookies are out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// At most one field, none of ours in it: leave the header alone.
+    Unchanged,
+    /// Send this one field instead of all `Cookie` fields.
+    Replaced(HeaderValue),
+    /// Nothing is left: send no `Cookie` at all.
+    Removed,
+}
+
+/// Every pair of every `Cookie` field, in order, as (name, value). What has no `=` has no name
+/// (RFC 6265 §4.2.1) and is not listed.
+pub(super) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).into_iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';')).filter_map(named)
+}
+
+/// All `Cookie` fields as one (RFC 9113 §8.2.3), without the pairs whose name `is_ours`. The rest
+/// stays as it was, byte for byte.
+pub(super) fn cut(headers: &HeaderMap, is_ours: impl Fn(&[u8]) -> bool) -> Cut {
+    let fields = headers.get_all(COOKIE).iter().count();
+    if fields == 0 || (fields == 1 && !pairs(headers).any(|(name, _)| is_ours(name))) {
+        return Cut::Unchanged;
+    }
+    let mut rest: Vec<u8> = Vec::new();
+    let mut begun = false;
+    for field in headers.get_all(COOKIE) {
+        for (position, piece) in field.as_bytes().split(|byte| *byte == b';').enumerate() {
+            if named(piece).is_some_and(|(name, _)| is_ours(name)) {
+                continue;
+            }
+            match (begun, position) {
+                (false, 0) => rest.extend_from_slice(piece),
+                (false, _) => rest.extend_from_slice(without_space(piece)),
+                (true, 0) => append(&mut rest, b"; ", piece),
+                (true, _) => append(&mut rest, b";", piece),
+            }
+            begun = true;
+        }
+    }
+    match HeaderValue::from_maybe_shared(bytes::Bytes::from(rest)) {
+        Ok(value) if !value.is_empty() => Cut::Replaced(value),
+        _ => Cut::Removed,
+    }
+}
+
+fn append(rest: &mut Vec<u8>, separator: &[u8], piece: &[u8]) {
+    rest.extend_from_slice(separator);
+    rest.extend_from_slice(piece);
+}
+
+/// The one space that RFC 6265 §4.2.1 puts between pairs; no other trimming.
+fn without_space(piece: &[u8]) -> &[u8] {
+    piece.strip_prefix(b" ").unwrap_or(piece)
+}
+
+fn named(piece: &[u8]) -> Option<(&[u8], &[u8])> {
+    let pair = without_space(piece);
+    let equals = pair.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = pair.split_at_checked(equals)?;
+    Some((name, value.strip_prefix(b"=")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(fields: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
+        }
+        headers
+    }
+
+    fn without_s(fields: &[&[u8]]) -> Cut {
+        cut(&headers(fields), |name| name == b"s")
+    }
+
+    fn replaced(value: &[u8]) -> Cut {
+        Cut::Replaced(HeaderValue::from_bytes(value).unwrap())
+    }
+
+    #[test]
+    fn ours_go_and_others_stay_byte_for_byte() {
+        assert_eq!(without_s(&[]), Cut::Unchanged);
+        assert_eq!(without_s(&[b"a=1; b=\"2\";c; ;S=3; ss=4"]), Cut::Unchanged);
+        assert_eq!(without_s(&[b"s=1"]), Cut::Removed);
+        assert_eq!(without_s(&[b"s=1", b"s=2"]), Cut::Removed);
+        assert_eq!(without_s(&[b"s=1; a=2"]), replaced(b"a=2"));
+        assert_eq!(without_s(&[b"a=1; s=x=y; b=2"]), replaced(b"a=1; b=2"));
+        assert_eq!(without_s(&[b"a=1;s=2;b=3;;  c"]), replaced(b"a=1;b=3;;  c"));
+        assert_eq!(without_s(&[b"a=\xff\xe9; s=1; s"]), replaced(b"a=\xff\xe9; s"));
+        assert_eq!(without_s(&[b"a=1", b"s=2", b"b=3"]), replaced(b"a=1; b=3"));
+        assert_eq!(without_s(&[b"a=1", b"b=3"]), replaced(b"a=1; b=3"));
+    }
+
+    /// The same in another way: text, whole, slow.
+    fn oracle(fields: &[String]) -> Option<String> {
+        let joined = fields.join("; ");
+        let pieces: Vec<&str> = joined.split(';').collect();
+        let ours = |piece: &str| piece.strip_prefix(' ').unwrap_or(piece).starts_with("s=");
+        let kept: Vec<&str> = pieces.iter().copied().filter(|piece| !ours(piece)).collect();
+        let text = kept.join(";");
+        let first_went = pieces.first().is_some_and(|piece| ours(piece));
+        let text = if first_went { text.strip_prefix(' ').unwrap_or(&text).to_owned() } else { text };
+        (!text.is_empty()).then_some(text)
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_like_the_oracle(fields in proptest::collection::vec("[s=; a\"\t]{0,12}", 1..4)) {
+            let map = headers(&fields.iter().map(String::as_bytes).collect::<Vec<_>>());
+            let kept = match cut(&map, |name| name == b"s") {
+                Cut::Unchanged => { prop_assert_eq!(fields.len(), 1); fields.first().cloned().filter(|f| !f.is_empty()) }
+                Cut::Replaced(value) => Some(value.to_str().unwrap().to_owned()),
+                Cut::Removed => None,
+            };
+            prop_assert_eq!(kept, oracle(&fields));
+        }
+    }
+}

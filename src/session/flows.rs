@@ -1,0 +1,51 @@
+//! Logins under way, and leases: what the store keeps for a short while beside the sessions.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::cookie_token::NoRandom;
+use super::lease::Lease;
+use super::sessions::{Sessions, no_random, unsealed};
+use super::store::StoreError;
+
+impl Sessions {
+    /// Keeps a login flow under its `state`, sealed to it: who reads the store learns no PKCE verifier.
+    pub async fn put_flow(&self, state: &str, flow: &[u8], lifetime: Duration) -> Result<(), StoreError> {
+        let sealed = self.sealer.seal_note(state, flow).map_err(unsealed)?;
+        let now = self.clock.now();
+        if self.store.put_note(&note_name(state), sealed, now.plus(lifetime), now).await? {
+            Ok(())
+        } else {
+            Err(StoreError::new("flows", "this state is in use"))
+        }
+    }
+
+    /// Takes a login flow out: exactly one caller gets it.
+    pub async fn take_flow(&self, state: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(sealed) = self.store.take_note(&note_name(state), self.clock.now()).await? else { return Ok(None) };
+        let opened = self.sealer.open_note(state, &sealed);
+        if opened.is_err() {
+            tracing::warn!("a stored login flow does not open with this secret");
+        }
+        Ok(opened.ok())
+    }
+
+    /// Takes the lease `name` for `span`; `None` while somebody has it.
+    pub async fn lease(&self, name: &str, span: Duration) -> Result<Option<Lease>, StoreError> {
+        let mut random = [0; 12];
+        rand::fill(&mut random).map_err(|_| no_random(NoRandom))?;
+        let holder = URL_SAFE_NO_PAD.encode(random);
+        let fence = self.store.lease(name, &holder, span, self.clock.now()).await?;
+        let (name, store) = (name.to_owned(), std::sync::Arc::clone(&self.store));
+        Ok(fence.map(|fence| Lease { fence, name, holder, store }))
+    }
+}
+
+/// `state` travels through the browser's address bar; the store keeps only its hash.
+fn note_name(state: &str) -> String {
+    format!("flow:{}", URL_SAFE_NO_PAD.encode(digest(&SHA256, state.as_bytes())))
+}

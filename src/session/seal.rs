@@ -1,0 +1,216 @@
+//! Sealing: what is at rest opens only with the server's secret and the browser's cookie together,
+//! and only in the place it was sealed for.
+//!
+//! Envelope: one byte of format, four of ring key, twelve of nonce, then AES-256-GCM ciphertext and
+//! tag. The key is HKDF-SHA256 (RFC 5869) over the ring secret and the caller's half.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::{hmac, rand};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
+
+use super::cookie_token::{CookieToken, NoRandom};
+use super::key::SessionKey;
+use super::key_ring::{self, RingKey, SecretError};
+use super::model::Session;
+use super::payload::{self, Payload};
+use super::store::Record;
+use crate::config::{SessionConfig, StoreConfig};
+
+/// Of the envelope and of what is derived; grows when either changes.
+const FORMAT: u8 = 1;
+const SESSION: &[u8] = b"pingora-bff session";
+const NOTE: &[u8] = b"pingora-bff note";
+const CSRF: &[u8] = b"pingora-bff csrf";
+
+/// What is stored was not sealed for this place by this ring: damaged, swapped, rolled back, or of
+/// a secret that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sealed record does not open")]
+pub struct Unsealable;
+
+/// Sealing itself failed; nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// No nonce.
+    #[error(transparent)]
+    Random(#[from] NoRandom),
+    /// Too large, or not to be spelled as JSON.
+    #[error("the session cannot be encoded")]
+    Encoding,
+}
+
+/// The key ring at work. The first key seals, every key opens.
+pub struct Sealer {
+    first: RingKey,
+    older: Vec<RingKey>,
+    csrf: Vec<hmac::Key>,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealer({} keys)", self.csrf.len())
+    }
+}
+
+impl Sealer {
+    /// The ring that `session.secret` writes; where it is empty, a secret kept beside the SQLite
+    /// file, or one for the life of this process.
+    pub fn open(config: &SessionConfig) -> Result<Self, SecretError> {
+        let mut ring = key_ring::parse_ring(&config.secrets)?.into_iter();
+        let first = match (ring.next(), &config.store) {
+            (Some(first), _) => first,
+            (None, StoreConfig::Memory) => key_ring::random_key()?,
+            (None, StoreConfig::Sqlite(path)) => {
+                let mut beside = path.as_os_str().to_owned();
+                beside.push(".key");
+                key_ring::key_in_file(beside.as_ref())?
+            }
+        };
+        let older: Vec<RingKey> = ring.collect();
+        let csrf = std::iter::once(&first).chain(&older).map(csrf_key).collect();
+        Ok(Self { first, older, csrf })
+    }
+
+    /// A ring of one random key, for tests and short lives.
+    pub fn random() -> Result<Self, NoRandom> {
+        let first = key_ring::random_key()?;
+        let csrf = vec![csrf_key(&first)];
+        Ok(Self { first, older: Vec::new(), csrf })
+    }
+
+    /// The record of `session`, to be stored under its key.
+    pub fn seal(&self, session: &Session) -> Result<Record, SealError> {
+        let mut record = Record {
+            version: session.version,
+            issuer: session.identity.issuer.clone(),
+            subject: session.identity.subject.clone(),
+            idp_session: session.idp_session.clone(),
+            created_at: session.created_at,
+            expires_at: session.expires_at(),
+            ends_at: session.ends_at,
+            sealed: Vec::new(),
+        };
+        let plain = payload::write(&session.identity, session.authenticated_at, &session.tokens)
+            .map_err(|_| SealError::Encoding)?;
+        let place = place_of(&session.key, &record);
+        record.sealed = self.seal_bytes(SESSION, session.token.sealing_key(), &place, &plain)?;
+        Ok(record)
+    }
+
+    /// The payload of the record found under `key`.
+    pub(super) fn open_record(
+        &self,
+        token: &CookieToken,
+        key: &SessionKey,
+        record: &Record,
+    ) -> Result<Payload, Unsealable> {
+        let plain = self.open_bytes(SESSION, token.sealing_key(), &place_of(key, record), &record.sealed)?;
+        payload::read(&plain).map_err(|_| Unsealable)
+    }
+
+    /// Seals a note to the secret `half` that names it.
+    pub fn seal_note(&self, half: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.seal_bytes(NOTE, half.as_bytes(), &[], plain)
+    }
+
+    /// Opens what [`Self::seal_note`] sealed.
+    pub fn open_note(&self, half: &str, sealed: &[u8]) -> Result<Vec<u8>, Unsealable> {
+        self.open_bytes(NOTE, half.as_bytes(), &[], sealed).map(|plain| plain.to_vec())
+    }
+
+    /// A CSRF token for the session, base64url of 32 bytes: anybody may see it, only we can make it.
+    #[must_use]
+    pub fn csrf_token(&self, key: &SessionKey) -> String {
+        self.csrf.first().map_or_else(String::new, |first| URL_SAFE_NO_PAD.encode(hmac::sign(first, &key.0)))
+    }
+
+    /// Whether `given` is a CSRF token of this session, by any key of the ring, in constant time.
+    #[must_use]
+    pub fn csrf_matches(&self, key: &SessionKey, given: &[u8]) -> bool {
+        let mut tag = [0; 32];
+        match URL_SAFE_NO_PAD.decode_slice(given, &mut tag) {
+            Ok(32) => self.csrf.iter().any(|ring_key| hmac::verify(ring_key, &key.0, &tag).is_ok()),
+            _ => false,
+        }
+    }
+
+    fn seal_bytes(&self, purpose: &[u8], half: &[u8], place: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; 12];
+        rand::fill(&mut nonce).map_err(|_| NoRandom)?;
+        let key = derive(&self.first, purpose, half).ok_or(SealError::Encoding)?;
+        let mut envelope = Vec::with_capacity(33 + plain.len());
+        envelope.push(FORMAT);
+        envelope.extend_from_slice(&self.first.id);
+        envelope.extend_from_slice(&nonce);
+        let mut body = Vec::with_capacity(16 + plain.len());
+        body.extend_from_slice(plain);
+        // In place: the plain bytes are overwritten by the cipher's.
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut body)
+            .map_err(|_| SealError::Encoding)?;
+        envelope.append(&mut body);
+        Ok(envelope)
+    }
+
+    fn open_bytes(
+        &self,
+        purpose: &[u8],
+        half: &[u8],
+        place: &[u8],
+        envelope: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
+        let (format, rest) = envelope.split_first().ok_or(Unsealable)?;
+        let (id, rest) = rest.split_first_chunk::<4>().ok_or(Unsealable)?;
+        let (nonce, body) = rest.split_first_chunk::<12>().ok_or(Unsealable)?;
+        if *format != FORMAT {
+            return Err(Unsealable);
+        }
+        // Four bytes of id may be shared by two keys: each that fits is tried.
+        for ring_key in std::iter::once(&self.first).chain(&self.older).filter(|ring_key| ring_key.id == *id) {
+            let key = derive(ring_key, purpose, half).ok_or(Unsealable)?;
+            let mut plain = Zeroizing::new(body.to_vec());
+            if let Ok(opened) = key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place), &mut plain) {
+                let length = opened.len();
+                plain.truncate(length);
+                return Ok(plain);
+            }
+        }
+        Err(Unsealable)
+    }
+}
+
+/// `None` cannot happen for lengths that are constants; the library does not know.
+fn derive(ring_key: &RingKey, purpose: &[u8], half: &[u8]) -> Option<LessSafeKey> {
+    let mut material = Zeroizing::new(ring_key.secret.to_vec());
+    material.extend_from_slice(half);
+    let prk = Salt::new(HKDF_SHA256, b"pingora-bff").extract(&material);
+    let okm = prk.expand(&[purpose, &[FORMAT]], &AES_256_GCM).ok().map(UnboundKey::from);
+    okm.map(LessSafeKey::new)
+}
+
+fn csrf_key(ring_key: &RingKey) -> hmac::Key {
+    let labelled: Vec<u8> = CSRF.iter().copied().chain([FORMAT]).collect();
+    let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, ring_key.secret.as_ref()), &labelled);
+    hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+}
+
+/// What a record is bound to: everything that stands beside it and does not move. Each text with
+/// its length, so that no two records have the same bytes.
+fn place_of(key: &SessionKey, record: &Record) -> Vec<u8> {
+    let mut place = Vec::with_capacity(256);
+    place.extend_from_slice(&key.0);
+    place.extend_from_slice(&record.version.to_be_bytes());
+    place.extend_from_slice(&record.created_at.0.to_be_bytes());
+    place.extend_from_slice(&record.ends_at.0.to_be_bytes());
+    for text in [Some(&record.issuer), Some(&record.subject), record.idp_session.as_ref()] {
+        place.push(u8::from(text.is_some()));
+        let text = text.map_or("", String::as_str);
+        place.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        place.extend_from_slice(text.as_bytes());
+    }
+    place
+}

@@ -1,0 +1,325 @@
+//! The face of this room: finding, making, changing and ending sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use super::cookie_token::{CookieToken, NoRandom};
+use super::key::SessionKey;
+use super::key_ring::SecretError;
+use super::model::{NewSession, Session, Tokens};
+use super::near::{ENTRIES, NearCache};
+use super::seal::{SealError, Sealer};
+use super::slide::{Slid, Slide};
+use super::store::{MemoryStore, Record, Saved, Selector, SessionStore, SqliteStore, StoreError};
+use crate::config::{SessionConfig, StoreConfig};
+use crate::resilience::{Clock, UnixTime};
+use crate::telemetry::Metrics;
+
+/// How often a look-up reads again when the session changes under its hands.
+const READS: usize = 4;
+
+/// Why the sessions cannot be had at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server's secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+/// What became of a change.
+#[derive(Debug, Clone)]
+pub enum Updated {
+    /// Written: the new version.
+    Saved(Arc<Session>),
+    /// Somebody else wrote first: theirs, as read again.
+    Conflict(Arc<Session>),
+    /// The session was ended meanwhile.
+    Gone,
+}
+
+/// All sessions. Shared as `Arc<Sessions>`; its futures need a tokio runtime.
+#[derive(Debug)]
+pub struct Sessions {
+    pub(super) store: Arc<dyn SessionStore>,
+    pub(super) sealer: Sealer,
+    pub(super) near: Arc<NearCache>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    near_hits: IntCounter,
+    lifetime: Duration,
+    max_lifetime: Duration,
+}
+
+impl Sessions {
+    /// Sessions in `store`, sealed by `sealer`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn SessionStore>,
+        sealer: Sealer,
+        config: &SessionConfig,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            sealer,
+            near: Arc::new(NearCache::new(ENTRIES)),
+            clock,
+            near_hits: metrics.session_lookups.with_label_values(&["near", "hit"]),
+            metrics,
+            lifetime: config.lifetime,
+            max_lifetime: config.max_lifetime,
+        }
+    }
+
+    /// Sessions in the configured store, with the configured secrets. Blocks; meant for the start.
+    pub fn open(config: &SessionConfig, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        // The store first: it makes the folder in which the secret is kept.
+        let store: Arc<dyn SessionStore> = match &config.store {
+            StoreConfig::Memory => Arc::new(MemoryStore::new()),
+            StoreConfig::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        };
+        Ok(Self::new(store, Sealer::open(config)?, config, clock, metrics))
+    }
+
+    /// The live session of this cookie; using it moves its end.
+    pub async fn find(&self, token: &CookieToken) -> Result<Option<Arc<Session>>, StoreError> {
+        let now = self.clock.now();
+        if let Some(session) = self.near.get(token) {
+            if self.touch(&session, now) {
+                self.near_hits.inc();
+                return Ok(Some(session));
+            }
+            // Over as far as this process knows; another one may have moved the end.
+            self.near.remove(&session.key);
+        }
+        self.count_lookup("near", "miss");
+        let found = self.find_in_store(token, now).await;
+        self.count_lookup(
+            "store",
+            match &found {
+                Ok(Some(_)) => "hit",
+                Ok(None) => "miss",
+                Err(_) => "error",
+            },
+        );
+        found
+    }
+
+    async fn find_in_store(&self, token: &CookieToken, now: UnixTime) -> Result<Option<Arc<Session>>, StoreError> {
+        let found = self.read(token, &token.session_key(), now, None).await?;
+        Ok(found.filter(|session| self.touch(session, now)))
+    }
+
+    /// The session as the store has it now, whatever is close at hand.
+    pub async fn reread(&self, session: &Session) -> Result<Option<Arc<Session>>, StoreError> {
+        let now = self.clock.now();
+        let found = self.read(&session.token, &session.key, self.as_told(now), Some(&session.slide)).await?;
+        Ok(found.filter(|session| now < session.expires_at()))
+    }
+
+    /// The store knows each end as it was a little ago: what is over for it at `now` may not be over.
+    pub(super) fn as_told(&self, now: UnixTime) -> UnixTime {
+        let lag = i64::try_from(Slide::lag(self.lifetime).as_secs()).unwrap_or(0);
+        UnixTime(now.0.saturating_sub(lag))
+    }
+
+    /// Reads until nobody changed the session between the store's answer and the near cache.
+    async fn read(
+        &self,
+        token: &CookieToken,
+        key: &SessionKey,
+        now: UnixTime,
+        slide: Option<&Arc<Slide>>,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
+        let mut last = None;
+        for _ in 0..READS {
+            let ticket = self.near.ticket(key);
+            let Some(record) = self.store.load(key, now).await? else {
+                self.near.remove(key);
+                return Ok(None);
+            };
+            let Some(session) = self.open_record(token, key, record, slide) else { return Ok(None) };
+            let session = Arc::new(session);
+            if let Ok(here) = self.near.put(ticket, Arc::clone(&session)) {
+                // What is here may be of an older read of the same version, never of another cookie.
+                return Ok((here.token == *token).then_some(here));
+            }
+            last = Some(session);
+        }
+        Ok(last)
+    }
+
+    fn open_record(
+        &self,
+        token: &CookieToken,
+        key: &SessionKey,
+        record: Record,
+        slide: Option<&Arc<Slide>>,
+    ) -> Option<Session> {
+        let Ok(payload) = self.sealer.open_record(token, key, &record) else {
+            // A planted cookie, a changed secret, or a store that was tampered with: no session, and
+            // nothing is deleted, for the right cookie may still come.
+            tracing::warn!(session = %key.short(), "a stored session does not open with this cookie and secret");
+            return None;
+        };
+        let slide = slide.map_or_else(|| Arc::new(Slide::stored(record.expires_at)), Arc::clone);
+        slide.learn(record.expires_at);
+        Some(Session {
+            key: *key,
+            version: record.version,
+            identity: payload.identity,
+            idp_session: record.idp_session,
+            created_at: record.created_at,
+            authenticated_at: payload.authenticated_at,
+            ends_at: record.ends_at,
+            tokens: payload.tokens,
+            token: token.clone(),
+            slide,
+        })
+    }
+
+    /// A session for a login that has just happened, with the cookie that opens it.
+    pub async fn create(&self, new: NewSession) -> Result<(CookieToken, Arc<Session>), StoreError> {
+        let token = CookieToken::generate().map_err(no_random)?;
+        let now = self.clock.now();
+        let session = Session::begin(token.clone(), new, now, now.plus(self.lifetime), now.plus(self.max_lifetime));
+        let record = self.sealer.seal(&session).map_err(unsealed)?;
+        let ticket = self.near.ticket(&session.key);
+        self.store.insert(&session.key, record).await?;
+        let session = Arc::new(session);
+        self.near.replace(ticket, &session);
+        self.metrics.sessions_created.inc();
+        self.metrics.sessions_active.inc();
+        Ok((token, session))
+    }
+
+    /// Writes other tokens into the session, if it still is the version given. Completes even when
+    /// the caller is cancelled.
+    pub async fn update(&self, session: &Session, change: Tokens) -> Result<Updated, StoreError> {
+        let next = Arc::new(session.next(change));
+        let record = self.sealer.seal(&next).map_err(unsealed)?;
+        let (near, store) = (Arc::clone(&self.near), Arc::clone(&self.store));
+        let (written, expected) = (Arc::clone(&next), session.version);
+        let saved = complete(async move {
+            let ticket = near.ticket(&written.key);
+            let saved = store.save(&written.key, record, expected).await?;
+            match saved {
+                Saved::Yes => near.replace(ticket, &written),
+                Saved::Conflict | Saved::Gone => near.remove(&written.key),
+            }
+            Ok(saved)
+        });
+        match saved.await? {
+            Saved::Yes => Ok(Updated::Saved(next)),
+            Saved::Gone => Ok(Updated::Gone),
+            Saved::Conflict => Ok(self.reread(session).await?.map_or(Updated::Gone, Updated::Conflict)),
+        }
+    }
+
+    /// Ends a session, here and in the store; `false` when it was over already. `reason` is a
+    /// metric label: one of few words.
+    pub async fn end(&self, session: &Session, reason: &'static str) -> Result<bool, StoreError> {
+        self.end_key(&session.key, reason).await
+    }
+
+    /// Ends the session of that key. Completes even when the caller is cancelled.
+    pub async fn end_key(&self, key: &SessionKey, reason: &'static str) -> Result<bool, StoreError> {
+        let (near, store, key) = (Arc::clone(&self.near), Arc::clone(&self.store), *key);
+        let ended = complete(async move {
+            let ended = store.delete(&key).await;
+            // Also when the store failed: then it decides, as soon as it answers again.
+            near.remove(&key);
+            ended
+        });
+        let ended = ended.await?;
+        if ended {
+            self.metrics.sessions_destroyed.with_label_values(&[reason]).inc();
+            self.metrics.sessions_active.dec();
+        }
+        Ok(ended)
+    }
+
+    /// Ends all sessions that `selector` means; how many that were.
+    pub async fn end_all(&self, selector: &Selector, reason: &'static str) -> Result<usize, StoreError> {
+        let mut ended = 0;
+        for key in self.store.find(selector, self.clock.now()).await? {
+            ended += usize::from(self.end_key(&key, reason).await?);
+        }
+        Ok(ended)
+    }
+
+    /// When the session ends if nobody uses it again, as known here.
+    #[must_use]
+    pub fn expires_at(&self, session: &Session) -> UnixTime {
+        session.expires_at()
+    }
+
+    /// The token that `csrf.mode: token` asks for; the same for the life of the session.
+    #[must_use]
+    pub fn csrf_token(&self, session: &Session) -> String {
+        self.sealer.csrf_token(&session.key)
+    }
+
+    /// Whether `given` is that token, in constant time.
+    #[must_use]
+    pub fn csrf_matches(&self, session: &Session, given: &[u8]) -> bool {
+        self.sealer.csrf_matches(&session.key, given)
+    }
+
+    /// What a log line and `X-Session-ID` may say of the session.
+    #[must_use]
+    pub fn log_id(&self, session: &Session) -> String {
+        session.key.short()
+    }
+
+    /// Uses the session: `false` when it is over. The store learns of it now and then, in the background.
+    fn touch(&self, session: &Arc<Session>, now: UnixTime) -> bool {
+        match session.slide.touch(now, self.lifetime, session.ends_at) {
+            Slid::Over => false,
+            Slid::Here => true,
+            Slid::Tell(end) => {
+                self.tell_store(session.key, end);
+                true
+            }
+        }
+    }
+
+    fn tell_store(&self, key: SessionKey, end: UnixTime) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (near, store) = (Arc::clone(&self.near), Arc::clone(&self.store));
+        runtime.spawn(async move {
+            match store.touch(&key, end).await {
+                Ok(true) => {}
+                // Ended by another process: what is here is not to be trusted.
+                Ok(false) => near.remove(&key),
+                Err(error) => tracing::warn!(session = %key.short(), %error, "a session's new end was not stored"),
+            }
+        });
+    }
+
+    fn count_lookup(&self, tier: &str, result: &str) {
+        self.metrics.session_lookups.with_label_values(&[tier, result]).inc();
+    }
+}
+
+/// Runs `work` to its end even if the caller's future is dropped: a browser that hangs up must not
+/// leave a session half ended.
+async fn complete<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::spawn(work).await.map_err(|error| StoreError::new("runtime", error))?
+}
+
+pub(super) fn no_random(error: NoRandom) -> StoreError {
+    StoreError::new("sealing", error)
+}
+
+pub(super) fn unsealed(error: SealError) -> StoreError {
+    StoreError::new("sealing", error)
+}

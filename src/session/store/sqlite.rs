@@ -1,4 +1,0 @@
-//! Sessions in a file.
-/// (being built)
-#[derive(Debug)]
-pub struct SqliteStore;
