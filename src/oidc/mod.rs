@@ -1,1 +1,34 @@
-//! (being built)
+//! The relying party: everything we say to an OpenID provider and everything we refuse to believe
+//! of what it says. Discovery, keys, the token endpoint, login, logout. The only room that dials out
+//! to a provider, and the only one that names the HTTP client.
+
+mod callback;
+mod claims;
+mod client_auth;
+mod discovery;
+mod error;
+mod grant;
+mod http;
+mod id_token;
+mod jwks;
+mod jwt;
+mod kept;
+mod login;
+mod logout;
+mod random;
+mod relying_party;
+mod signature;
+mod token_endpoint;
+mod token_response;
+
+#[cfg(test)]
+mod tests;
+
+pub use callback::CallbackParams;
+pub use discovery::Metadata;
+pub use error::{CallbackError, FetchError, GrantError, IdTokenError, IdpError, LoginError, SetupError};
+pub use grant::Ask;
+pub use login::{Flow, Login, LoginAsk};
+pub use logout::Revocation;
+pub use relying_party::RelyingParty;
+pub use token_response::TokenResponse;

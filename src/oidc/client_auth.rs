@@ -1,0 +1,164 @@
+//! How we prove to the provider who we are at its token endpoint (OpenID Connect Core §9).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
+use serde::Serialize;
+use url::form_urlencoded;
+
+use super::error::{GrantError, IdpError, SetupError, quote};
+use super::grant::Form;
+use super::random;
+use crate::config::{ClientAuthMethod, IdpConfig, Secret};
+use crate::resilience::UnixTime;
+
+/// A client assertion is used at once.
+const ASSERTION_SECONDS: i64 = 60;
+
+/// The client's credentials, ready to be added to a request.
+#[derive(Debug)]
+pub(super) enum ClientAuth {
+    /// The whole value of `Authorization`.
+    Basic(Secret),
+    Post {
+        client_id: String,
+        secret: Secret,
+    },
+    Assertion(Box<Signer>),
+    /// A public client only says who it is.
+    None {
+        client_id: String,
+    },
+}
+
+/// Signs client assertions (RFC 7523 §2.2).
+#[derive(Debug)]
+pub(super) struct Signer {
+    client_id: String,
+    issuer: String,
+    key_id: Option<String>,
+    key: EncodingKey,
+    /// What this key can sign with, the preferred first.
+    algorithms: Vec<Algorithm>,
+}
+
+impl ClientAuth {
+    pub(super) fn new(idp: &IdpConfig) -> Result<Self, SetupError> {
+        let secret = || idp.client_secret.clone().ok_or(SetupError::NoSecret);
+        let client_id = idp.client_id.clone();
+        Ok(match idp.token_auth_method {
+            ClientAuthMethod::ClientSecretBasic => Self::Basic(basic(&client_id, &secret()?)),
+            ClientAuthMethod::ClientSecretPost => Self::Post { client_id, secret: secret()? },
+            ClientAuthMethod::PrivateKeyJwt => Self::Assertion(Box::new(Signer::new(idp, &secret()?)?)),
+            ClientAuthMethod::None => Self::None { client_id },
+        })
+    }
+
+    /// Adds the credentials to `form`, or returns the value of `Authorization`. `accepted`: the
+    /// algorithms the provider announces; empty when it does not say.
+    pub(super) fn apply(
+        &self,
+        form: &mut Form,
+        accepted: &[String],
+        now: UnixTime,
+    ) -> Result<Option<&Secret>, GrantError> {
+        match self {
+            Self::Basic(value) => return Ok(Some(value)),
+            Self::Post { client_id, secret } => {
+                form.add("client_id", client_id).add("client_secret", secret.expose());
+            }
+            Self::Assertion(signer) => {
+                let assertion = signer.sign(accepted, now)?;
+                form.add("client_id", &signer.client_id)
+                    .add("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+                    .add("client_assertion", assertion.expose());
+            }
+            Self::None { client_id } => {
+                form.add("client_id", client_id);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// RFC 6749 §2.3.1: id and secret are form-encoded before they are joined.
+fn basic(client_id: &str, secret: &Secret) -> Secret {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    Secret::new(format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(client_id), encode(secret.expose())))))
+}
+
+#[derive(Serialize)]
+struct Assertion<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    jti: &'a str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+}
+
+impl Signer {
+    fn new(idp: &IdpConfig, pem: &Secret) -> Result<Self, SetupError> {
+        let pem = pem.expose().as_bytes();
+        let key = EncodingKey::from_rsa_pem(pem)
+            .or_else(|_not_rsa| EncodingKey::from_ec_pem(pem))
+            .or_else(|_not_ec| EncodingKey::from_ed_pem(pem))
+            .map_err(|error| SetupError::ClientKey(quote(&error.to_string())))?;
+        let candidates: &[Algorithm] = match key.family() {
+            AlgorithmFamily::Rsa => &[Algorithm::RS256, Algorithm::PS256],
+            AlgorithmFamily::Ec => &[Algorithm::ES256, Algorithm::ES384],
+            _ => &[Algorithm::EdDSA],
+        };
+        // A public key, a short one or another curve shows here and not at the first login.
+        let signs = |algorithm: &Algorithm| jsonwebtoken::crypto::sign(b"probe", &key, *algorithm).is_ok();
+        let algorithms: Vec<_> = candidates.iter().copied().filter(signs).collect();
+        if algorithms.is_empty() {
+            return Err(SetupError::ClientKey("it cannot sign".into()));
+        }
+        Ok(Self {
+            client_id: idp.client_id.clone(),
+            issuer: idp.issuer.clone(),
+            key_id: idp.key_id.clone(),
+            key,
+            algorithms,
+        })
+    }
+
+    /// The audience is the issuer alone: an assertion for one endpoint's URL can be replayed by
+    /// whoever controls that endpoint (RFC 7523bis, FAPI 2.0 §5.3.3).
+    fn sign(&self, accepted: &[String], now: UnixTime) -> Result<Secret, GrantError> {
+        let broken = || GrantError::Unreachable { reason: "the client assertion cannot be signed".into() };
+        let jti = random::draw().map_err(|_error| IdpError::NoRandom)?;
+        let mut header = Header::new(self.algorithm(accepted).ok_or_else(broken)?);
+        header.kid.clone_from(&self.key_id);
+        let claims = Assertion {
+            iss: &self.client_id,
+            sub: &self.client_id,
+            aud: &self.issuer,
+            jti: jti.expose(),
+            iat: now.0,
+            nbf: now.0,
+            exp: now.0 + ASSERTION_SECONDS,
+        };
+        jsonwebtoken::encode(&header, &claims, &self.key).map(Secret::new).map_err(|_error| broken())
+    }
+
+    /// The preferred one the provider takes; the preferred one when it does not say.
+    fn algorithm(&self, accepted: &[String]) -> Option<Algorithm> {
+        let takes = |own: &&Algorithm| accepted.iter().any(|name| super::jwks::algorithm(name) == Some(**own));
+        self.algorithms.iter().find(takes).or_else(|| self.algorithms.first()).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_and_secret_are_form_encoded_inside_basic() {
+        let value = basic("my client", &Secret::new("p:ä+s/ß"));
+        let decoded = STANDARD.decode(value.expose().strip_prefix("Basic ").unwrap()).unwrap();
+        assert_eq!(String::from_utf8(decoded).unwrap(), "my+client:p%3A%C3%A4%2Bs%2F%C3%9F");
+    }
+}

@@ -1,0 +1,196 @@
+//! The provider's own description (OpenID Connect Discovery 1.0, RFC 8414), with what `idps.yaml`
+//! writes laid over it.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::error::{FetchError, IdpError, SetupError, quote};
+use super::http::{Endpoint, HttpClient, is_safe};
+use super::kept::Kept;
+use crate::config::IdpConfig;
+use crate::resilience::Clock;
+
+/// What we know of a provider. An endpoint is `None` where neither the document nor `idps.yaml` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Equal to the letter to the one of `idps.yaml`.
+    pub issuer: String,
+    /// Where the browser is sent to log in.
+    pub authorization: Option<Url>,
+    /// Where codes and refresh tokens are redeemed.
+    pub token: Option<Url>,
+    /// Where the signing keys are.
+    pub jwks: Option<Url>,
+    /// RFC 7009.
+    pub revocation: Option<Url>,
+    /// RFC 7662.
+    pub introspection: Option<Url>,
+    /// OpenID Connect RP-Initiated Logout.
+    pub end_session: Option<Url>,
+    /// Every authorization response carries `iss` (RFC 9207 §3).
+    pub announces_iss: bool,
+    /// JWS algorithms of client assertions; empty: not told.
+    pub assertion_algorithms: Vec<String>,
+    /// False while only `idps.yaml` speaks: the document could not be fetched yet.
+    pub discovered: bool,
+}
+
+/// The document as it is on the wire; what we do not use is not read.
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    authorization_endpoint: Option<String>,
+    token_endpoint: Option<String>,
+    jwks_uri: Option<String>,
+    revocation_endpoint: Option<String>,
+    introspection_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
+    authorization_response_iss_parameter_supported: Option<bool>,
+    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+}
+
+/// What `idps.yaml` writes.
+#[derive(Debug, Clone)]
+struct Written {
+    issuer: String,
+    authorization: Option<Url>,
+    token: Option<Url>,
+    jwks: Option<Url>,
+    revocation: Option<Url>,
+    introspection: Option<Url>,
+    end_session: Option<Url>,
+}
+
+/// The provider's description, kept.
+#[derive(Debug, Clone)]
+pub(super) struct Discovery {
+    kept: Kept<Metadata>,
+}
+
+impl Discovery {
+    pub(super) fn new(idp: &IdpConfig, http: HttpClient, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+        let written = Written::new(idp)?;
+        let address = well_known(&idp.issuer)?;
+        // Whoever writes all that a login needs can do without discovery.
+        let first = written.is_enough().then(|| written.metadata());
+        let kept = Kept::new("discovery", clock, first, move || {
+            let (http, address, written) = (http.clone(), address.clone(), written.clone());
+            Box::pin(async move { discover(&http, &address, &written).await })
+        });
+        Ok(Self { kept })
+    }
+
+    /// What is known, fetched when nothing is.
+    pub(super) async fn get(&self) -> Result<Arc<Metadata>, IdpError> {
+        self.kept.get().await
+    }
+
+    /// What is known, without asking.
+    pub(super) fn peek(&self) -> Option<Arc<Metadata>> {
+        self.kept.peek()
+    }
+
+    /// Asks now.
+    pub(super) async fn fetch(&self) -> Result<Arc<Metadata>, IdpError> {
+        self.kept.fetch().await
+    }
+}
+
+/// OpenID Connect Discovery §4.1: a terminating slash of the issuer goes before the path is added.
+fn well_known(issuer: &str) -> Result<Url, SetupError> {
+    let refuse = || SetupError::Issuer(quote(issuer));
+    let url = Url::parse(issuer).map_err(|_invalid| refuse())?;
+    if !is_safe(&url) || url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse());
+    }
+    Url::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).map_err(|_bad| refuse())
+}
+
+async fn discover(http: &HttpClient, address: &Url, written: &Written) -> Result<Metadata, IdpError> {
+    let failed = |cause| IdpError::Discovery { issuer: written.issuer.clone(), cause };
+    let body = http.get(Endpoint::Discovery, address).await.map_err(failed)?;
+    let document: Document = serde_json::from_slice(&body)
+        .map_err(|error| failed(FetchError::Malformed(quote(&format!("not a discovery document: {error}")))))?;
+    // §4.3: the issuer must be the one that was asked, exactly.
+    if document.issuer != written.issuer {
+        return Err(IdpError::WrongIssuer { wanted: written.issuer.clone(), found: quote(&document.issuer) });
+    }
+    written.merge(document)
+}
+
+impl Written {
+    fn new(idp: &IdpConfig) -> Result<Self, SetupError> {
+        let written = Self {
+            issuer: idp.issuer.clone(),
+            authorization: idp.authorization_url.clone(),
+            token: idp.token_url.clone(),
+            jwks: idp.jwks_url.clone(),
+            revocation: idp.revocation_url.clone(),
+            introspection: idp.introspection_url.clone(),
+            end_session: idp.end_session_url.clone(),
+        };
+        if let Some(url) = written.all().into_iter().flatten().find(|url| !is_safe(url)) {
+            return Err(SetupError::Endpoint(url.to_string()));
+        }
+        Ok(written)
+    }
+
+    fn all(&self) -> [Option<&Url>; 6] {
+        [
+            self.authorization.as_ref(),
+            self.token.as_ref(),
+            self.jwks.as_ref(),
+            self.revocation.as_ref(),
+            self.introspection.as_ref(),
+            self.end_session.as_ref(),
+        ]
+    }
+
+    fn is_enough(&self) -> bool {
+        self.authorization.is_some() && self.token.is_some() && self.jwks.is_some()
+    }
+
+    fn metadata(&self) -> Metadata {
+        Metadata {
+            issuer: self.issuer.clone(),
+            authorization: self.authorization.clone(),
+            token: self.token.clone(),
+            jwks: self.jwks.clone(),
+            revocation: self.revocation.clone(),
+            introspection: self.introspection.clone(),
+            end_session: self.end_session.clone(),
+            announces_iss: false,
+            assertion_algorithms: Vec::new(),
+            discovered: false,
+        }
+    }
+
+    fn merge(&self, found: Document) -> Result<Metadata, IdpError> {
+        let choose = |written: &Option<Url>, endpoint, found: Option<String>| match (written, found) {
+            (Some(url), _) => Ok(Some(url.clone())),
+            (None, Some(text)) => check(endpoint, &text).map(Some),
+            (None, None) => Ok(None),
+        };
+        Ok(Metadata {
+            authorization: choose(&self.authorization, "authorization_endpoint", found.authorization_endpoint)?,
+            token: choose(&self.token, "token_endpoint", found.token_endpoint)?,
+            jwks: choose(&self.jwks, "jwks_uri", found.jwks_uri)?,
+            revocation: choose(&self.revocation, "revocation_endpoint", found.revocation_endpoint)?,
+            introspection: choose(&self.introspection, "introspection_endpoint", found.introspection_endpoint)?,
+            end_session: choose(&self.end_session, "end_session_endpoint", found.end_session_endpoint)?,
+            announces_iss: found.authorization_response_iss_parameter_supported.unwrap_or(false),
+            assertion_algorithms: found.token_endpoint_auth_signing_alg_values_supported.unwrap_or_default(),
+            discovered: true,
+            issuer: found.issuer,
+        })
+    }
+}
+
+fn check(endpoint: &'static str, text: &str) -> Result<Url, IdpError> {
+    match Url::parse(text) {
+        Ok(url) if is_safe(&url) => Ok(url),
+        _ => Err(IdpError::Insecure { endpoint, url: quote(text) }),
+    }
+}

@@ -1,0 +1,157 @@
+//! Whether an ID token is believed: OpenID Connect Core §3.1.3.7, in its order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+
+use super::claims::Claims;
+use super::error::{IdTokenError, quote};
+use super::jwks::Jwks;
+use super::jwt::Compact;
+use super::random::same;
+use super::signature;
+use crate::config::{IdpConfig, Secret};
+use crate::resilience::{Clock, UnixTime};
+use crate::telemetry::Metrics;
+
+/// How far the provider's clock and ours may differ.
+const LEEWAY: Duration = Duration::from_secs(60);
+/// OpenID Connect Core §2: `sub` has at most 255 ASCII characters.
+const MAX_SUBJECT: usize = 255;
+
+/// Knows what an ID token for us looks like.
+#[derive(Debug)]
+pub(super) struct IdTokenVerifier {
+    issuer: String,
+    client_id: String,
+    /// The entry's own audience: the only one we know beside our client id.
+    audience: Option<String>,
+    algorithms: Vec<String>,
+    jwks: Jwks,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// What one particular ID token must say beyond that.
+#[derive(Debug)]
+pub(super) struct Expected<'a> {
+    /// Of this login; `None` on a refresh (§12.2).
+    pub(super) nonce: Option<&'a Secret>,
+    /// The one it came with, for `at_hash`.
+    pub(super) access_token: &'a Secret,
+}
+
+impl IdTokenVerifier {
+    pub(super) fn new(idp: &IdpConfig, jwks: Jwks, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            issuer: idp.issuer.clone(),
+            client_id: idp.client_id.clone(),
+            audience: idp.audience.clone(),
+            algorithms: idp.algorithms.clone(),
+            jwks,
+            clock,
+            metrics,
+        }
+    }
+
+    /// The claims of a token that passed every check.
+    pub(super) async fn verify(&self, token: &Secret, expected: Expected<'_>) -> Result<Claims, IdTokenError> {
+        let outcome = self.check(token, &expected).await;
+        let status = match &outcome {
+            Ok(_) => "valid",
+            Err(error) if error.is_provider_down() => "not_checked",
+            Err(_) => "invalid",
+        };
+        self.metrics.token_validation.with_label_values(&["id_token", status]).inc();
+        outcome
+    }
+
+    async fn check(&self, token: &Secret, expected: &Expected<'_>) -> Result<Claims, IdTokenError> {
+        let compact = Compact::parse(token.expose()).map_err(IdTokenError::Malformed)?;
+        refuse_other_kinds(compact.header.typ.as_deref())?;
+        let algorithm = signature::verify(&compact, &self.algorithms, &self.jwks).await?;
+        let claims = compact.claims;
+        let issuer = claims.text("iss").ok_or(IdTokenError::Claim("iss"))?;
+        if issuer != self.issuer {
+            return Err(IdTokenError::Issuer(quote(issuer)));
+        }
+        self.check_audience(&claims)?;
+        check_subject(&claims)?;
+        check_times(&claims, self.clock.now())?;
+        if let Some(nonce) = expected.nonce {
+            let found = claims.text("nonce").ok_or(IdTokenError::Claim("nonce"))?;
+            if !same(found, nonce.expose()) {
+                return Err(IdTokenError::Nonce);
+            }
+        }
+        check_access_token(&claims, expected.access_token, algorithm)?;
+        Ok(claims)
+    }
+
+    /// Our client id must be there, and nobody we do not know (§3.1.3.7 points 3 to 5).
+    fn check_audience(&self, claims: &Claims) -> Result<(), IdTokenError> {
+        let audience = claims.audience().ok_or(IdTokenError::Claim("aud"))?;
+        let known = |one: &String| *one == self.client_id || Some(one) == self.audience.as_ref();
+        if !audience.contains(&self.client_id) || !audience.iter().all(known) {
+            return Err(IdTokenError::Audience(quote(&audience.join(" "))));
+        }
+        match claims.get("azp") {
+            Some(party) if party.as_str() != Some(&self.client_id) => Err(IdTokenError::AuthorizedParty),
+            None if audience.iter().any(|one| *one != self.client_id) => Err(IdTokenError::AuthorizedParty),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An access token or a logout token is signed with the same keys (RFC 8725 §3.11).
+fn refuse_other_kinds(typ: Option<&str>) -> Result<(), IdTokenError> {
+    let kind = typ.unwrap_or_default().to_ascii_lowercase();
+    let kind = kind.strip_prefix("application/").unwrap_or(&kind);
+    if matches!(kind, "at+jwt" | "logout+jwt") {
+        return Err(IdTokenError::Malformed("it is another kind of token"));
+    }
+    Ok(())
+}
+
+fn check_subject(claims: &Claims) -> Result<(), IdTokenError> {
+    let subject = claims.text("sub").ok_or(IdTokenError::Claim("sub"))?;
+    if subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {
+        return Err(IdTokenError::Claim("sub"));
+    }
+    Ok(())
+}
+
+fn check_times(claims: &Claims, now: UnixTime) -> Result<(), IdTokenError> {
+    let expires = claims.time("exp").ok_or(IdTokenError::Claim("exp"))?;
+    let issued = claims.time("iat").ok_or(IdTokenError::Claim("iat"))?;
+    if expires.plus(LEEWAY) <= now {
+        return Err(IdTokenError::Expired);
+    }
+    let starts = claims.time("nbf").unwrap_or(issued).max(issued);
+    if starts > now.plus(LEEWAY) { Err(IdTokenError::NotYet) } else { Ok(()) }
+}
+
+/// §3.1.3.6: the left half of the hash of the access token, with the hash of the signature's algorithm.
+fn check_access_token(claims: &Claims, access_token: &Secret, algorithm: Algorithm) -> Result<(), IdTokenError> {
+    let Some(found) = claims.get("at_hash") else { return Ok(()) };
+    let hash = digest::digest(hash_of(algorithm), access_token.expose().as_bytes());
+    let half = hash.as_ref().get(..hash.as_ref().len() / 2).unwrap_or_default();
+    if found.as_str() == Some(URL_SAFE_NO_PAD.encode(half).as_str()) {
+        Ok(())
+    } else {
+        Err(IdTokenError::AccessTokenHash)
+    }
+}
+
+fn hash_of(algorithm: Algorithm) -> &'static digest::Algorithm {
+    match algorithm {
+        Algorithm::RS384 | Algorithm::PS384 | Algorithm::ES384 => &digest::SHA384,
+        // Ed25519 hashes with SHA-512 inside (RFC 8032 §5.1), which is what providers use here.
+        Algorithm::RS512 | Algorithm::PS512 | Algorithm::EdDSA => &digest::SHA512,
+        _ => &digest::SHA256,
+    }
+}

@@ -1,0 +1,208 @@
+//! The provider's signing keys (RFC 7517): bad ones are skipped, the last good set is kept, and an
+//! unknown key asks once for a new set, not once per token.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+
+use super::discovery::Discovery;
+use super::error::{FetchError, IdpError, quote};
+use super::http::{Endpoint, HttpClient};
+use super::kept::Kept;
+use crate::resilience::{Clock, UnixTime};
+
+/// Tokens signed with unknown keys cause at most one request per this span.
+const MISS_INTERVAL: Duration = Duration::from_secs(10);
+/// No provider has more; each may have to be tried on a token without `kid`.
+const MAX_KEYS: usize = 64;
+
+/// What a key can verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyType {
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+/// One public key.
+#[derive(Debug)]
+pub(super) struct VerifyingKey {
+    pub(super) kid: Option<String>,
+    /// RFC 7517 §4.4: where a key names its algorithm, it is for that one only.
+    algorithm: Option<Algorithm>,
+    key_type: KeyType,
+    key: DecodingKey,
+}
+
+impl VerifyingKey {
+    /// The key type must be the algorithm's, whatever the token says (RFC 8725 §3.1).
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
+        let wanted = match algorithm {
+            Algorithm::ES256 => KeyType::P256,
+            Algorithm::ES384 => KeyType::P384,
+            Algorithm::EdDSA => KeyType::Ed25519,
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => return false,
+            _ => KeyType::Rsa,
+        };
+        self.key_type == wanted && self.algorithm.is_none_or(|own| own == algorithm)
+    }
+
+    /// Whether this key made `signature` over `message`.
+    pub(super) fn verifies(&self, message: &str, signature: &str, algorithm: Algorithm) -> bool {
+        self.fits(algorithm)
+            && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, algorithm).unwrap_or(false)
+    }
+}
+
+/// The signature algorithm of a JOSE name. None for `none` and `HS*`: a provider's signature that
+/// we could have made ourselves proves nothing.
+pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
+    match name {
+        "Ed25519" => Some(Algorithm::EdDSA), // RFC 9864 §2.2
+        _ => name.parse().ok().filter(|found| !matches!(found, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)),
+    }
+}
+
+/// The provider's keys, kept. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Jwks {
+    kept: Kept<Vec<VerifyingKey>>,
+    clock: Arc<dyn Clock>,
+    missed_at: Arc<Mutex<Option<UnixTime>>>,
+}
+
+impl Jwks {
+    pub(super) fn new(discovery: Discovery, http: HttpClient, clock: Arc<dyn Clock>) -> Self {
+        let kept = Kept::new("jwks", Arc::clone(&clock), None, move || {
+            let (discovery, http) = (discovery.clone(), http.clone());
+            Box::pin(async move {
+                let metadata = discovery.get().await?;
+                let url = metadata.jwks.as_ref().ok_or(IdpError::NoEndpoint("jwks_uri"))?;
+                let body = http.get(Endpoint::Jwks, url).await.map_err(IdpError::Keys)?;
+                read_keys(&body).map_err(IdpError::Keys)
+            })
+        });
+        Self { kept, clock, missed_at: Arc::default() }
+    }
+
+    /// The keys in hand, fetched when there are none.
+    pub(super) async fn get(&self) -> Result<Arc<Vec<VerifyingKey>>, IdpError> {
+        self.kept.get().await
+    }
+
+    /// Whether there are keys in hand.
+    pub(super) fn is_held(&self) -> bool {
+        self.kept.peek().is_some()
+    }
+
+    /// A new set because a key was unknown; `None` when that was asked a moment ago and the answer
+    /// still stands.
+    pub(super) async fn refetch(&self) -> Result<Option<Arc<Vec<VerifyingKey>>>, IdpError> {
+        if self.take_turn() {
+            return self.kept.fetch().await.map(Some);
+        }
+        self.kept.failure().map_or(Ok(None), Err)
+    }
+
+    fn take_turn(&self) -> bool {
+        let now = self.clock.now();
+        let mut missed_at = self.missed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = missed_at.is_some_and(|at| at <= now && at.until(now) < MISS_INTERVAL);
+        if !waiting {
+            *missed_at = Some(now);
+        }
+        !waiting
+    }
+}
+
+#[derive(Deserialize)]
+struct WrittenSet {
+    keys: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct WrittenKey {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+}
+
+/// RFC 7517 §5: keys that are not understood are ignored.
+fn read_keys(body: &[u8]) -> Result<Vec<VerifyingKey>, FetchError> {
+    let set: WrittenSet = serde_json::from_slice(body)
+        .map_err(|error| FetchError::Malformed(quote(&format!("not a key set: {error}"))))?;
+    let written = set.keys.len();
+    let keys: Vec<_> = set.keys.into_iter().take(MAX_KEYS).filter_map(read_key).collect();
+    if keys.len() < written {
+        tracing::debug!(written, usable = keys.len(), "keys of the provider skipped");
+    }
+    if keys.is_empty() {
+        return Err(FetchError::Malformed("the key set has no usable signing key".into()));
+    }
+    Ok(keys)
+}
+
+fn read_key(value: serde_json::Value) -> Option<VerifyingKey> {
+    let written: WrittenKey = serde_json::from_value(value).ok()?;
+    let for_signatures = written.usage.as_deref().is_none_or(|usage| usage == "sig")
+        && written.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+    if !for_signatures {
+        return None;
+    }
+    let algorithm = match &written.alg {
+        Some(name) => Some(algorithm(name)?),
+        None => None,
+    };
+    let (key_type, key) = match (written.kty.as_str(), written.crv.as_deref()) {
+        ("RSA", _) => (KeyType::Rsa, DecodingKey::from_rsa_components(&written.n?, &written.e?).ok()?),
+        ("EC", Some("P-256")) => (KeyType::P256, DecodingKey::from_ec_components(&written.x?, &written.y?).ok()?),
+        ("EC", Some("P-384")) => (KeyType::P384, DecodingKey::from_ec_components(&written.x?, &written.y?).ok()?),
+        ("OKP", Some("Ed25519")) => (KeyType::Ed25519, DecodingKey::from_ed_components(&written.x?).ok()?),
+        _ => return None,
+    };
+    Some(VerifyingKey { kid: written.kid, algorithm, key_type, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+
+    #[test]
+    fn bad_keys_are_skipped_among_good_ones() {
+        let body = format!(
+            r#"{{"keys":[{GOOD},7,{{"kty":"oct","k":"AAAA"}},{{"kty":"RSA","n":"!","e":"AQAB"}},{{"kty":"EC","crv":"P-256"}},
+            {{"kty":"RSA","use":"enc","n":"AQAB","e":"AQAB"}},{{"kty":"RSA","alg":"HS256","n":"AQAB","e":"AQAB"}}]}}"#
+        );
+        let keys = read_keys(body.as_bytes()).unwrap();
+        assert_eq!(keys.len(), 1);
+        assert!(keys[0].fits(Algorithm::EdDSA) && !keys[0].fits(Algorithm::RS256));
+    }
+
+    #[test]
+    fn a_set_without_a_usable_key_does_not_replace_one_with() {
+        assert!(matches!(read_keys(br#"{"keys":[]}"#), Err(FetchError::Malformed(_))));
+        assert!(matches!(read_keys(b"<html>"), Err(FetchError::Malformed(_))));
+    }
+
+    #[test]
+    fn symmetric_and_absent_algorithms_do_not_exist_for_us() {
+        for name in ["none", "None", "HS256", "HS384", "HS512", "", "rs256"] {
+            assert_eq!(algorithm(name), None, "{name}");
+        }
+        assert_eq!(algorithm("Ed25519"), Some(Algorithm::EdDSA));
+        assert_eq!(algorithm("PS256"), Some(Algorithm::PS256));
+    }
+}

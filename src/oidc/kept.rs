@@ -1,0 +1,143 @@
+//! Something of the provider's that we keep: fetched when first needed, renewed in the background
+//! when old, and kept when a renewal fails, so that a provider that is down costs as little as it can.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::error::IdpError;
+use crate::resilience::{Clock, SingleFlight, UnixTime};
+
+/// A held value older than this is fetched again in the background.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+/// With nothing in hand a failed fetch is tried again after this.
+const RETRY_EMPTY: Duration = Duration::from_secs(2);
+/// With an old value in hand there is no hurry.
+const RETRY_HELD: Duration = Duration::from_secs(30);
+
+type Source<T> = Box<dyn Fn() -> BoxFuture<'static, Result<T, IdpError>> + Send + Sync>;
+type Fetched<T> = Result<Arc<T>, IdpError>;
+
+/// The last good value of one source. Clones share it.
+pub(super) struct Kept<T> {
+    inner: Arc<Inner<T>>,
+}
+
+struct Inner<T> {
+    what: &'static str,
+    source: Source<T>,
+    clock: Arc<dyn Clock>,
+    flight: SingleFlight<(), Fetched<T>>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    value: Option<Arc<T>>,
+    fetched_at: Option<UnixTime>,
+    failed: Option<(UnixTime, IdpError)>,
+}
+
+impl<T> Clone for Kept<T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<T> fmt::Debug for Kept<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("what", &self.inner.what).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync + 'static> Kept<T> {
+    /// `first` is what is used until the first fetch succeeds; `what` names it in the log.
+    pub(super) fn new(
+        what: &'static str,
+        clock: Arc<dyn Clock>,
+        first: Option<T>,
+        source: impl Fn() -> BoxFuture<'static, Result<T, IdpError>> + Send + Sync + 'static,
+    ) -> Self {
+        let state = Mutex::new(State { value: first.map(Arc::new), fetched_at: None, failed: None });
+        let inner = Inner { what, source: Box::new(source), clock, flight: SingleFlight::default(), state };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The value in hand, without asking anybody.
+    pub(super) fn peek(&self) -> Option<Arc<T>> {
+        self.inner.lock().value.clone()
+    }
+
+    /// The value in hand (renewed behind the caller's back when old), else a fetched one.
+    pub(super) async fn get(&self) -> Fetched<T> {
+        let now = self.inner.clock.now();
+        let (held, due) = {
+            let state = self.inner.lock();
+            if state.value.is_none()
+                && let Some(failure) = state.recent_failure(now, RETRY_EMPTY)
+            {
+                return Err(failure);
+            }
+            (state.value.clone(), state.is_due(now))
+        };
+        let Some(value) = held else { return self.fetch().await };
+        if due {
+            let kept = self.clone();
+            tokio::spawn(async move { kept.fetch().await });
+        }
+        Ok(value)
+    }
+
+    /// Asks now, together with whoever else is asking.
+    pub(super) async fn fetch(&self) -> Fetched<T> {
+        let inner = Arc::clone(&self.inner);
+        let fetched = self.inner.flight.run((), || async move { inner.ask().await }).await;
+        fetched.unwrap_or(Err(IdpError::Interrupted))
+    }
+
+    /// Why the latest fetch failed; `None` when it succeeded or there was none.
+    pub(super) fn failure(&self) -> Option<IdpError> {
+        self.inner.lock().failed.as_ref().map(|(_, error)| error.clone())
+    }
+}
+
+impl<T> Inner<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self) -> Fetched<T> {
+        let outcome = (self.source)().await;
+        let now = self.clock.now();
+        let mut state = self.lock();
+        match outcome {
+            Ok(value) => {
+                let value = Arc::new(value);
+                state.value = Some(Arc::clone(&value));
+                state.fetched_at = Some(now);
+                state.failed = None;
+                Ok(value)
+            }
+            Err(error) => {
+                let held = state.value.is_some();
+                tracing::warn!(what = self.what, %error, kept_last_good = held, "provider could not be asked");
+                state.failed = Some((now, error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn is_due(&self, now: UnixTime) -> bool {
+        let fresh = self.fetched_at.is_some_and(|at| at <= now && at.until(now) < MAX_AGE);
+        !fresh && self.recent_failure(now, RETRY_HELD).is_none()
+    }
+
+    /// A clock that was set back must not silence us until it has caught up.
+    fn recent_failure(&self, now: UnixTime, span: Duration) -> Option<IdpError> {
+        let (at, error) = self.failed.as_ref()?;
+        (*at <= now && at.until(now) < span).then(|| error.clone())
+    }
+}

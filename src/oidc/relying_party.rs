@@ -1,0 +1,136 @@
+//! One entry of `idps.yaml`, alive.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::client_auth::ClientAuth;
+use super::discovery::{Discovery, Metadata};
+use super::error::{GrantError, IdTokenError, IdpError, SetupError};
+use super::grant::{Ask, Grant};
+use super::http::{HttpClient, is_loopback};
+use super::id_token::{Expected, IdTokenVerifier};
+use super::jwks::{self, Jwks};
+use super::jwt;
+use super::token_endpoint::TokenEndpoint;
+use super::token_response::TokenResponse;
+use crate::config::{IdpConfig, Secret};
+use crate::resilience::Clock;
+use crate::telemetry::Metrics;
+
+/// We, as a client of one provider. Shared as `Arc<RelyingParty>`.
+#[derive(Debug)]
+pub struct RelyingParty {
+    pub(super) idp: IdpConfig,
+    /// `{public_url}/auth/callback`, to the letter as the provider has it registered.
+    pub(super) redirect_uri: Url,
+    /// The entry's own, else `auth.oauth_scopes`.
+    pub(super) scopes: Vec<String>,
+    pub(super) discovery: Discovery,
+    pub(super) jwks: Jwks,
+    pub(super) id_tokens: IdTokenVerifier,
+    pub(super) tokens: TokenEndpoint,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl RelyingParty {
+    /// Asks nobody yet: the provider may be down, and the program starts all the same.
+    pub fn new(
+        idp: &IdpConfig,
+        public_url: &Url,
+        default_scopes: &[String],
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SetupError> {
+        if !idp.algorithms.iter().any(|name| jwks::algorithm(name).is_some()) {
+            return Err(SetupError::Algorithms);
+        }
+        let redirect_uri = public_url
+            .join("/auth/callback")
+            .map_err(|_cannot_be_a_base| SetupError::Endpoint(public_url.to_string()))?;
+        let auth = ClientAuth::new(idp)?;
+        let http = HttpClient::new(is_local(idp), Arc::clone(&metrics))?;
+        let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
+        let jwks = Jwks::new(discovery.clone(), http.clone(), Arc::clone(&clock));
+        let id_tokens = IdTokenVerifier::new(idp, jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
+        let tokens = TokenEndpoint::new(idp, auth, discovery.clone(), http, Arc::clone(&clock), metrics);
+        let scopes = idp.scopes.clone().unwrap_or_else(|| default_scopes.to_vec());
+        Ok(Self { idp: idp.clone(), redirect_uri, scopes, discovery, jwks, id_tokens, tokens, clock })
+    }
+
+    /// The entry's name in `idps.yaml`.
+    pub fn name(&self) -> &str {
+        &self.idp.name
+    }
+
+    /// As written in `idps.yaml`.
+    pub fn issuer(&self) -> &str {
+        &self.idp.issuer
+    }
+
+    /// Fetches discovery and keys now. An error leaves the program degraded: logins fail until a
+    /// later attempt, made when somebody needs it, succeeds.
+    pub async fn warm(&self) -> Result<(), IdpError> {
+        self.discovery.fetch().await?;
+        self.jwks.get().await.map(drop)
+    }
+
+    /// Whether discovery and keys are in hand.
+    pub fn ready(&self) -> bool {
+        self.discovery.peek().is_some() && self.jwks.is_held()
+    }
+
+    /// What is known of the provider, without asking.
+    pub fn metadata(&self) -> Option<Arc<Metadata>> {
+        self.discovery.peek()
+    }
+
+    /// Redeems a refresh token, once. `expected` are issuer and subject of the session: an ID token
+    /// that comes along must be theirs (OpenID Connect Core §12.2).
+    pub async fn refresh(
+        &self,
+        refresh_token: &Secret,
+        ask: &Ask<'_>,
+        expected: (&str, &str),
+    ) -> Result<TokenResponse, GrantError> {
+        let mut response = self.tokens.redeem(&Grant::Refresh { token: refresh_token }, ask).await?;
+        if let Some(id_token) = response.id_token.take() {
+            response.id_token = self.check_identity(id_token, &response.access_token, expected).await?;
+        }
+        Ok(response)
+    }
+
+    /// A token of our own, for nobody's session.
+    pub async fn client_credentials(&self, ask: &Ask<'_>) -> Result<TokenResponse, GrantError> {
+        self.tokens.redeem(&Grant::ClientCredentials, ask).await
+    }
+
+    /// The old refresh token may be spent by now, so a key set that cannot be fetched must not cost
+    /// the new one: the ID token is dropped unless it says it is of somebody else.
+    async fn check_identity(
+        &self,
+        id_token: Secret,
+        access_token: &Secret,
+        (issuer, subject): (&str, &str),
+    ) -> Result<Option<Secret>, GrantError> {
+        let said = jwt::peek(id_token.expose()).unwrap_or_default();
+        if said.text("iss") != Some(issuer) || said.text("sub") != Some(subject) {
+            return Err(GrantError::IdentityChanged);
+        }
+        match self.id_tokens.verify(&id_token, Expected { nonce: None, access_token }).await {
+            Ok(_claims) => Ok(Some(id_token)),
+            Err(IdTokenError::NotChecked(error)) => {
+                tracing::warn!(idp = self.name(), %error, "refreshed id_token dropped, it could not be checked");
+                Ok(None)
+            }
+            Err(error) => Err(GrantError::Malformed { reason: error.to_string() }),
+        }
+    }
+}
+
+/// Everything that is written is on loopback over plain http.
+fn is_local(idp: &IdpConfig) -> bool {
+    let written = [&idp.token_url, &idp.jwks_url, &idp.revocation_url, &idp.introspection_url];
+    let plain = |url: &Url| url.scheme() == "http" && is_loopback(url);
+    Url::parse(&idp.issuer).is_ok_and(|issuer| plain(&issuer)) && written.into_iter().flatten().all(plain)
+}

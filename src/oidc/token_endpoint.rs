@@ -1,0 +1,124 @@
+//! The token endpoint (RFC 6749 §3.2): every grant goes through [`TokenEndpoint::redeem`], so that a
+//! provider that is down is told apart from one that says no in one place.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::client_auth::ClientAuth;
+use super::discovery::Discovery;
+use super::error::{GrantError, IdpError, quote};
+use super::grant::{Ask, Form, Grant};
+use super::http::{Answer, Endpoint, HttpClient};
+use super::token_response::{self, TokenResponse};
+use crate::config::{AudienceParameter, IdpConfig, Secret};
+use crate::resilience::Clock;
+use crate::telemetry::Metrics;
+
+/// Asks the provider for tokens, and to revoke them, as this client.
+#[derive(Debug)]
+pub(super) struct TokenEndpoint {
+    auth: ClientAuth,
+    audience_parameter: AudienceParameter,
+    discovery: Discovery,
+    http: HttpClient,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// RFC 6749 §5.2.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    error_description: Option<String>,
+}
+
+impl TokenEndpoint {
+    pub(super) fn new(
+        idp: &IdpConfig,
+        auth: ClientAuth,
+        discovery: Discovery,
+        http: HttpClient,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { auth, audience_parameter: idp.audience_parameter, discovery, http, clock, metrics }
+    }
+
+    /// Turns `grant` into tokens. Tried once: a code or rotating refresh token must not be sent twice.
+    pub(super) async fn redeem(&self, grant: &Grant<'_>, ask: &Ask<'_>) -> Result<TokenResponse, GrantError> {
+        let outcome = self.ask(grant, ask).await;
+        let status = outcome.as_ref().map_or_else(GrantError::label, |_tokens| "ok");
+        self.metrics.token_exchange.with_label_values(&[grant.name(), status]).inc();
+        outcome
+    }
+
+    async fn ask(&self, grant: &Grant<'_>, ask: &Ask<'_>) -> Result<TokenResponse, GrantError> {
+        let metadata = self.discovery.get().await?;
+        let url = metadata.token.as_ref().ok_or(IdpError::NoEndpoint("token_endpoint"))?;
+        let asked_at = self.clock.now();
+        let mut form = grant.form(ask, self.audience_parameter);
+        let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, asked_at)?;
+        let answer = self.http.post(Endpoint::Token, url, form.finish(), authorization).await?;
+        if answer.status == 200 {
+            return token_response::read(&answer.body, ask, asked_at)
+                .map_err(|reason| GrantError::Malformed { reason: reason.into() });
+        }
+        Err(refusal(&answer))
+    }
+
+    /// RFC 7009 §2.1. `false` when the provider has no such endpoint.
+    pub(super) async fn revoke(&self, token: &Secret, hint: &str) -> Result<bool, GrantError> {
+        let metadata = self.discovery.get().await?;
+        let Some(url) = &metadata.revocation else { return Ok(false) };
+        let mut form = Form::new();
+        form.add("token", token.expose()).add("token_type_hint", hint);
+        let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
+        let answer = self.http.post(Endpoint::Revocation, url, form.finish(), authorization).await?;
+        if (200..300).contains(&answer.status) { Ok(true) } else { Err(refusal(&answer)) }
+    }
+}
+
+/// A refusal counts only where it is one: a 4xx that speaks OAuth. A gateway's error page, an
+/// overloaded server and a rate limit say nothing about our token.
+fn refusal(answer: &Answer) -> GrantError {
+    let status = answer.status;
+    if !(400..500).contains(&status) || matches!(status, 408 | 429) {
+        return GrantError::Failed { status };
+    }
+    let Ok(Refusal { error, error_description }) = serde_json::from_slice(&answer.body) else {
+        return GrantError::Failed { status };
+    };
+    let description = quote(&error_description.unwrap_or_default());
+    match error.as_str() {
+        "invalid_grant" => GrantError::InvalidGrant { description },
+        "server_error" | "temporarily_unavailable" => GrantError::Failed { status },
+        _ => GrantError::Refused { error: quote(&error), description },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_4xx_that_says_so_is_invalid_grant() {
+        let judge = |status, body: &str| refusal(&Answer { status, body: body.into() });
+        let spent = r#"{"error":"invalid_grant","error_description":"spent\n"}"#;
+        assert_eq!(judge(400, spent), GrantError::InvalidGrant { description: "spent ".into() });
+        assert_eq!(judge(401, r#"{"error":"invalid_client"}"#).label(), "refused");
+        for (status, body) in [
+            (500, spent),
+            (503, spent),
+            (429, spent),
+            (302, spent),
+            (201, spent),
+            (400, "<html>"),
+            (404, ""),
+            (400, r#"{"error":"temporarily_unavailable"}"#),
+        ] {
+            assert_eq!(judge(status, body), GrantError::Failed { status }, "{body}");
+            assert!(judge(status, body).is_provider_down());
+        }
+    }
+}
