@@ -2,6 +2,8 @@
 //! `HttpOnly` cookie, each upstream gets an OAuth access token bound to its audience.
 
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod oidc;
 pub mod reply;
 pub mod resilience;
