@@ -1,11 +1,14 @@
 //! An edge proxy for single-page applications on Cloudflare's Pingora: the browser holds one
 //! `HttpOnly` cookie, each upstream gets an OAuth access token bound to its audience.
 
+mod app;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod endpoints;
 pub mod oidc;
+pub mod proxy;
 pub mod reply;
 pub mod resilience;
 pub mod routing;

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::header::SET_COOKIE;
 
 use super::login::{KeptFlow, login_url, provider_page, store_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
 use crate::reply::{Reply, message_page};
+use crate::token::access_token;
 use crate::session::{FlowBinding, Identity, NewSession, Reading, Session, StoreError, Tokens};
 
 /// Marks a browser whose login was restarted once already.
@@ -22,7 +22,7 @@ impl Endpoints {
             Ok(params) => params,
             Err(error) => return refused(&error.to_string(), "/", asked),
         };
-        let Some(state) = params.state().map(str::to_owned) else {
+        let Some(state) = params.state.as_ref().map(|state| state.expose().to_owned()) else {
             return refused("the answer carries no state", "/", asked);
         };
         let kept = match self.sessions.take_flow(&state).await {
@@ -36,13 +36,13 @@ impl Endpoints {
         let Some(KeptFlow { flow, binding }) = kept else { return self.stale(asked).await };
         let flow_id = FlowBinding::id(&state);
         let bound = self.cookies.flow_read(&asked.parts.headers, &flow_id);
-        let reply = if bound.is_some_and(|value| binding.matches(&value)) {
+        let reply = if bound.is_some_and(|value| binding.matches(value)) {
             self.complete(asked, flow, &params).await
         } else {
-            let retry = login_url(flow.return_to());
+            let retry = login_url(&flow.return_to);
             refused("this login was started in another browser, or its cookie is gone", &retry, asked)
         };
-        reply.with(SET_COOKIE, self.cookies.flow_expire(&flow_id))
+        reply.with_cookie(self.cookies.flow_expire(&flow_id).ok())
     }
 
     /// Back button, reload, bookmark: the flow is used up or too old.
@@ -52,23 +52,22 @@ impl Endpoints {
         }
         if self.cookies.flow_read(&asked.parts.headers, RESTARTED).is_some() {
             return refused("this login has expired", "/", asked)
-                .with(SET_COOKIE, self.cookies.flow_expire(RESTARTED));
+                .with_cookie(self.cookies.flow_expire(RESTARTED).ok());
         }
         tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
-        Reply::redirect("/auth/login").with(SET_COOKIE, self.cookies.flow_set(RESTARTED, "1"))
+        Reply::redirect("/auth/login").with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
     }
 
     async fn complete(&self, asked: Asked<'_>, flow: Flow, params: &CallbackParams) -> Reply {
-        let return_to = flow.return_to().to_owned();
+        let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
-        let granted = flow.audiences().to_vec();
-        let login = match self.relying_party.finish_login(flow, params).await {
+                let login = match self.relying_party.finish_login(flow, params).await {
             Ok(login) => login,
             Err(error) => return login_failed(&error, &retry, asked),
         };
         let orphan = login.tokens.refresh_token.clone();
         let previous = self.cookies.read(&asked.parts.headers);
-        let created = self.sessions.create(new_session(login, granted)).await;
+        let created = self.sessions.create(new_session(login)).await;
         let (cookie, session) = match created {
             Ok(created) => created,
             Err(error) => return self.not_stored(&error, orphan, &retry, asked),
@@ -76,8 +75,8 @@ impl Endpoints {
         self.end_previous(previous).await;
         self.greet(asked, session);
         Reply::redirect(&return_to)
-            .with(SET_COOKIE, self.cookies.set(&cookie))
-            .with(SET_COOKIE, self.cookies.flow_expire(RESTARTED))
+            .with_cookie(Some(self.cookies.set(&cookie)))
+            .with_cookie(self.cookies.flow_expire(RESTARTED).ok())
     }
 
     fn greet(&self, asked: Asked<'_>, session: Arc<Session>) {
@@ -119,8 +118,8 @@ impl Endpoints {
     }
 }
 
-fn new_session(login: Login, granted_audiences: Vec<String>) -> NewSession {
-    let token = login.tokens.to_access_token(&login.scopes);
+fn new_session(login: Login) -> NewSession {
+    let token = access_token(&login.tokens);
     NewSession {
         identity: Identity {
             issuer: login.issuer,
@@ -135,21 +134,21 @@ fn new_session(login: Login, granted_audiences: Vec<String>) -> NewSession {
             refresh_token: login.tokens.refresh_token,
             login: token,
             services: std::collections::BTreeMap::new(),
-            granted_audiences,
+            granted_audiences: login.audiences,
         },
     }
 }
 
 fn login_failed(error: &LoginError, retry: &str, asked: Asked<'_>) -> Reply {
-    match error {
-        LoginError::Provider(fault) => provider_page(fault, retry, asked),
-        LoginError::Denied { error, description } => {
-            tracing::warn!(%error, %description, correlation_id = asked.correlation_id, "the provider refused a login");
-            let text = format!("The login service refused: {description} ({error})");
-            message_page(StatusCode::FORBIDDEN, "You were not logged in", &text, retry, asked.correlation_id)
-        }
-        other => refused(&other.to_string(), retry, asked),
+    if error.is_provider_down() {
+        return provider_page(error, retry, asked);
     }
+    let LoginError::Denied { error: code, description } = error else {
+        return refused(&error.to_string(), retry, asked);
+    };
+    tracing::warn!(%error, correlation_id = asked.correlation_id, "the provider refused a login");
+    let text = format!("The login service refused: {} ({code})", description.as_deref().unwrap_or("no reason given"));
+    message_page(StatusCode::FORBIDDEN, "You were not logged in", &text, retry, asked.correlation_id)
 }
 
 fn refused(reason: &str, retry: &str, asked: Asked<'_>) -> Reply {

@@ -2,12 +2,11 @@
 //! bound to it by a cookie of the flow's own, so that two tabs can log in at once.
 
 use http::StatusCode;
-use http::header::SET_COOKIE;
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 use super::{Asked, Endpoints, return_to};
-use crate::oidc::{Flow, IdpError, LoginAsk};
+use crate::oidc::{Flow, LoginAsk};
 use crate::reply::{Reply, message_page};
 use crate::session::{FLOW_LIFETIME, FlowBinding};
 
@@ -33,24 +32,28 @@ impl Endpoints {
     /// Sends the browser to the provider; a page if that cannot be.
     pub(super) async fn begin(&self, asked: Asked<'_>, return_to: String) -> Reply {
         let retry = login_url(&return_to);
-        let ask = LoginAsk { audiences: self.audiences.clone(), return_to };
+        let ask = LoginAsk {
+            audiences: self.audiences.clone(),
+            scopes: self.service_scopes.clone(),
+            return_to,
+            prompt_consent: false,
+        };
         let (url, flow) = match self.relying_party.begin_login(ask).await {
             Ok(begun) => begun,
             Err(error) => return provider_page(&error, &retry, asked),
         };
-        let state = flow.state().to_owned();
+        let state = flow.state.expose().to_owned();
         let (cookie_value, binding) = FlowBinding::generate();
         let kept = serde_json::to_vec(&KeptFlow { flow, binding }).unwrap_or_default();
-        if let Err(error) = self.sessions.put_flow(&state, kept, FLOW_LIFETIME).await {
+        if let Err(error) = self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await {
             tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be started");
             return store_page(&retry, asked);
         }
         let flow_id = FlowBinding::id(&state);
-        let mut reply =
-            Reply::redirect(url.as_str()).with(SET_COOKIE, self.cookies.flow_set(&flow_id, &cookie_value));
+        let mut reply = Reply::redirect(url.as_str()).with_cookie(self.cookies.flow_set(&flow_id, &cookie_value).ok());
         let live = self.cookies.flow_ids(&asked.parts.headers);
         for stale in live.iter().take((live.len() + 1).saturating_sub(LIVE_FLOWS)) {
-            reply = reply.with(SET_COOKIE, self.cookies.flow_expire(stale));
+            reply = reply.with_cookie(self.cookies.flow_expire(stale).ok());
         }
         reply
     }
@@ -63,7 +66,7 @@ pub(crate) fn login_url(return_to: &str) -> String {
     format!("/auth/login?{query}")
 }
 
-pub(super) fn provider_page(error: &IdpError, retry: &str, asked: Asked<'_>) -> Reply {
+pub(super) fn provider_page(error: &dyn std::fmt::Display, retry: &str, asked: Asked<'_>) -> Reply {
     tracing::error!(%error, correlation_id = asked.correlation_id, "the identity provider cannot be used");
     message_page(
         StatusCode::BAD_GATEWAY,

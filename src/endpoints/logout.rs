@@ -1,6 +1,6 @@
 //! `POST /auth/logout`: the session ends here and in the store, then at the provider.
 
-use http::header::{ACCEPT, SET_COOKIE};
+use http::header::ACCEPT;
 use http::{Method, StatusCode};
 use serde_json::json;
 use url::{Url, form_urlencoded};
@@ -22,13 +22,13 @@ impl Endpoints {
                 self.end(&session, value("everywhere") == Some("true")).await?;
                 self.revoke_in_background(session.tokens.refresh_token.clone());
                 let hint = Some(&session.tokens.id_token);
-                self.relying_party.end_session_url(hint, &back).await.unwrap_or(back)
+                self.relying_party.end_session_url(hint, &back).unwrap_or(back)
             }
             Err(ProxyError::NotAuthenticated) => back,
             // Saying "logged out" while the session lives on would be a lie: the cookie stays, too.
             Err(error) => return Err(error),
         };
-        Ok(farewell(asked, &target).with(SET_COOKIE, self.cookies.expire()))
+        Ok(farewell(asked, &target).with_cookie(Some(self.cookies.expire())))
     }
 
     async fn end(&self, session: &Session, everywhere: bool) -> Result<(), ProxyError> {

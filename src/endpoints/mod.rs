@@ -129,6 +129,8 @@ pub struct Endpoints {
     pub allowed_redirect_hosts: Vec<String>,
     /// Every audience asked for at login, without repeats.
     pub audiences: Vec<String>,
+    /// Scopes that go with those audiences, without repeats.
+    pub service_scopes: Vec<String>,
     /// Whether `/auth/session` hands out a CSRF token.
     pub csrf_token: bool,
     /// Set once the process has been told to stop: readiness ends at once.

@@ -19,7 +19,7 @@ fn resolve(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> Option<S
         if wanted.starts_with("//") || joined.origin() != public_url.origin() || is_login_path(joined.path()) {
             return None;
         }
-        return Some(joined.get(Position::BeforePath..).unwrap_or("/").to_owned());
+        return Some(joined[Position::BeforePath..].to_owned());
     }
     let url = Url::parse(wanted).ok()?;
     if !url.username().is_empty() || url.password().is_some() {

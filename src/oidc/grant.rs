@@ -24,6 +24,8 @@ pub(super) enum Grant<'a> {
     Refresh { token: &'a Secret },
     /// RFC 6749 §4.4.
     ClientCredentials,
+    /// RFC 8693 §2.1: `subject`, an access token, for one with another audience.
+    Exchange { subject: &'a Secret },
 }
 
 impl Grant<'_> {
@@ -33,6 +35,7 @@ impl Grant<'_> {
             Self::Code { .. } => "authorization_code",
             Self::Refresh { .. } => "refresh_token",
             Self::ClientCredentials => "client_credentials",
+            Self::Exchange { .. } => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
 
@@ -50,6 +53,12 @@ impl Grant<'_> {
                 form.add("refresh_token", token.expose());
             }
             Self::ClientCredentials => {}
+            Self::Exchange { subject } => {
+                const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+                form.add("subject_token", subject.expose())
+                    .add("subject_token_type", ACCESS_TOKEN)
+                    .add("requested_token_type", ACCESS_TOKEN);
+            }
         }
         match (audience_parameter, ask.audience) {
             (AudienceParameter::Resource, Some(audience)) => form.add("resource", audience),
@@ -64,20 +73,20 @@ impl Grant<'_> {
 }
 
 /// A form being written. No `Debug`: it carries secrets.
-pub(super) struct Form(Serializer<'static, String>);
+pub(super) struct Form(String);
 
 impl Form {
     pub(super) fn new() -> Self {
-        Self(Serializer::new(String::new()))
+        Self(String::new())
     }
 
     pub(super) fn add(&mut self, name: &str, value: &str) -> &mut Self {
-        self.0.append_pair(name, value);
+        self.0 = Serializer::new(std::mem::take(&mut self.0)).append_pair(name, value).finish();
         self
     }
 
-    pub(super) fn finish(mut self) -> String {
-        self.0.finish()
+    pub(super) fn finish(self) -> String {
+        self.0
     }
 }
 

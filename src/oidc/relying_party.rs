@@ -63,6 +63,11 @@ impl RelyingParty {
         &self.idp.name
     }
 
+    /// The entry as written.
+    pub fn config(&self) -> &IdpConfig {
+        &self.idp
+    }
+
     /// As written in `idps.yaml`.
     pub fn issuer(&self) -> &str {
         &self.idp.issuer
@@ -103,6 +108,11 @@ impl RelyingParty {
     /// A token of our own, for nobody's session.
     pub async fn client_credentials(&self, ask: &Ask<'_>) -> Result<TokenResponse, GrantError> {
         self.tokens.redeem(&Grant::ClientCredentials, ask).await
+    }
+
+    /// The session's access token, exchanged for one that lets the service act on its behalf (RFC 8693).
+    pub async fn exchange(&self, subject: &Secret, ask: &Ask<'_>) -> Result<TokenResponse, GrantError> {
+        self.tokens.redeem(&Grant::Exchange { subject }, ask).await
     }
 
     /// The old refresh token may be spent by now, so a key set that cannot be fetched must not cost

@@ -24,6 +24,8 @@ pub struct Route {
     pub auth: AuthMode,
     /// No total timeout; never buffered.
     pub streaming: bool,
+    /// Bytes a request body may have.
+    pub max_body_size: Option<u64>,
     /// Absent: the session's own token for the service.
     pub token_policy: Option<TokenPolicyConfig>,
     /// For messages.
@@ -89,6 +91,7 @@ impl Route {
             methods: Methods::new(&config.methods),
             auth: config.auth,
             streaming: config.streaming,
+            max_body_size: config.max_body_size,
             token_policy: config.token_policy.clone(),
             written_at: config.written_at.clone(),
             pattern,

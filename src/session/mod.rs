@@ -1,8 +1,10 @@
 //! The login we hold for a browser: its cookie, its sealed record, and the cache close at hand.
 
+mod arn;
 mod cookie;
 mod cookie_pairs;
 mod cookie_token;
+mod flow;
 mod flows;
 mod key;
 mod key_ring;
@@ -19,9 +21,11 @@ mod tending;
 pub use cookie::{InvalidCookie, Reading, SessionCookie};
 pub use cookie_pairs::Cut;
 pub use cookie_token::{CookieToken, NoRandom};
+pub use flow::{FLOW_LIFETIME, FlowBinding};
 pub use key::SessionKey;
 pub use key_ring::SecretError;
 pub use lease::Lease;
 pub use model::{AccessToken, Identity, NewSession, Session, Tokens};
 pub use seal::{SealError, Sealer, Unsealable};
 pub use sessions::{OpenError, Sessions, Updated};
+pub use store::{Selector, StoreError};

@@ -4,9 +4,11 @@
 mod broker;
 mod freshness;
 mod hold;
+mod minted;
 mod policy;
 mod renewal;
 mod shared;
 
 pub use broker::{Bearer, NoBearer, TokenBroker};
+pub use minted::access_token;
 pub use policy::{Need, TokenPolicy};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::broker::{BACK_OFF, Desk, NoBearer, Target};
 use super::freshness::Freshness;
+use super::minted::access_token;
 use crate::config::Secret;
 use crate::oidc::{Ask, GrantError, TokenResponse};
 use crate::session::{AccessToken, Session, StoreError, Tokens, Updated};
@@ -27,7 +28,9 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
     for _poll in 0..LEASE_POLLS {
         if let Some(lease) = desk.sessions.lease(&name, LEASE).await.map_err(|error| store_down(&error))? {
             let outcome = renew_alone(desk, session, target).await;
-            desk.sessions.release(lease).await;
+            if let Err(error) = lease.release().await {
+                tracing::warn!(%error, "a lease was not given back; it ends by itself");
+            }
             note(desk, session, target, &outcome);
             return outcome;
         }
@@ -115,7 +118,7 @@ async fn store(
     target: &Target,
     response: TokenResponse,
 ) -> Result<Arc<Session>, NoBearer> {
-    let token = access_token(&response, target, &current);
+    let token = access_token(&response);
     let unfit = unfit(target, &token);
     for _try in 0..SAVE_TRIES {
         let tokens = renewed(&current.tokens, target, unfit.is_none().then(|| token.clone()), &response);
@@ -155,15 +158,6 @@ fn renewed(old: &Tokens, target: &Target, token: Option<AccessToken>, response: 
         tokens.id_token = id_token.clone();
     }
     tokens
-}
-
-fn access_token(response: &TokenResponse, target: &Target, session: &Session) -> AccessToken {
-    // A response without `scope` grants what was asked (RFC 6749 §5.1).
-    let asked = match target {
-        Target::Service(need) => &need.scopes,
-        Target::Login => &session.tokens.login.scopes,
-    };
-    response.to_access_token(asked)
 }
 
 /// Why a token must not be sent to the service it was asked for.

@@ -8,6 +8,7 @@ use quick_cache::sync::Cache;
 use super::broker::NoBearer;
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
+use super::minted::access_token;
 use super::policy::Need;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::resilience::{Clock, SingleFlight};
@@ -145,7 +146,7 @@ fn accept(
             ))
         }
     })?;
-    let mut token = response.to_access_token(&need.scopes);
+    let mut token = access_token(&response);
     if let Some(wanted) = &need.audience
         && !token.audience.contains(wanted)
     {

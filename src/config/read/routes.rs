@@ -8,7 +8,7 @@ use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::pattern::{Pattern, read_pattern, read_template};
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest};
-use crate::config::scalar::{boolean, quote, text, word};
+use crate::config::scalar::{boolean, quote, size, text, word};
 use crate::config::source::Spot;
 use crate::config::{AuthMode, RouteConfig, TokenPolicyConfig};
 
@@ -57,6 +57,7 @@ fn read_route(node: &Node, found: &Collector) -> Option<WrittenRoute> {
     let methods = map.field("methods", read_methods).unwrap_or_default();
     let auth = map.located("auth", word(AUTH_MODES));
     let streaming = map.field("streaming", boolean).unwrap_or(false);
+    let max_body_size = map.field("max_body_size", size);
     let policy = map.located("token_policy", read_policy);
     let spot = map.spot.clone();
     map.finish();
@@ -75,6 +76,7 @@ fn read_route(node: &Node, found: &Collector) -> Option<WrittenRoute> {
         methods,
         auth: auth.as_ref().map_or(AuthMode::Session, |auth| auth.value),
         streaming,
+        max_body_size,
         token_policy: policy.as_ref().map(|policy: &Located<TokenPolicyConfig>| policy.value.clone()),
         written_at: spot.place(),
     };

@@ -1,0 +1,146 @@
+//! Configuration → runtime objects. Everything that can be wrong at start is found here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use thiserror::Error;
+
+use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig};
+use crate::endpoints::Endpoints;
+use crate::oidc::{RelyingParty, SetupError};
+use crate::proxy::{Bff, Destination, Gateway, Origins};
+use crate::resilience::{Clock, SystemClock};
+use crate::routing::{RouteErrors, RouteTable};
+use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
+use crate::telemetry::{AccessLog, Metrics};
+use crate::token::{TokenBroker, TokenPolicy};
+use crate::upstream::{Upstream, UpstreamError};
+
+/// Why the program cannot start. Each message names what to change.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// `auth.idp` names no entry.
+    #[error("auth.idp `{0}` is not in idps.yaml")]
+    NoIdp(String),
+    /// The login entry cannot work.
+    #[error("idps.yaml, entry `{0}`: {1}")]
+    Idp(String, SetupError),
+    /// The session store or its secret.
+    #[error("session: {0}")]
+    Sessions(#[from] OpenError),
+    /// The cookie's name or attributes.
+    #[error("session: {0}")]
+    Cookie(#[from] InvalidCookie),
+    /// A service.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// Routes that cannot be built.
+    #[error(transparent)]
+    Routes(#[from] RouteErrors),
+    /// Two metrics of one name: a fault of ours.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// What the system said, and which key to change.
+        reason: String,
+    },
+    /// The engine.
+    #[error("the server cannot start: {0}")]
+    Engine(String),
+}
+
+impl Bff {
+    /// Builds the plugin. Opens the session store; asks nobody over the network.
+    pub fn build(config: &Config, access_log: AccessLog) -> Result<Self, StartError> {
+        let settings = &config.settings;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new()?);
+        let sessions = Arc::new(Sessions::open(&settings.session, Arc::clone(&clock), Arc::clone(&metrics))?);
+        let relying_party = Arc::new(relying_party(config, &clock, &metrics)?);
+        let broker = Arc::new(TokenBroker::new(
+            Arc::clone(&sessions),
+            Arc::clone(&relying_party),
+            settings,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
+        let draining = Arc::new(AtomicBool::new(false));
+        let csrf_token = settings.csrf_mode == CsrfMode::Token;
+        let endpoints = Arc::new(Endpoints {
+            audiences: distinct(settings.service_audiences.values()),
+            service_scopes: scopes_at_login(config, relying_party.config()),
+            sessions,
+            relying_party,
+            broker: Arc::clone(&broker),
+            cookies: Arc::new(SessionCookie::new(&settings.session, &settings.server.public_url)?),
+            metrics: Arc::clone(&metrics),
+            clock,
+            public_url: settings.server.public_url.clone(),
+            allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
+            csrf_token,
+            draining: Arc::clone(&draining),
+        });
+        Ok(Self::over(Arc::new(Gateway {
+            routes: RouteTable::build(&config.routes)?,
+            destinations: destinations(config)?,
+            endpoints,
+            broker,
+            origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),
+            trusted_proxies: settings.server.trusted_proxies.clone(),
+            metrics,
+            access_log,
+            idle_timeout: settings.server.idle_timeout,
+            body_timeout: settings.server.body_timeout,
+            draining,
+        })))
+    }
+}
+
+fn relying_party(config: &Config, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<RelyingParty, StartError> {
+    let settings = &config.settings;
+    let wanted = &settings.auth.idp;
+    let entry = config.idps.iter().find(|idp| idp.name == *wanted);
+    let entry = entry.ok_or_else(|| StartError::NoIdp(wanted.clone()))?;
+    let public_url = &settings.server.public_url;
+    RelyingParty::new(entry, public_url, &settings.auth.oauth_scopes, Arc::clone(clock), Arc::clone(metrics))
+        .map_err(|error| StartError::Idp(entry.name.clone(), error))
+}
+
+/// A provider that binds tokens to resources grants a scope only if the login asked for it; one
+/// that binds them by scope alone would refuse a login that names several resources' scopes.
+fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
+    if idp.audience_parameter == AudienceParameter::None {
+        return Vec::new();
+    }
+    let written = config.settings.service_scopes.values().flatten();
+    let of_routes = config.routes.iter().filter_map(|route| route.token_policy.as_ref()?.scopes.as_ref()).flatten();
+    distinct(written.chain(of_routes))
+}
+
+fn distinct<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
+    words.fold(Vec::new(), |mut all, word| {
+        if !all.contains(word) {
+            all.push(word.clone());
+        }
+        all
+    })
+}
+
+fn destinations(config: &Config) -> Result<HashMap<String, Destination>, StartError> {
+    let mut upstreams = HashMap::new();
+    for (name, service) in &config.services {
+        upstreams.insert(name.as_str(), Arc::new(Upstream::build(name, service)?));
+    }
+    let built = config.routes.iter().filter_map(|route| {
+        // The check refuses a route to a service that is not there.
+        let upstream = Arc::clone(upstreams.get(route.target_service.as_str())?);
+        let policy = TokenPolicy::of(&route.target_service, route.token_policy.as_ref(), &config.settings);
+        Some((route.id.clone(), Destination { upstream, policy }))
+    });
+    Ok(built.collect())
+}

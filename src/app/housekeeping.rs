@@ -1,0 +1,49 @@
+//! What goes on beside requests: watching and sweeping the session store, and the first look at the
+//! identity provider.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+
+use crate::proxy::{Bff, Gateway};
+use crate::session::Sessions;
+
+/// Runs until the server stops. An embedder adds it as a background service.
+#[derive(Debug)]
+pub struct Housekeeping(Arc<Gateway>);
+
+impl Bff {
+    /// The background work that belongs to this plugin.
+    #[must_use]
+    pub fn housekeeping(&self) -> Housekeeping {
+        Housekeeping(Arc::clone(&self.gateway))
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Housekeeping {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let endpoints = &self.0.endpoints;
+        let party = Arc::clone(&endpoints.relying_party);
+        tokio::spawn(async move {
+            match party.warm().await {
+                Ok(()) => tracing::info!(issuer = party.issuer(), "the identity provider answers"),
+                Err(error) => tracing::error!(
+                    %error,
+                    "the identity provider does not answer; live sessions go on, logins wait until it does"
+                ),
+            }
+        });
+        let mut watch = tokio::time::interval(Sessions::WATCH);
+        let mut sweep = tokio::time::interval(Sessions::SWEEP);
+        loop {
+            tokio::select! {
+                _ = watch.tick() => endpoints.sessions.watch_round().await,
+                _ = sweep.tick() => endpoints.sessions.sweep_round().await,
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Listeners: the public ones with or without TLS, and the admin one.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::Response;
+use http::header::CONTENT_LENGTH;
+use pingora::apps::HttpServerOptions;
+use pingora::apps::http_app::ServeHttp;
+use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::proxy::ProxyServiceBuilder;
+use pingora::server::configuration::ServerConf;
+use pingora::services::ServiceWithDependents;
+use pingora::services::listening::Service;
+use serde_json::Value;
+
+use super::StartError;
+use crate::config::ServerConfig;
+use crate::endpoints::Endpoints;
+use crate::proxy::Bff;
+
+/// A connection's read buffer: the engine's 64 KiB would cost 98 kB for every idle client.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// The engine reports a taken port only in a panicking thread, so every address is tried first.
+pub(super) fn probe(addresses: impl Iterator<Item = (SocketAddr, &'static str)>) -> Result<(), StartError> {
+    for (address, key) in addresses {
+        TcpListener::bind(address)
+            .map_err(|error| StartError::Listen { address, reason: format!("{error} (settings.yaml, {key})") })?;
+    }
+    Ok(())
+}
+
+/// The public service.
+pub(super) fn public(
+    conf: &Arc<ServerConf>,
+    server: &ServerConfig,
+    bff: Bff,
+) -> Result<Box<dyn ServiceWithDependents>, StartError> {
+    let mut options = HttpServerOptions::default();
+    // HTTP/2 without TLS by prior knowledge: for balancers and gRPC; browsers never use it.
+    options.h2c = true;
+    options.h2_idle_timeout = Some(server.idle_timeout);
+    let mut service = ProxyServiceBuilder::new(conf, bff).name("public").server_options(options).build();
+    for address in &server.listen {
+        let mut socket = TcpSocketOptions::default();
+        socket.so_reuseport = None;
+        let mut listener = ListenerConfig::tcp(address.to_string())
+            .tcp_socket_options(socket)
+            .l4_buffer(L4BufferSettings::default().read(READ_BUFFER));
+        if let Some(tls) = &server.tls {
+            let failed = |error: String| StartError::Engine(format!("server.tls: {error}"));
+            let mut settings = TlsSettings::intermediate(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy())
+                .map_err(|error| failed(error.to_string()))?;
+            settings.enable_h2();
+            listener = listener.tls(settings);
+        }
+        service.add_listener(listener);
+    }
+    Ok(Box::new(service))
+}
+
+/// The admin service.
+pub(super) fn admin(address: SocketAddr, endpoints: Arc<Endpoints>, loaded: Value) -> Service<Admin> {
+    let mut service = Service::new("admin".to_owned(), Admin { endpoints, loaded });
+    service.add_tcp(&address.to_string());
+    service.threads = Some(1);
+    service
+}
+
+/// Answers on `server.admin_listen`.
+pub(super) struct Admin {
+    endpoints: Arc<Endpoints>,
+    loaded: Value,
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let path = session.req_header().uri.path().to_owned();
+        let reply = self.endpoints.admin(&path, &self.loaded).await;
+        let mut response = Response::builder().status(reply.status).header(CONTENT_LENGTH, reply.body.len());
+        for (name, value) in reply.headers {
+            response = response.header(name, value);
+        }
+        response.body(reply.body.to_vec()).unwrap_or_default()
+    }
+}
