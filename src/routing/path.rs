@@ -61,12 +61,18 @@ impl CanonicalPath {
             return Err(PathRefusal::NotAbsolute);
         }
         let text = decode_unreserved(raw)?;
-        let text = std::str::from_utf8(&text).map_err(|_| PathRefusal::NonAscii)?;
-        let path = Self(text.into());
-        check_segments(path.decode()?.as_bytes())?;
-        if path.0.contains("%25") {
-            check_deeper(&path.decode()?)?;
+        let path = Self(std::str::from_utf8(&text).map_err(|_| PathRefusal::NonAscii)?.into());
+        let Cow::Owned(_) = text else {
+            // Nothing is escaped: what is written is what everybody reads.
+            check_segments(raw)?;
+            return Ok(path);
+        };
+        let decoded = percent_decode_str(&path.0).decode_utf8().map_err(|_| PathRefusal::NotUtf8)?;
+        check_segments(decoded.as_bytes())?;
+        if decoded.contains('%') {
+            check_deeper(&decoded)?;
         }
+        drop(decoded);
         Ok(path)
     }
 
@@ -79,10 +85,6 @@ impl CanonicalPath {
     /// Routes are matched on this, or `/%40me` would slip past a route for `/@me`.
     pub fn decoded(&self) -> Cow<'_, str> {
         percent_decode_str(&self.0).decode_utf8_lossy()
-    }
-
-    fn decode(&self) -> Result<Cow<'_, str>, PathRefusal> {
-        percent_decode_str(&self.0).decode_utf8().map_err(|_| PathRefusal::NotUtf8)
     }
 }
 
