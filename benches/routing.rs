@@ -43,8 +43,7 @@ fn measure(criterion: &mut Criterion, name: &str, vary: impl Fn(&str) -> String)
         let Ok(table) = RouteTable::build(&routes) else { continue };
         // 7919 is prime: every kind of route gets its share.
         let asked = (0..REQUESTS).filter_map(|turn| answered.get(turn * 7919 % count));
-        let paths: Vec<_> =
-            asked.filter_map(|path| CanonicalPath::parse(vary(path).as_bytes()).ok()).collect();
+        let paths: Vec<_> = asked.filter_map(|path| CanonicalPath::parse(vary(path).as_bytes()).ok()).collect();
         let mut turn = paths.iter().cycle();
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
             bencher.iter(|| turn.next().map(|path| black_box(table.find(&Method::GET, black_box(path)))));
@@ -61,7 +60,8 @@ fn bench_find(criterion: &mut Criterion) {
 
 fn bench_parse(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("canonical_path");
-    for (name, path) in [("plain", "/api/v1/analytics/reports/2024/q3"), ("escaped", "/api/v1/caf%C3%A9/%61/a%20b/q3")] {
+    for (name, path) in [("plain", "/api/v1/analytics/reports/2024/q3"), ("escaped", "/api/v1/caf%C3%A9/%61/a%20b/q3")]
+    {
         group.bench_function(name, |bencher| bencher.iter(|| CanonicalPath::parse(black_box(path.as_bytes()))));
     }
     group.finish();
