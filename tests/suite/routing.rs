@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in `#[test]` functions, not in what they call")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
 use http::Method;
@@ -133,7 +134,7 @@ fn every_request_is_explained() {
     let mut text = String::new();
     let mut ask = |config: &Config, method: Method, target: &str| {
         let (page, status) = explain::render(config, &method, target).unwrap();
-        text.push_str(&format!("$ pingora-bff explain {method} {target}\n{page}(exit {status})\n\n"));
+        writeln!(text, "$ pingora-bff explain {method} {target}\n{page}(exit {status})\n").unwrap();
     };
     ask(&config, Method::GET, "/api/v1/analytics/42/report?from=1&to=%2F");
     ask(&config, Method::POST, "http://localhost:8080/api/v1/analytics/%61/");
