@@ -1,5 +1,8 @@
 //! An edge proxy for single-page applications on Cloudflare's Pingora: the browser holds one
 //! `HttpOnly` cookie, each upstream gets an OAuth access token bound to its audience.
+//!
+//! The binary is `pingora-bff run`. As a plugin, [`Bff`] is a [`pingora::proxy::ProxyHttp`] for your
+//! own server; `examples/embed.rs` mounts it in a few lines.
 
 mod app;
 pub mod cli;
@@ -16,3 +19,8 @@ pub mod session;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;
+
+pub use app::{StartError, serve};
+pub use config::Config;
+pub use proxy::Bff;
+pub use telemetry::AccessLog;

@@ -1,3 +1,13 @@
-//! The command line: parse and dispatch.
+//! The program: parse the command line, do what it says.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use pingora_bff::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    Cli::parse().execute()
+}

@@ -1,3 +1,118 @@
-//! The command line: one file a subcommand.
+//! The command line: what can be typed, and one file a subcommand.
 
+mod bearer;
 pub mod check;
+#[cfg(feature = "demo")]
+mod demo;
+pub mod explain;
+pub mod routes;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use http::Method;
+
+use crate::config::Config;
+
+/// The edge proxy for single-page applications: one cookie in, an audience-bound bearer token out.
+#[derive(Debug, Parser)]
+#[command(name = "pingora-bff", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve. Runs every check first and refuses to start on an error.
+    Run(Folders),
+    /// Check the configuration: all findings at once; exit 0 clean, 2 with errors.
+    Check(Folders),
+    /// Print the effective route table.
+    Routes(Folders),
+    /// Say which route answers a request, why, and what would be sent upstream. No network.
+    Explain {
+        /// `GET`, `POST`, …
+        method: Method,
+        /// Path and query, as the browser would send them.
+        target: String,
+        #[command(flatten)]
+        folders: Folders,
+    },
+    /// Everything embedded on loopback: provider, services, and a page to try them on.
+    #[cfg(feature = "demo")]
+    Demo {
+        /// Write the demo's configuration into DIR, to go on from it, and exit.
+        #[arg(long, value_name = "DIR")]
+        print_config: Option<PathBuf>,
+        /// The port the browser shall see; a free one if it is taken.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Folders {
+    /// Folder of settings.yaml, idps.yaml and legacy_services.yaml.
+    #[arg(long, default_value = "conf", value_name = "DIR")]
+    conf: PathBuf,
+    /// Folder of the route files, all of which are merged.
+    #[arg(long, default_value = "routes", value_name = "DIR")]
+    routes: PathBuf,
+}
+
+impl Cli {
+    /// Does what was typed.
+    #[must_use]
+    pub fn execute(self) -> ExitCode {
+        match self.command {
+            Command::Run(folders) => run::run(&folders.conf, &folders.routes),
+            Command::Check(folders) => {
+                let (code, text) = check::check(&folders.conf, &folders.routes, &environment);
+                say(&text);
+                ExitCode::from(code)
+            }
+            Command::Routes(folders) => folders.print(|config| routes::render(config).map(|table| (table, 0))),
+            Command::Explain { method, target, folders } => {
+                folders.print(|config| explain::render(config, &method, &target))
+            }
+            #[cfg(feature = "demo")]
+            Command::Demo { print_config, port } => demo::run(print_config, port),
+        }
+    }
+}
+
+impl Folders {
+    /// Loads both folders and prints what `render` makes of them.
+    fn print<E: std::fmt::Display>(&self, render: impl FnOnce(&Config) -> Result<(String, u8), E>) -> ExitCode {
+        let config = match Config::load(&self.conf, &self.routes, &environment) {
+            Ok(config) => config,
+            Err(findings) => return fail(&findings, check::WITH_ERRORS),
+        };
+        match render(&config) {
+            Ok((text, code)) => {
+                say(&text);
+                ExitCode::from(code)
+            }
+            Err(error) => fail(&error, check::WITH_ERRORS),
+        }
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Standard output; a reader that left (`| head`) is no error.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{error}");
+    ExitCode::from(code)
+}

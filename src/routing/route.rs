@@ -74,14 +74,12 @@ impl fmt::Display for RouteErrors {
 impl std::error::Error for RouteErrors {}
 
 impl Route {
-    pub(super) fn build(config: &RouteConfig) -> Result<Self, RouteError> {
-        let error = |problem| RouteError { place: config.written_at.clone(), route: config.id.clone(), problem };
-        let pattern = Pattern::parse(&config.path)
-            .map_err(|problem| error(RouteProblem::Path(config.path.clone(), problem)))?;
+    pub(super) fn build(config: &RouteConfig) -> Result<Self, RouteProblem> {
+        let pattern =
+            Pattern::parse(&config.path).map_err(|problem| RouteProblem::Path(config.path.clone(), problem))?;
         let template = match &config.upstream_path {
             Some(text) if !config.preserve_path => Some(
-                Template::parse(text, &pattern)
-                    .map_err(|problem| error(RouteProblem::UpstreamPath(text.clone(), problem)))?,
+                Template::parse(text, &pattern).map_err(|problem| RouteProblem::UpstreamPath(text.clone(), problem))?,
             ),
             _ => None,
         };

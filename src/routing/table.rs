@@ -13,7 +13,7 @@ use http::Method;
 
 use super::branch::Branch;
 use super::path::CanonicalPath;
-use super::route::{Route, RouteErrors};
+use super::route::{Route, RouteError, RouteErrors};
 use crate::config::RouteConfig;
 
 /// All routes. Immutable; a reload builds another.
@@ -63,10 +63,12 @@ impl RouteTable {
     /// Builds the routes, in file order; all that cannot be built are reported together.
     pub fn build(routes: &[RouteConfig]) -> Result<Self, RouteErrors> {
         let (mut built, mut errors) = (Vec::with_capacity(routes.len()), Vec::new());
-        for route in routes {
-            match Route::build(route) {
+        for config in routes {
+            match Route::build(config) {
                 Ok(route) => built.push(Arc::new(route)),
-                Err(error) => errors.push(error),
+                Err(problem) => {
+                    errors.push(RouteError { place: config.written_at.clone(), route: config.id.clone(), problem });
+                }
             }
         }
         if errors.is_empty() { Ok(Self::index(built)) } else { Err(RouteErrors(errors)) }

@@ -16,6 +16,7 @@ fn config(number: usize, path: &str, methods: &[Method]) -> RouteConfig {
         methods: methods.to_vec(),
         auth: AuthMode::Session,
         streaming: false,
+        max_body_size: None,
         token_policy: None,
         written_at: Place { file: "routes/api.yaml".into(), line: number, column: 5 },
     }
@@ -70,11 +71,8 @@ fn the_most_specific_route_wins() {
 
 #[test]
 fn a_method_falls_through_to_a_less_specific_route() {
-    let table = table(&[
-        ("/a/b", &[Method::POST]),
-        ("/a/*", &[Method::GET, Method::PUT]),
-        ("/{x}/b", &[Method::DELETE]),
-    ]);
+    let table =
+        table(&[("/a/b", &[Method::POST]), ("/a/*", &[Method::GET, Method::PUT]), ("/{x}/b", &[Method::DELETE])]);
     assert_eq!(find(&table, &Method::POST, "/a/b"), "r0");
     assert_eq!(find(&table, &Method::HEAD, "/a/b"), "r1");
     assert_eq!(find(&table, &Method::DELETE, "/a/b"), "r2");

@@ -1,0 +1,132 @@
+//! `pingora-bff explain METHOD TARGET`: who answers, why, and what would be sent on. Asks nobody;
+//! the same table and the same path reading as the server.
+
+mod nearest;
+mod own;
+mod page;
+mod upstream;
+
+use http::Method;
+
+use self::page::Page;
+use crate::cli::routes::auth_word;
+use crate::config::Config;
+use crate::routing::{CanonicalPath, Lookup, Route, RouteErrors, RouteTable};
+
+/// Exit status: something answers the request.
+const ANSWERED: u8 = 0;
+/// Exit status: it can only end in an error.
+const REFUSED: u8 = 1;
+
+/// The explanation and the exit status (0: something answers, 1: it ends in an error whoever asks).
+/// `target` is a path with or without query, or a whole URL.
+pub fn render(config: &Config, method: &Method, target: &str) -> Result<(String, u8), RouteErrors> {
+    let table = RouteTable::build(&config.routes)?;
+    let (raw, query) = split_target(target);
+    let mut page = Page::new(&format!("{method} {raw}{query}"));
+    let status = match CanonicalPath::parse(raw.as_bytes()) {
+        Err(refusal) => {
+            page.row("Answered by", "pingora-bff itself: 400 bad_request");
+            page.row("Why", refusal.to_string());
+            page.more("A server behind could read this path as another one, so it is not forwarded.");
+            REFUSED
+        }
+        Ok(path) => {
+            if path.as_str() != raw {
+                page.row("Read as", path.as_str());
+            }
+            explain_path(&mut page, config, &table, method, &path, query)
+        }
+    };
+    Ok((page.into_text(), status))
+}
+
+fn explain_path(
+    page: &mut Page,
+    config: &Config,
+    table: &RouteTable,
+    method: &Method,
+    path: &CanonicalPath,
+    query: &str,
+) -> u8 {
+    if let Some(endpoint) = own::find(path.as_str()) {
+        return endpoint.explain(page, method);
+    }
+    let matching = table.matching(path);
+    match table.find(method, path) {
+        Lookup::Found(route) => {
+            page.row("Answered by", format!("route `{}`, {}", route.id, route.written_at));
+            page.more(describe(route));
+            explain_choice(page, route, &matching, method);
+            upstream::explain(page, config, route, method, path, query)
+        }
+        Lookup::MethodNotAllowed { allow } => {
+            let allow: Vec<&str> = allow.iter().map(Method::as_str).collect();
+            page.row("Answered by", "pingora-bff itself: 405 method_not_allowed");
+            page.more(format!("Allow: {}", allow.join(", ")));
+            page.row("Why", format!("the path is known, but no route for it takes {method}:"));
+            for route in matching {
+                page.more(format!("`{}` {}, {}", route.id, describe(route), route.written_at));
+            }
+            REFUSED
+        }
+        Lookup::NotFound => {
+            page.row("Answered by", "pingora-bff itself: 404 no_route");
+            page.row("Why", "no route has this path");
+            nearest::explain(page, table, path);
+            REFUSED
+        }
+    }
+}
+
+fn describe(route: &Route) -> String {
+    format!("path {}, methods {}, auth {}", route.pattern().as_str(), route.methods, auth_word(route.auth))
+}
+
+/// Why this route and none of the others that match; `matching` is in order of precedence.
+fn explain_choice(page: &mut Page, winner: &Route, matching: &[&std::sync::Arc<Route>], method: &Method) {
+    page.row("Why", reason(winner));
+    let mut passed = false;
+    for other in matching {
+        if other.id == winner.id {
+            passed = true;
+            continue;
+        }
+        let name = format!("`{}` ({}), {}", other.id, other.pattern().as_str(), other.written_at);
+        if !passed {
+            page.more(format!("passed over {name}: it comes first, but takes only {}", other.methods));
+        } else if other.methods.accepts(method) {
+            page.more(format!("beats {name}: {}", defeat(winner, other)));
+        }
+    }
+}
+
+fn reason(route: &Route) -> String {
+    match (route.pattern().is_exact(), route.pattern().literal_prefix()) {
+        (true, _) => "its path is exactly this one".into(),
+        (false, "") => "it takes every path".into(),
+        (false, prefix) => format!("its path matches; literal prefix `{prefix}`"),
+    }
+}
+
+fn defeat(winner: &Route, loser: &Route) -> &'static str {
+    if winner.pattern().is_exact() && !loser.pattern().is_exact() {
+        "an exact path comes first"
+    } else if winner.pattern().literal_prefix().len() > loser.pattern().literal_prefix().len() {
+        "its literal prefix is shorter"
+    } else {
+        "equally specific, but written later"
+    }
+}
+
+/// Path, and `?query` or nothing. Cut by hand: a URL parser would resolve the very dots that the
+/// server refuses.
+fn split_target(target: &str) -> (&str, &str) {
+    let path = match target.split_once("://") {
+        Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+            rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/")
+        }
+        _ => target,
+    };
+    path.split_at_checked(path.find('?').unwrap_or(path.len())).unwrap_or((path, ""))
+}

@@ -1,0 +1,60 @@
+//! `pingora-bff routes`: the effective table, the most specific route first.
+
+use crate::cli::bearer::Bearer;
+use crate::config::{AuthMode, Config};
+use crate::routing::{Route, RouteErrors, RouteTable, join_base};
+
+const TITLES: [&str; 8] = ["METHOD", "PATH", "SERVICE", "UPSTREAM", "AUTH", "TOKEN", "ROUTE", "WRITTEN AT"];
+
+/// The table as text, a line a route; columns two spaces apart.
+pub fn render(config: &Config) -> Result<String, RouteErrors> {
+    let table = RouteTable::build(&config.routes)?;
+    let mut rows = vec![TITLES.map(str::to_owned)];
+    rows.extend(table.in_order().into_iter().map(|route| describe(route, config)));
+    Ok(align(&rows))
+}
+
+fn describe(route: &Route, config: &Config) -> [String; 8] {
+    [
+        route.methods.to_string(),
+        route.pattern().as_str().to_owned(),
+        route.target_service.to_string(),
+        upstream_url(route, config, route.upstream_pattern()),
+        auth_word(route.auth).to_owned(),
+        Bearer::of(route, config).to_string(),
+        route.id.to_string(),
+        route.written_at.to_string(),
+    ]
+}
+
+/// The service's `base_url` with `path` below it.
+pub(super) fn upstream_url(route: &Route, config: &Config, path: &str) -> String {
+    let Some(service) = config.services.get(&*route.target_service) else {
+        return format!("(no service `{}`)", route.target_service);
+    };
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    format!("{}{}", service.base_url.origin().ascii_serialization(), join_base(service.base_url.path(), &path))
+}
+
+/// As written in `auth:`.
+pub(super) fn auth_word(auth: AuthMode) -> &'static str {
+    match auth {
+        AuthMode::Session => "session",
+        AuthMode::Bearer => "bearer",
+        AuthMode::None => "none",
+    }
+}
+
+fn align<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths = rows.iter().fold([0; N], |widths, row| {
+        let mut cells = row.iter();
+        widths.map(|width: usize| width.max(cells.next().map_or(0, |cell| cell.chars().count())))
+    });
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

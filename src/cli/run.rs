@@ -1,0 +1,34 @@
+//! `pingora-bff run`: check, build, serve.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{environment, fail};
+use crate::app;
+use crate::config::{Config, LogFormat};
+use crate::proxy::Bff;
+use crate::telemetry::{AccessLog, start_logging};
+
+/// Serves until told to stop.
+pub(super) fn run(conf: &Path, routes: &Path) -> ExitCode {
+    let (config, findings) = Config::load_with_findings(conf, routes, &environment);
+    let Some(config) = config else { return fail(&findings, super::check::WITH_ERRORS) };
+    if !findings.diagnostics().is_empty() {
+        // Warnings are for people; they do not stop the start.
+        let _ = fail(&findings, 0);
+    }
+    serve(&config)
+}
+
+/// Serves a checked configuration.
+pub(super) fn serve(config: &Config) -> ExitCode {
+    let json = config.settings.log.format == LogFormat::Json;
+    let log = start_logging(&config.settings.log.level, json);
+    let served = Bff::build(config, AccessLog::to(log.writer(), json)).and_then(|bff| app::serve(config, bff));
+    // Queued lines are written before the process ends.
+    drop(log);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("error: {error}"), 1),
+    }
+}

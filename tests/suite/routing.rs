@@ -1,0 +1,158 @@
+//! What `routes` and `explain` print, for a configuration with one of everything.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in `#[test]` functions, not in what they call")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::Method;
+use pingora_bff::cli::{explain, routes};
+use pingora_bff::config::{
+    AuthConfig, AuthMode, Config, CsrfMode, LegacyConfig, LogConfig, LogFormat, Place, RouteConfig, SameSite,
+    ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig, Settings, StoreConfig, TokenMode, TokenPolicyConfig,
+};
+
+fn settings() -> Settings {
+    let audience = |service: &str| (format!("{service}_service"), format!("https://{service}.example.com"));
+    Settings {
+        server: ServerConfig {
+            listen: vec!["127.0.0.1:8080".parse().unwrap()],
+            admin_listen: "127.0.0.1:9090".parse().unwrap(),
+            public_url: "http://localhost:8080".parse().unwrap(),
+            tls: None,
+            trusted_proxies: vec![],
+            shutdown_grace: Duration::from_secs(30),
+            threads: 1,
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
+        },
+        auth: AuthConfig { idp: "main".into(), oauth_scopes: vec!["openid".into()], allowed_redirect_hosts: vec![] },
+        session: SessionConfig {
+            store: StoreConfig::Memory,
+            secrets: vec![],
+            cookie_name: String::new(),
+            cookie_aliases: vec![],
+            same_site: SameSite::Lax,
+            lifetime: Duration::from_secs(3600),
+            max_lifetime: Duration::from_secs(43200),
+        },
+        token_refresh_threshold: Duration::from_secs(300),
+        service_audiences: BTreeMap::from([audience("analytics"), audience("crud")]),
+        service_scopes: BTreeMap::from([("analytics_service".into(), vec!["application.all".into()])]),
+        cors_allow_origins: vec![],
+        csrf_mode: CsrfMode::Token,
+        empowerid_api_key: None,
+        log: LogConfig { level: "info".into(), format: LogFormat::Json },
+    }
+}
+
+fn service(base_url: &str) -> ServiceConfig {
+    ServiceConfig {
+        base_url: base_url.parse().unwrap(),
+        timeout: Duration::from_secs(30),
+        connect_timeout: Duration::from_millis(1500),
+        tls: ServiceTlsConfig::default(),
+    }
+}
+
+fn route(line: usize, id: &str, path: &str, service: &str) -> RouteConfig {
+    RouteConfig {
+        id: id.into(),
+        path: path.into(),
+        target_service: service.into(),
+        upstream_path: None,
+        preserve_path: false,
+        methods: vec![],
+        auth: AuthMode::Session,
+        streaming: false,
+        max_body_size: None,
+        token_policy: None,
+        written_at: Place { file: "routes/api.yaml".into(), line, column: 5 },
+    }
+}
+
+fn policy(mode: TokenMode, audience: Option<&str>) -> TokenPolicyConfig {
+    TokenPolicyConfig { mode, audience: audience.map(Into::into), scopes: None, cache_ttl: None }
+}
+
+fn written_routes() -> Vec<RouteConfig> {
+    let mut all = route(10, "page", "*", "page_service");
+    (all.auth, all.methods) = (AuthMode::None, vec![Method::GET]);
+    let mut analytics = route(14, "api-analytics", "/api/v1/analytics/*", "analytics_service");
+    (analytics.upstream_path, analytics.methods) = (Some("/v2/{path}".into()), vec![Method::GET, Method::POST]);
+    let mut report = route(20, "report", "/api/v1/analytics/{id}/report", "analytics_service");
+    report.methods = vec![Method::GET];
+    let mut import = route(26, "import", "/api/v1/analytics/import", "crud_service");
+    (import.methods, import.token_policy) =
+        (vec![Method::PUT], Some(policy(TokenMode::ServiceToken, Some("https://bulk.example.com"))));
+    let mut raw = route(32, "crud-raw", "/crud/{tenant}/*", "crud_service");
+    (raw.token_policy, raw.upstream_path) =
+        (Some(policy(TokenMode::SessionPassthrough, None)), Some("/{path}/{tenant}".into()));
+    let mut machine = route(38, "machine", "/machine", "crud_service");
+    (machine.auth, machine.streaming) = (AuthMode::Bearer, true);
+    let orders = route(44, "orders", "/orders/*", "orders_service");
+    let mut silent = route(50, "silent", "/silent", "page_service");
+    silent.token_policy = Some(policy(TokenMode::None, None));
+    vec![all, analytics, report, import, raw, machine, orders, silent]
+}
+
+fn config() -> Config {
+    let services = [
+        ("analytics_service", "http://analytics:8100/base/"),
+        ("crud_service", "https://crud.internal"),
+        ("orders_service", "http://127.0.0.1:8300"),
+        ("page_service", "http://127.0.0.1:8400"),
+    ];
+    Config {
+        settings: settings(),
+        idps: vec![],
+        services: services.map(|(name, url)| (name.to_owned(), service(url))).into(),
+        routes: written_routes(),
+        legacy: LegacyConfig {
+            services: BTreeMap::new(),
+            breaker_threshold: 5,
+            breaker_reset_time: Duration::from_secs(60),
+            cache_enabled: false,
+            cache_default_ttl: Duration::ZERO,
+            cache_max_entries: 0,
+            cache_max_bytes: 0,
+            max_body_size: 0,
+        },
+        conf_dir: "conf".into(),
+        routes_dir: "routes".into(),
+    }
+}
+
+#[test]
+fn routes_are_listed_in_order_of_precedence() {
+    insta::assert_snapshot!("routes", routes::render(&config()).unwrap());
+}
+
+#[test]
+fn every_request_is_explained() {
+    let mut config = config();
+    let mut text = String::new();
+    let mut ask = |config: &Config, method: Method, target: &str| {
+        let (page, status) = explain::render(config, &method, target).unwrap();
+        writeln!(text, "$ pingora-bff explain {method} {target}\n{page}(exit {status})\n").unwrap();
+    };
+    ask(&config, Method::GET, "/api/v1/analytics/42/report?from=1&to=%2F");
+    ask(&config, Method::POST, "http://localhost:8080/api/v1/analytics/%61/");
+    ask(&config, Method::PUT, "/api/v1/analytics/import");
+    ask(&config, Method::GET, "/api/v1/analytics/import");
+    ask(&config, Method::DELETE, "/crud/acme/");
+    ask(&config, Method::GET, "/machine");
+    ask(&config, Method::GET, "/orders/7");
+    ask(&config, Method::GET, "/silent");
+    ask(&config, Method::GET, "/style.css");
+    ask(&config, Method::DELETE, "/api/v1/analytics/x");
+    ask(&config, Method::GET, "/auth/session");
+    ask(&config, Method::DELETE, "/auth/logout");
+    ask(&config, Method::GET, "/a/%2e%2e/b");
+    config.routes.remove(0);
+    ask(&config, Method::GET, "/api/v1/analitics/x");
+    ask(&config, Method::GET, "/orders");
+    ask(&config, Method::GET, "/quite/different");
+    insta::assert_snapshot!("explain", text);
+}
