@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub(super) struct Key {
     pub(super) kid: Option<&'static str>,
     pub(super) algorithm: Algorithm,
-    key: EncodingKey,
+    private: EncodingKey,
     pub(super) pem: String,
 }
 
@@ -25,7 +25,7 @@ impl Key {
         Self {
             kid: Some(kid),
             algorithm: Algorithm::EdDSA,
-            key: EncodingKey::from_ed_pem(pem.as_bytes()).unwrap(),
+            private: EncodingKey::from_ed_pem(pem.as_bytes()).unwrap(),
             pem,
         }
     }
@@ -36,7 +36,7 @@ impl Key {
         Self {
             kid: Some(kid),
             algorithm: Algorithm::ES256,
-            key: EncodingKey::from_ec_pem(pem.as_bytes()).unwrap(),
+            private: EncodingKey::from_ec_pem(pem.as_bytes()).unwrap(),
             pem,
         }
     }
@@ -48,14 +48,14 @@ impl Key {
         Self {
             kid: Some(kid),
             algorithm: Algorithm::RS256,
-            key: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
+            private: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
             pem,
         }
     }
 
     /// As in a JWK set.
     pub(super) fn published(&self) -> Value {
-        let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.key, self.algorithm).unwrap()).unwrap();
+        let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.private, self.algorithm).unwrap()).unwrap();
         let fields = jwk.as_object_mut().unwrap();
         fields.remove("alg");
         fields.insert("use".into(), "sig".into());
@@ -77,7 +77,7 @@ impl Key {
     /// With whatever header, signed as this key signs.
     pub(super) fn sign_as(&self, header: &Value, claims: &Value) -> String {
         let message = message(header, claims);
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm).unwrap();
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.private, self.algorithm).unwrap();
         format!("{message}.{signature}")
     }
 }
