@@ -75,7 +75,7 @@ impl Discovery {
         let address = well_known(&idp.issuer)?;
         // Whoever writes all that a login needs can do without discovery.
         let first = written.is_enough().then(|| written.metadata());
-        let kept = Kept::new("discovery", clock, first, move || {
+        let kept = Kept::new(&idp.name, "discovery", clock, first, move || {
             let (http, address, written) = (http.clone(), address.clone(), written.clone());
             Box::pin(async move { discover(&http, &address, &written).await })
         });

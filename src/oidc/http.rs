@@ -61,12 +61,17 @@ impl HttpClient {
     /// `local`: the provider is on loopback over plain http, so that neither CA certificates nor the
     /// machine's web proxy concern it.
     pub(super) fn new(local: bool, metrics: Arc<Metrics>) -> Result<Self, SetupError> {
+        Self::with_timeout(local, TOTAL_TIMEOUT, metrics)
+    }
+
+    /// `total` bounds a request from its start to the last byte of the answer.
+    pub(super) fn with_timeout(local: bool, total: Duration, metrics: Arc<Metrics>) -> Result<Self, SetupError> {
         // An error says that a default is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let build = |policy| {
             let mut client = Client::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
-                .timeout(TOTAL_TIMEOUT)
+                .timeout(total)
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .user_agent(concat!("pingora-bff/", env!("CARGO_PKG_VERSION")))
                 .referer(false)

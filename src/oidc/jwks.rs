@@ -75,8 +75,8 @@ pub(super) struct Jwks {
 }
 
 impl Jwks {
-    pub(super) fn new(discovery: Discovery, http: HttpClient, clock: Arc<dyn Clock>) -> Self {
-        let kept = Kept::new("jwks", Arc::clone(&clock), None, move || {
+    pub(super) fn new(idp: &str, discovery: Discovery, http: HttpClient, clock: Arc<dyn Clock>) -> Self {
+        let kept = Kept::new(idp, "jwks", Arc::clone(&clock), None, move || {
             let (discovery, http) = (discovery.clone(), http.clone());
             Box::pin(async move {
                 let metadata = discovery.get().await?;

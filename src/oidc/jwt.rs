@@ -83,7 +83,7 @@ mod tests {
             token(r#"{"alg":"ES256"}"#, &format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_TOKEN))),
         ];
         for text in bad {
-            assert!(Compact::parse(&text).is_err(), "{:.80}", text);
+            assert!(Compact::parse(&text).is_err(), "{text:.80}");
         }
     }
 

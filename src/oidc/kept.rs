@@ -26,6 +26,7 @@ pub(super) struct Kept<T> {
 }
 
 struct Inner<T> {
+    idp: String,
     what: &'static str,
     source: Source<T>,
     clock: Arc<dyn Clock>,
@@ -52,15 +53,17 @@ impl<T> fmt::Debug for Kept<T> {
 }
 
 impl<T: Send + Sync + 'static> Kept<T> {
-    /// `first` is what is used until the first fetch succeeds; `what` names it in the log.
+    /// `first` is what is used until the first fetch succeeds; `idp` and `what` name it in the log.
     pub(super) fn new(
+        idp: &str,
         what: &'static str,
         clock: Arc<dyn Clock>,
         first: Option<T>,
         source: impl Fn() -> BoxFuture<'static, Result<T, IdpError>> + Send + Sync + 'static,
     ) -> Self {
         let state = Mutex::new(State { value: first.map(Arc::new), fetched_at: None, failed: None });
-        let inner = Inner { what, source: Box::new(source), clock, flight: SingleFlight::default(), state };
+        let idp = idp.to_owned();
+        let inner = Inner { idp, what, source: Box::new(source), clock, flight: SingleFlight::default(), state };
         Self { inner: Arc::new(inner) }
     }
 
@@ -121,7 +124,7 @@ impl<T> Inner<T> {
             }
             Err(error) => {
                 let held = state.value.is_some();
-                tracing::warn!(what = self.what, %error, kept_last_good = held, "provider could not be asked");
+                tracing::warn!(idp = self.idp, what = self.what, %error, kept_last_good = held, "provider could not be asked");
                 state.failed = Some((now, error.clone()));
                 Err(error)
             }

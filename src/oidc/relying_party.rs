@@ -51,7 +51,7 @@ impl RelyingParty {
         let auth = ClientAuth::new(idp)?;
         let http = HttpClient::new(is_local(idp), Arc::clone(&metrics))?;
         let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
-        let jwks = Jwks::new(discovery.clone(), http.clone(), Arc::clone(&clock));
+        let jwks = Jwks::new(&idp.name, discovery.clone(), http.clone(), Arc::clone(&clock));
         let id_tokens = IdTokenVerifier::new(idp, jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
         let tokens = TokenEndpoint::new(idp, auth, discovery.clone(), http, Arc::clone(&clock), metrics);
         let scopes = idp.scopes.clone().unwrap_or_else(|| default_scopes.to_vec());
