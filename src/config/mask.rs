@@ -47,7 +47,8 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
     for (index, line) in source.lines().iter().enumerate() {
         let indent = line.chars().take_while(|letter| letter.is_whitespace()).count();
         let blank = line.trim().is_empty();
-        let continues = inside.is_some_and(|key| indent > key || line.trim_start().starts_with('-'));
+        let continues =
+            inside.is_some_and(|key| indent > key || (indent == key && line.trim_start().starts_with("- ")));
         let from = if continues && !blank {
             Some(indent)
         } else {

@@ -49,6 +49,17 @@ fn the_base_of_the_fixtures_is_clean() {
 }
 
 #[test]
+fn a_warning_is_printed_and_lets_the_program_start() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("_base"), folder.path());
+    fs::write(folder.path().join("conf/settings.yaml"), "session: { store: 'memory:' }\n").unwrap();
+    let (code, text) = check(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("warning: no audience is mapped for `analytics_service`"), "{text}");
+    assert!(text.contains("\n0 errors, 1 warning\nconfiguration is clean: 1 route, "), "{text}");
+}
+
+#[test]
 fn every_wrong_configuration_is_explained() {
     let mut names: Vec<String> = fs::read_dir(fixtures())
         .unwrap()
