@@ -1,11 +1,12 @@
 //! Checks that need more than one file: names that point nowhere, names given twice, routes that hide one another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::diagnostic::{Collector, Diagnostic};
 use super::model::{AuthMode, ClientAuthMethod, IdpConfig, LegacyConfig, TokenMode};
-use super::read::{WrittenIdp, WrittenRoute, WrittenService, WrittenSettings};
+use super::read::{WrittenIdps, WrittenRoute, WrittenService, WrittenSettings};
 use super::reader::{Located, suggest};
+use super::scalar::quote;
 use super::source::Spot;
 
 /// Paths that the program answers itself; a route would never be reached, or take our place.
@@ -31,10 +32,10 @@ fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
     if names.is_empty() { "none is defined".to_owned() } else { names.join(", ") }
 }
 
-/// `name` is none of `known`.
-fn points_nowhere(spot: &Spot, message: String, known: &[&str], found: &Collector) {
-    let name = message.split('`').nth(1).unwrap_or_default().to_owned();
-    let error = Diagnostic::error(spot, message).label(suggest(&name, known.iter().copied()));
+/// The `kind` called `name` is none of the `known` ones.
+fn points_nowhere(spot: &Spot, kind: &str, name: &str, known: &[&str], found: &Collector) {
+    let error = Diagnostic::error(spot, format!("no {kind} is named {}", quote(name)));
+    let error = error.label(suggest(name, known.iter().copied()));
     found.push(error.note(format!("defined: {}", listed(known.iter().copied()))));
 }
 
@@ -52,37 +53,50 @@ pub(super) fn check_services(services: &[WrittenService], found: &Collector) {
     }
 }
 
-/// Route ids are unique, targets exist, and every route can be reached.
-pub(super) fn check_routes(routes: &[WrittenRoute], services: &[&str], found: &Collector) {
-    let mut ids: HashMap<&str, &Spot> = HashMap::new();
-    let mut shapes: HashMap<&str, Vec<&WrittenRoute>> = HashMap::new();
-    for route in routes {
-        let config = &route.config;
-        match ids.get(config.id.as_str()) {
-            None => drop(ids.insert(&config.id, &route.id)),
+/// Route ids are unique over all files.
+pub(super) fn check_ids(ids: &[Located<String>], found: &Collector) {
+    let mut first: HashMap<&str, &Spot> = HashMap::new();
+    for Located { value: id, spot } in ids {
+        match first.get(id.as_str()) {
+            None => drop(first.insert(id, spot)),
             Some(earlier) => {
-                let error = Diagnostic::error(&route.id, format!("the route id `{}` is used twice", config.id));
+                let error = Diagnostic::error(spot, format!("the route id `{id}` is used twice"));
                 found.push(error.note(format!("first used at {}", earlier.place())));
             }
         }
-        if !services.contains(&config.target_service.as_str()) {
-            points_nowhere(&route.target, format!("no service is named `{}`", config.target_service), services, found);
-        }
+    }
+}
+
+/// Every `target_service` exists.
+pub(super) fn check_targets(targets: &[Located<String>], services: &[&str], found: &Collector) {
+    for target in targets.iter().filter(|target| !services.contains(&target.value.as_str())) {
+        points_nowhere(&target.spot, "service", &target.value, services, found);
+    }
+}
+
+/// Every route can be reached.
+pub(super) fn check_routes(routes: &[WrittenRoute], found: &Collector) {
+    let mut shapes: HashMap<&str, Vec<&WrittenRoute>> = HashMap::new();
+    for route in routes {
         let same = shapes.entry(&route.pattern.shape).or_default();
         if let Some(earlier) = same.iter().find(|earlier| overlap(earlier, route)) {
-            let message = format!("the routes `{}` and `{}` can never be told apart", earlier.config.id, config.id);
+            let message =
+                format!("the routes `{}` and `{}` can never be told apart", earlier.config.id, route.config.id);
             let error = Diagnostic::error(&route.path, message).label("the same paths and methods");
             found.push(error.note(format!("the other one is written at {}", earlier.path.place())));
         }
-        same.push(route);
+        if route.sound {
+            same.push(route);
+        }
         check_own_paths(route, found);
     }
 }
 
 /// Two routes of one shape that would both answer some method.
 fn overlap(one: &WrittenRoute, other: &WrittenRoute) -> bool {
+    let sound = one.sound && other.sound;
     let (one, other) = (&one.config.methods, &other.config.methods);
-    one.is_empty() || other.is_empty() || one.iter().any(|method| other.contains(method))
+    sound && (one.is_empty() || other.is_empty() || one.iter().any(|method| other.contains(method)))
 }
 
 fn check_own_paths(route: &WrittenRoute, found: &Collector) {
@@ -100,60 +114,63 @@ fn check_own_paths(route: &WrittenRoute, found: &Collector) {
 /// `auth` and `token_policy` of every route can be fulfilled.
 pub(super) fn check_authentication(
     routes: &[WrittenRoute],
-    settings: &WrittenSettings,
-    idps: &[WrittenIdp],
+    idps: &WrittenIdps,
     login: Option<&IdpConfig>,
     found: &Collector,
 ) {
-    for route in routes {
+    let public_client = login.filter(|idp| idp.token_auth_method == ClientAuthMethod::None);
+    for route in routes.iter().filter(|route| route.sound) {
         check_bearer(route, idps, found);
-        let config = &route.config;
-        let policy = config.token_policy.as_ref();
-        let mapped = settings.service_audiences.iter().any(|(name, _)| name.value == config.target_service);
         let spot = route.policy.as_ref().unwrap_or(&route.target);
-        match policy.map(|policy| policy.mode) {
-            Some(TokenMode::SessionPassthrough | TokenMode::OnBehalfOf) if config.auth != AuthMode::Session => {
-                let error =
-                    Diagnostic::error(spot, "this token policy needs a session, which this route does not ask for");
-                found.push(error.label("allowed with `auth: session` only"));
+        match route.config.token_policy.as_ref().map(|policy| policy.mode) {
+            Some(TokenMode::SessionPassthrough | TokenMode::OnBehalfOf) if route.config.auth != AuthMode::Session => {
+                let message = "this token policy needs a session, which this route does not ask for";
+                found.push(Diagnostic::error(spot, message).label("allowed with `auth: session` only"));
             }
-            Some(TokenMode::ServiceToken)
-                if login.is_some_and(|idp| idp.token_auth_method == ClientAuthMethod::None) =>
-            {
-                let name = login.map(|idp| idp.name.clone()).unwrap_or_default();
-                let error = Diagnostic::error(
-                    spot,
-                    format!("`service_token` needs a client secret or key, and `{name}` has none"),
-                );
-                found.push(error.note(
-                    "a public client (`token_auth_method: none`) gets no client_credentials token (RFC 6749 §4.4)",
-                ));
+            Some(TokenMode::ServiceToken) => {
+                if let Some(idp) = public_client {
+                    let message = format!("`service_token` needs a client secret or key, and `{}` has none", idp.name);
+                    let note = "a public client (`token_auth_method: none`) gets no client_credentials token";
+                    found.push(Diagnostic::error(spot, message).note(format!("{note} (RFC 6749 §4.4)")));
+                }
             }
-            Some(TokenMode::SessionPassthrough | TokenMode::None) => {}
-            None if config.auth != AuthMode::Session => {}
-            Some(_) if policy.is_some_and(|policy| policy.audience.is_some()) => {}
-            _ if mapped => {}
-            _ => {
-                let message = format!(
-                    "no audience is mapped for `{}`: requests will get 401 no_token_available",
-                    config.target_service
-                );
-                let label = format!("add `{}` to service_audiences in settings.yaml", config.target_service);
-                found.push(
-                    Diagnostic::warning(spot, message).label(label).note("or say `token_policy: { mode: none }`"),
-                );
-            }
+            _ => {}
         }
     }
 }
 
-fn check_bearer(route: &WrittenRoute, idps: &[WrittenIdp], found: &Collector) {
-    let fits = |idp: &WrittenIdp| idp.config.audience.is_some();
-    if route.config.auth == AuthMode::Bearer && !idps.is_empty() && !idps.iter().any(fits) {
-        let error = Diagnostic::error(
-            &route.auth,
-            "`auth: bearer` can accept no token: no entry of idps.yaml has an `audience`",
-        );
+/// Warns once for each service whose routes need a token that nothing is mapped for.
+pub(super) fn check_audiences(
+    routes: &[WrittenRoute],
+    services: &[&str],
+    settings: &WrittenSettings,
+    found: &Collector,
+) {
+    let mut told: HashSet<&str> = settings.service_audiences.iter().map(|(name, _)| name.value.as_str()).collect();
+    for route in routes.iter().filter(|route| route.sound) {
+        let config = &route.config;
+        let needed = match &config.token_policy {
+            None => config.auth == AuthMode::Session,
+            Some(policy) => match policy.mode {
+                TokenMode::ServiceToken | TokenMode::OnBehalfOf => policy.audience.is_none(),
+                TokenMode::SessionPassthrough | TokenMode::None => false,
+            },
+        };
+        let service = config.target_service.as_str();
+        if needed && services.contains(&service) && told.insert(service) {
+            let message = format!("no audience is mapped for `{service}`: requests will get 401 no_token_available");
+            let label = format!("add `{service}` to service_audiences in settings.yaml");
+            let warning = Diagnostic::warning(route.policy.as_ref().unwrap_or(&route.target), message).label(label);
+            found.push(warning.note("or say `token_policy: { mode: none }` where the service wants no token"));
+        }
+    }
+}
+
+fn check_bearer(route: &WrittenRoute, idps: &WrittenIdps, found: &Collector) {
+    let fits = idps.entries.iter().any(|idp| idp.config.audience.is_some());
+    if route.config.auth == AuthMode::Bearer && idps.complete && !fits {
+        let message = "`auth: bearer` can accept no token: no entry of idps.yaml has an `audience`";
+        let error = Diagnostic::error(&route.auth, message);
         found.push(error.label("the audience tells tokens for us from tokens for others"));
     }
 }
@@ -161,33 +178,26 @@ fn check_bearer(route: &WrittenRoute, idps: &[WrittenIdp], found: &Collector) {
 /// The entry that users log in with. Not named, it is the only one.
 pub(super) fn find_login<'i>(
     settings: &WrittenSettings,
-    idps: &'i [WrittenIdp],
+    idps: &'i WrittenIdps,
     found: &Collector,
 ) -> Option<&'i IdpConfig> {
-    let names: Vec<&str> = idps.iter().map(|idp| idp.config.name.as_str()).collect();
-    match (&settings.idp, idps) {
-        (Some(written), _) => {
-            let login = idps.iter().find(|idp| idp.config.name == written.value);
-            if login.is_none() {
-                points_nowhere(
-                    &written.spot,
-                    format!("no identity provider is named `{}`", written.value),
-                    &names,
-                    found,
-                );
+    let names: Vec<&str> = idps.entries.iter().map(|idp| idp.config.name.as_str()).collect();
+    match (&settings.idp, idps.entries.as_slice()) {
+        (Some(written), entries) => {
+            let login = entries.iter().find(|idp| idp.config.name == written.value);
+            if login.is_none() && idps.complete {
+                points_nowhere(&written.spot, "identity provider", &written.value, &names, found);
             }
             login.map(|idp| &idp.config)
         }
-        (None, [only]) => Some(&only.config),
-        (None, _) => {
+        (None, [only]) if idps.complete => Some(&only.config),
+        (None, _) if idps.complete => {
             let error = Diagnostic::error(&settings.auth_spot, "the key `auth.idp` is missing");
-            found.push(
-                error
-                    .label("which entry do users log in with?")
-                    .note(format!("defined: {}", listed(names.into_iter()))),
-            );
+            let error = error.label("which entry of idps.yaml do users log in with?");
+            found.push(error.note(format!("defined: {}", listed(names.into_iter()))));
             None
         }
+        (None, _) => None,
     }
 }
 
@@ -202,7 +212,7 @@ pub(super) fn check_mappings(settings: &WrittenSettings, services: &[&str], lega
                 Diagnostic::error(&name.spot, message).label("legacy services get the login token or the caller's own"),
             );
         } else {
-            points_nowhere(&name.spot, format!("no service is named `{}`", name.value), services, found);
+            points_nowhere(&name.spot, "service", &name.value, services, found);
         }
     }
 }

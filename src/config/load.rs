@@ -1,9 +1,13 @@
 //! Both folders → [`Config`], or everything that is wrong with them.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::check::{check_authentication, check_mappings, check_routes, check_services, find_login, unique_services};
+use super::check::{
+    check_audiences, check_authentication, check_ids, check_mappings, check_routes, check_services, check_targets,
+    find_login, unique_services,
+};
 use super::diagnostic::{Collector, Diagnostic, Findings};
 use super::mask::{secrets_of, secrets_of_text};
 use super::model::{Config, LegacyConfig, Settings};
@@ -54,46 +58,47 @@ fn load(conf_dir: &Path, routes_dir: &Path, env: Environment<'_>, found: &Collec
     } else {
         Some(LegacyConfig::default())
     };
-    let (files, complete) = read_routes(routes_dir, env, found);
-    let (services, routes) = files.into_iter().fold((Vec::new(), Vec::new()), |(mut services, mut routes), file| {
-        services.extend(file.services);
-        routes.extend(file.routes);
-        (services, routes)
-    });
-    let names: Vec<&str> = services.iter().map(|service| service.name.value.as_str()).collect();
-    check_services(&services, found);
+    let (routes, complete) = read_routes(routes_dir, env, found);
+    let names: Vec<&str> = routes.services.iter().map(|service| service.name.value.as_str()).collect();
+    check_services(&routes.services, found);
+    check_ids(&routes.ids, found);
+    check_routes(&routes.routes, found);
+    // A file that cannot be read may define what others name.
     if complete {
-        check_routes(&routes, &names, found);
+        check_targets(&routes.targets, &names, found);
     }
     if let (Some(settings), Some(legacy), true) = (&settings, &legacy, complete) {
         check_mappings(settings, &names, legacy, found);
     }
+    if let Some(settings) = &settings {
+        check_audiences(&routes.routes, &names, settings, found);
+    }
     let login = match (&settings, &idps) {
         (Some(settings), Some(idps)) => {
             let login = find_login(settings, idps, found);
-            check_authentication(&routes, settings, idps, login, found);
+            check_authentication(&routes.routes, idps, login, found);
             login.map(|idp| idp.name.clone())
         }
         _ => None,
     };
     Some(Config {
-        settings: finish_settings(settings?, login?),
-        idps: idps?.into_iter().map(|idp: WrittenIdp| idp.config).collect(),
-        services: unique_services(services),
-        routes: routes.into_iter().map(|route| route.config).collect(),
+        settings: finish_settings(settings?, login?)?,
+        idps: idps?.entries.into_iter().map(|idp: WrittenIdp| idp.config).collect(),
+        services: unique_services(routes.services),
+        routes: routes.routes.into_iter().map(|route| route.config).collect(),
         legacy: legacy?,
         conf_dir: conf_dir.to_owned(),
         routes_dir: routes_dir.to_owned(),
     })
 }
 
-fn finish_settings(written: WrittenSettings, login: String) -> Settings {
+fn finish_settings(written: WrittenSettings, login: String) -> Option<Settings> {
     let mut auth = written.auth;
     auth.idp = login;
-    Settings {
-        server: written.server,
+    Some(Settings {
+        server: written.server?,
         auth,
-        session: written.session,
+        session: written.session?,
         token_refresh_threshold: written.token_refresh_threshold,
         service_audiences: by_name(written.service_audiences),
         service_scopes: by_name(written.service_scopes),
@@ -101,26 +106,36 @@ fn finish_settings(written: WrittenSettings, login: String) -> Settings {
         csrf_mode: written.csrf_mode,
         empowerid_api_key: written.empowerid_api_key,
         log: written.log,
-    }
+    })
 }
 
-/// Every route file, and whether each could be read: names that a broken file defines must not seem to be missing.
-fn read_routes(routes_dir: &Path, env: Environment<'_>, found: &Collector) -> (Vec<RouteFile>, bool) {
+/// Every route file merged, and whether each could be read.
+fn read_routes(routes_dir: &Path, env: Environment<'_>, found: &Collector) -> (RouteFile, bool) {
+    let mut merged = RouteFile::default();
     let paths = match route_files(routes_dir) {
         Ok(paths) if paths.is_empty() => {
             found.push(Diagnostic::unreadable(routes_dir, "this folder holds no route file (`*.yaml`)"));
-            return (Vec::new(), false);
+            return (merged, false);
         }
         Ok(paths) => paths,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            found.push(Diagnostic::unreadable(routes_dir, "this folder (of the routes) does not exist"));
+            return (merged, false);
+        }
         Err(error) => {
             found.push(Diagnostic::unreadable(routes_dir, format!("cannot read the folder of the routes: {error}")));
-            return (Vec::new(), false);
+            return (merged, false);
         }
     };
-    let read = |path: &PathBuf| read_file(path, env, found).and_then(|node| read_route_file(&node, found));
-    let files: Vec<RouteFile> = paths.iter().filter_map(read).collect();
-    let complete = files.len() == paths.len();
-    (files, complete)
+    let mut complete = true;
+    for path in paths {
+        match read_file(&path, env, found).and_then(|node| read_route_file(&node, found)) {
+            Some(file) => merged.take(file),
+            None => complete = false,
+        }
+    }
+    let complete = complete && !merged.services_unknown;
+    (merged, complete)
 }
 
 fn route_files(routes_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -163,7 +178,10 @@ fn read_file(path: &Path, env: Environment<'_>, found: &Collector) -> Option<Nod
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read this file: {error}"))?;
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "this file does not exist".to_owned(),
+        _ => format!("cannot read this file: {error}"),
+    })?;
     if bytes.len() > MAX_FILE {
         return Err("this file is larger than 16 MiB".to_owned());
     }

@@ -5,7 +5,8 @@ use super::node::{Node, Value};
 use super::source::{Position, Source, Span};
 
 const SECRET_KEYS: [&str; 3] = ["secret", "client_secret", "empowerid_api_key"];
-const SECRET_WORDS: [&str; 6] = ["secret", "password", "passwd", "api_key", "apikey", "credential"];
+const SECRET_WORDS: [&str; 9] =
+    ["secret", "password", "passwd", "passphrase", "pwd", "api_key", "apikey", "private_key", "credential"];
 
 /// Whether what stands behind `key` is covered. Near misses count: `client_secert: hunter2` is still a secret.
 pub(super) fn is_secret_key(key: &str) -> bool {
@@ -47,7 +48,8 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
     for (index, line) in source.lines().iter().enumerate() {
         let indent = line.chars().take_while(|letter| letter.is_whitespace()).count();
         let blank = line.trim().is_empty();
-        let continues = inside.is_some_and(|key| indent > key || line.trim_start().starts_with('-'));
+        let continues =
+            inside.is_some_and(|key| indent > key || (indent == key && line.trim_start().starts_with("- ")));
         let from = if continues && !blank {
             Some(indent)
         } else {

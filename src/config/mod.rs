@@ -1,8 +1,8 @@
 //! What is WRITTEN in `conf/` and `routes/`: types, defaults, loading, checking, and the messages
 //! about what is wrong with it. Names no runtime type.
 //!
-//! The way of a file: text → [`yaml`] → tree ([`node`]) → [`variable`]s replaced → a reader of [`read`] that
-//! collects what is wrong → plain data ([`model`]) → the checks over all files ([`check`]).
+//! The way of a file: text → `yaml` → tree (`node`) → `variable`s replaced → a reader of `read` that
+//! collects what is wrong → plain data (`model`) → the checks over all files (`check`).
 
 mod check;
 mod diagnostic;

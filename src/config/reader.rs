@@ -102,14 +102,18 @@ pub(super) fn items<'a>(node: &'a Node, found: &Collector) -> Option<&'a [Node]>
     }
 }
 
-/// Each item of a list, or the one value that stands in its place.
+/// Each item of a list, or the one value that stands in its place; `None` if one of them is wrong.
 pub(super) fn one_or_many<T>(
     node: &Node,
     found: &Collector,
     read: impl Fn(&Node, &Collector) -> Option<T>,
 ) -> Option<Vec<T>> {
     match &node.value {
-        Value::List(items) => Some(items.iter().filter_map(|item| read(item, found)).collect()),
+        Value::List(items) => {
+            // All are read before any failure counts, so that all are reported.
+            let read: Vec<Option<T>> = items.iter().map(|item| read(item, found)).collect();
+            read.into_iter().collect()
+        }
         _ => read(node, found).map(|one| vec![one]),
     }
 }
@@ -157,7 +161,12 @@ pub(super) fn refuse<T>(
 /// ``did you mean `x`?`` for the nearest of `known`, or nothing.
 pub(super) fn suggest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> String {
     let word = word.to_lowercase();
-    let scored = known.map(|name| (strsim::jaro_winkler(&word, &name.to_lowercase()), name));
-    let best = scored.max_by(|one, other| one.0.total_cmp(&other.0));
+    let near = |name: &str| {
+        let name = name.to_lowercase();
+        // Jaro-Winkler finds long words with a slip; two letters swapped in a short one need the other measure.
+        let swapped = strsim::damerau_levenshtein(&word, &name) <= 1;
+        if swapped { 1.0 } else { strsim::jaro_winkler(&word, &name) }
+    };
+    let best = known.map(|name| (near(name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
     best.filter(|(score, _)| *score > 0.8).map(|(_, name)| format!("did you mean `{name}`?")).unwrap_or_default()
 }

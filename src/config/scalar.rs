@@ -170,7 +170,10 @@ pub(super) fn url(node: &Node, found: &Collector) -> Option<Url> {
 
 /// As [`url`], for texts that come from the environment.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error} (write it as `https://host/path`)"))?;
+    if !text.contains("://") {
+        return Err("it must begin with `http://` or `https://`".to_owned());
+    }
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("the scheme must be http or https, not `{}`", url.scheme()));
     }

@@ -1,6 +1,8 @@
 //! What `check` says about configurations: the shipped one is clean, and each wrong one of
 //! `tests/fixtures/config/` gets the answer in its snapshot.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing helper fails the test that called it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +48,17 @@ fn check_fixture(name: &str) -> (u8, String) {
 fn the_base_of_the_fixtures_is_clean() {
     let text = "configuration is clean: 1 route, 1 service, 1 identity provider\n";
     assert_eq!(check_fixture("_base"), (0, text.to_owned()));
+}
+
+#[test]
+fn a_warning_is_printed_and_lets_the_program_start() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("_base"), folder.path());
+    fs::write(folder.path().join("conf/settings.yaml"), "session: { store: 'memory:' }\n").unwrap();
+    let (code, text) = check(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("warning: no audience is mapped for `analytics_service`"), "{text}");
+    assert!(text.contains("\n0 errors, 1 warning\nconfiguration is clean: 1 route, "), "{text}");
 }
 
 #[test]
@@ -169,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn mangled_files_never_panic_nor_print_a_secret(file in 0usize..4, content in mangled()) {
+    fn mangled_files_never_panic_nor_print_the_secret_of_another_file(file in 0usize..4, content in mangled()) {
         let text = load_with(file, content.as_bytes());
         prop_assert!(!text.contains("nobody-may-see"));
     }

@@ -31,18 +31,26 @@ pub(in crate::config) struct WrittenIdp {
 }
 
 /// The entries that could be read; wrong ones are reported and left out.
-pub(in crate::config) fn read_idps(node: &Node, found: &Collector) -> Option<Vec<WrittenIdp>> {
+pub(in crate::config) struct WrittenIdps {
+    pub(in crate::config) entries: Vec<WrittenIdp>,
+    /// None was left out.
+    pub(in crate::config) complete: bool,
+}
+
+/// Reads the whole file.
+pub(in crate::config) fn read_idps(node: &Node, found: &Collector) -> Option<WrittenIdps> {
     let mut map = MapReader::new(node, found)?;
     let read = map.required("idps", |node, found| {
         let entries = items(node, found)?;
         if entries.is_empty() {
             return refuse(node, found, "`idps` has no entry", "at least one identity provider is needed");
         }
-        Some(entries.iter().filter_map(|entry| read_idp(entry, found)).collect::<Vec<_>>())
+        let read: Vec<WrittenIdp> = entries.iter().filter_map(|entry| read_idp(entry, found)).collect();
+        Some(WrittenIdps { complete: read.len() == entries.len(), entries: read })
     });
     map.finish();
     let idps = read?.value;
-    check_unique(&idps, found);
+    check_unique(&idps.entries, found);
     Some(idps)
 }
 

@@ -9,7 +9,7 @@ mod services;
 mod session;
 mod settings;
 
-pub(super) use idps::{WrittenIdp, read_idps};
+pub(super) use idps::{WrittenIdp, WrittenIdps, read_idps};
 pub(super) use legacy::read_legacy;
 pub(super) use routes::{RouteFile, WrittenRoute, read_route_file};
 pub(super) use services::WrittenService;

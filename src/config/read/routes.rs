@@ -22,43 +22,73 @@ const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 pub(in crate::config) struct RouteFile {
     pub(in crate::config) services: Vec<WrittenService>,
     pub(in crate::config) routes: Vec<WrittenRoute>,
+    /// The `id` of every route, also of those that could not be read.
+    pub(in crate::config) ids: Vec<Located<String>>,
+    /// The `target_service` of every route, also of those that could not be read.
+    pub(in crate::config) targets: Vec<Located<String>>,
+    /// `services` could not be read: names must not seem to be missing.
+    pub(in crate::config) services_unknown: bool,
+}
+
+impl RouteFile {
+    /// Adds everything of `other` behind what is here.
+    pub(in crate::config) fn take(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.routes.extend(other.routes);
+        self.ids.extend(other.ids);
+        self.targets.extend(other.targets);
+        self.services_unknown |= other.services_unknown;
+    }
 }
 
 /// A route and the places that later checks point at.
 pub(in crate::config) struct WrittenRoute {
     pub(in crate::config) config: RouteConfig,
     pub(in crate::config) pattern: Pattern,
-    pub(in crate::config) id: Spot,
     pub(in crate::config) path: Spot,
     pub(in crate::config) target: Spot,
     pub(in crate::config) auth: Spot,
     pub(in crate::config) policy: Option<Spot>,
+    /// Methods, `auth` and policy are what was written, not defaults in the place of what is wrong.
+    pub(in crate::config) sound: bool,
 }
 
 /// Everything of the file that could be read.
 pub(in crate::config) fn read_route_file(node: &Node, found: &Collector) -> Option<RouteFile> {
     let mut map = MapReader::new(node, found)?;
-    let services = map.field("services", read_services).unwrap_or_default();
-    let routes = map.field("routes", |node, found| {
-        Some(items(node, found)?.iter().filter_map(|item| read_route(item, found)).collect())
+    let services = map.field("services", read_services);
+    let services_unknown = services.is_none() && map.node("services").is_some();
+    let services = services.unwrap_or_default();
+    let mut file = RouteFile { services, services_unknown, ..RouteFile::default() };
+    map.field("routes", |node, found| {
+        for item in items(node, found)? {
+            let route = read_route(item, &mut file, found);
+            file.routes.extend(route);
+        }
+        Some(())
     });
     map.finish();
-    Some(RouteFile { services, routes: routes.unwrap_or_default() })
+    Some(file)
 }
 
-fn read_route(node: &Node, found: &Collector) -> Option<WrittenRoute> {
+fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<WrittenRoute> {
     let mut map = MapReader::new(node, found)?;
     let id = map.required("id", route_id);
     let path = map.required("path", read_pattern);
     let target = map.required("target_service", text);
+    file.ids.extend(id.clone());
+    file.targets.extend(target.clone());
     let pattern = path.as_ref().map(|path| &path.value);
     let upstream = map.located("upstream_path", |node, found| read_template(node, pattern, found));
     let preserve = map.field("preserve_path", boolean).unwrap_or(false);
-    let methods = map.field("methods", read_methods).unwrap_or_default();
+    let methods = map.field("methods", read_methods);
     let auth = map.located("auth", word(AUTH_MODES));
     let streaming = map.field("streaming", boolean).unwrap_or(false);
     let max_body_size = map.field("max_body_size", size);
     let policy = map.located("token_policy", read_policy);
+    let sound = [("methods", methods.is_some()), ("auth", auth.is_some()), ("token_policy", policy.is_some())]
+        .into_iter()
+        .all(|(key, read)| read || map.key_spot(key).is_none());
     let spot = map.spot.clone();
     map.finish();
     if let Some(upstream) = upstream.as_ref().filter(|_| preserve) {
@@ -73,7 +103,7 @@ fn read_route(node: &Node, found: &Collector) -> Option<WrittenRoute> {
         target_service: target.value,
         upstream_path: upstream.map(|upstream| upstream.value),
         preserve_path: preserve,
-        methods,
+        methods: methods.unwrap_or_default(),
         auth: auth.as_ref().map_or(AuthMode::Session, |auth| auth.value),
         streaming,
         max_body_size,
@@ -81,16 +111,8 @@ fn read_route(node: &Node, found: &Collector) -> Option<WrittenRoute> {
         written_at: spot.place(),
     };
     let auth = auth.map_or(spot, |auth| auth.spot);
-    let (id, target) = (id.spot, target.spot);
-    Some(WrittenRoute {
-        config,
-        pattern: path.value,
-        id,
-        path: path.spot,
-        target,
-        auth,
-        policy: policy.map(|p| p.spot),
-    })
+    let policy = policy.map(|policy| policy.spot);
+    Some(WrittenRoute { config, pattern: path.value, path: path.spot, target: target.spot, auth, policy, sound })
 }
 
 /// A label of the metrics and a word in logs: short and plain.

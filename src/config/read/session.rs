@@ -18,7 +18,7 @@ const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", Same
 const STORES: &str = "allowed: `sqlite:PATH` (one machine), `memory:` (lost at restart)";
 const SHARED_STORES: [&str; 4] = ["redis://", "rediss://", "redis+cluster://", "redis+sentinel://"];
 
-/// `https` tells whether browsers see us over https: some cookie names depend on it.
+/// `https`: browsers see us over https, or nobody knows yet. Some cookie names depend on it.
 pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Option<SessionConfig> {
     let mut map = MapReader::new(node, found)?;
     let store = map.field("store", store);

@@ -16,8 +16,10 @@ use crate::config::{AuthConfig, CsrfMode, LogConfig, LogFormat, Secret, ServerCo
 
 /// What was written, with the places that other files decide about.
 pub(in crate::config) struct WrittenSettings {
-    pub(in crate::config) server: ServerConfig,
-    pub(in crate::config) session: SessionConfig,
+    /// `None`: already reported.
+    pub(in crate::config) server: Option<ServerConfig>,
+    /// `None`: already reported.
+    pub(in crate::config) session: Option<SessionConfig>,
     pub(in crate::config) auth: AuthConfig,
     /// `auth.idp`, where it was written.
     pub(in crate::config) idp: Option<Located<String>>,
@@ -37,14 +39,14 @@ const LOG_LEVELS: &[(&str, &str)] =
     &[("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
 
-/// Reads the whole file; `None` only where it is no map or lacks what nothing can replace.
+/// Reads the whole file; `None` only where it is no map.
 pub(in crate::config) fn read_settings(node: &Node, found: &Collector) -> Option<WrittenSettings> {
     let mut map = MapReader::new(node, found)?;
     let empty = Node { spot: node.spot.clone(), value: crate::config::node::Value::Null };
     let server = read_server(map.node("server").unwrap_or(&empty), found);
     let auth_spot = map.key_spot("auth").unwrap_or(&map.spot).clone();
     let auth = map.field("auth", read_auth);
-    let https = server.as_ref().is_some_and(|server| server.public_url.scheme() == "https");
+    let https = server.as_ref().is_none_or(|server| server.public_url.scheme() == "https");
     let session = read_session(map.node("session").unwrap_or(&empty), https, found);
     let token_refresh_threshold = map.field("token_refresh_threshold", duration).unwrap_or(Duration::from_secs(300));
     let service_audiences = map.field("service_audiences", |node, found| table(node, found, text)).unwrap_or_default();
@@ -57,8 +59,8 @@ pub(in crate::config) fn read_settings(node: &Node, found: &Collector) -> Option
     let (idp, oauth_scopes, allowed_redirect_hosts) = auth.unwrap_or_else(|| (None, default_scopes(), Vec::new()));
     let auth = AuthConfig { idp: String::new(), oauth_scopes, allowed_redirect_hosts };
     Some(WrittenSettings {
-        server: server?,
-        session: session?,
+        server,
+        session,
         auth,
         idp,
         auth_spot,
@@ -119,7 +121,7 @@ fn origin(node: &Node, found: &Collector) -> Option<String> {
     let origin = text(node, found)?;
     let url = Url::parse(&origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let exact = url.map(|url| url.origin().ascii_serialization());
-    if exact.as_deref() == Some(&origin) {
+    if exact.as_deref() == Some(&origin) && !origin.contains('*') {
         return Some(origin);
     }
     let label = match exact {
