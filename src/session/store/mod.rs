@@ -81,7 +81,13 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError>;
 
     /// Keeps a short-lived note (a login flow) unless one of that name is there already; `false` then.
-    async fn put_note(&self, name: &str, value: Vec<u8>, expires_at: UnixTime, now: UnixTime) -> Result<bool, StoreError>;
+    async fn put_note(
+        &self,
+        name: &str,
+        value: Vec<u8>,
+        expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError>;
     /// Takes a note out: only one caller ever gets it.
     async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError>;
 

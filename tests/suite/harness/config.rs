@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     top_lines: String,
     store: Option<String>,
     scheme: &'static str,
+    /// `server.shutdown_grace`, seconds.
+    grace: u64,
     idp_audience: Option<String>,
     client_auth: String,
     /// Merged over the client's registration at the provider.
@@ -52,6 +54,7 @@ impl Setup {
             top_lines: String::new(),
             store: None,
             scheme: "http",
+            grace: 3,
             idp_audience: Some(AUDIENCES[0].to_owned()),
             client_auth: format!("client_secret: \"{SECRET}\"\n    token_auth_method: client_secret_basic"),
             client_metadata: json!({}),
@@ -118,6 +121,12 @@ impl Setup {
         self
     }
 
+    /// How long requests in flight may take at the end.
+    pub(crate) fn grace(mut self, seconds: u64) -> Self {
+        self.grace = seconds;
+        self
+    }
+
     /// Serves HTTPS with these PEM files.
     pub(crate) fn https(mut self, cert: &Path, key: &Path) -> Self {
         self.scheme = "https";
@@ -176,7 +185,7 @@ impl Setup {
             format!("{{ {} }}", written.join(", "))
         };
         format!(
-            "server:\n  listen: 127.0.0.1:{port}\n  admin_listen: 127.0.0.1:{admin}\n  public_url: {origin}\n{server}\
+            "server:\n  listen: 127.0.0.1:{port}\n  admin_listen: 127.0.0.1:{admin}\n  public_url: {origin}\n  shutdown_grace: {grace}\n{server}\
              auth:\n  idp: main\n  oauth_scopes: \"{oauth_scopes}\"\n{auth}\
              session:\n  store: \"{store}\"\n  secret: \"{SESSION_SECRET}\"\n{session}\
              service_audiences: {audiences}\nservice_scopes: {scopes}\n\
@@ -184,6 +193,7 @@ impl Setup {
             port = place.port,
             admin = place.admin_port,
             origin = self.origin(place.port),
+            grace = self.grace,
             server = self.server_lines,
             oauth_scopes = self.oauth_scopes,
             auth = self.auth_lines,
