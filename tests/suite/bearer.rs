@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, claims, field, has_audience, problem};
+use crate::harness::{AUDIENCES, Browser, Edge, Received, Setup, Upstream, claims, field, has_audience, problem};
 
 const OWN: &str = AUDIENCES[0];
 
@@ -150,7 +150,7 @@ async fn fifty_requests_share_one_service_token() {
     let asked = (0..50).map(|n| status_of(if n % 2 == 0 { &ada } else { &grace }, &edge, "/shared/x"));
     assert_eq!(join_all(asked).await, [200; 50]);
     assert_eq!(edge.grants("client_credentials").await, 1);
-    let tokens: std::collections::HashSet<_> = upstream.all().iter().map(|one| one.bearer()).collect();
+    let tokens: std::collections::HashSet<_> = upstream.all().iter().map(Received::bearer).collect();
     assert_eq!(tokens.len(), 1);
     let received = upstream.last();
     let token = claims(&received.bearer());
@@ -188,7 +188,7 @@ async fn two_hundred_requests_at_expiry_cost_one_refresh() {
     let answers = join_all((0..200).map(|_| status_of(&browser, &edge, "/api/own/x"))).await;
     assert_eq!(answers, [200; 200]);
     assert_eq!((edge.grants("refresh_token").await, edge.grants("refused").await), (1, 0));
-    let after: std::collections::HashSet<_> = upstream.all()[1..].iter().map(|one| one.bearer()).collect();
+    let after: std::collections::HashSet<_> = upstream.all()[1..].iter().map(Received::bearer).collect();
     assert!(after.len() == 1 && !after.contains(&before), "one new token for all: {}", after.len());
 }
 

@@ -44,7 +44,7 @@ async fn a_session_outlives_an_outage_of_the_provider() {
     // Two thirds of the token's life are over: it is due, still valid, and cannot be renewed.
     tokio::time::sleep(Duration::from_millis(4300)).await;
     assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200);
-    tokio::time::sleep(Duration::from_millis(2000)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let answer = browser.get(edge.url("/api/own/x")).await;
     assert_eq!(answer.status(), 502);
     assert_eq!(problem(answer).await["code"], "upstream_auth_failed");
@@ -116,7 +116,7 @@ async fn a_session_ends_when_it_is_not_used() {
     let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).session("lifetime_seconds: 2");
     let edge = setup.start().await;
     let (used, idle) = (Browser::logged_in(&edge, "ada").await, Browser::logged_in(&edge, "ada").await);
-    let until = std::time::Instant::now() + Duration::from_millis(3000);
+    let until = std::time::Instant::now() + Duration::from_secs(3);
     while std::time::Instant::now() < until {
         assert_eq!(status_of(&used, &edge, "/api/own/x").await, 200, "use extends it");
         tokio::time::sleep(Duration::from_millis(300)).await;

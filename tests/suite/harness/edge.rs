@@ -67,11 +67,11 @@ impl Edge {
         self.provider.count(&self.client_id, grant_type).await
     }
 
-    /// The value of a metric whose line starts with `name`; 0 when there is none yet.
-    pub(crate) async fn metric(&self, name: &str) -> f64 {
+    /// The value of the first counter whose line starts with `name`; 0 when there is none yet.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
         let page = http_client().get(self.admin_url("/metrics")).send().await.unwrap().text().await.unwrap();
         let line = page.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
     /// Resident memory of the process, KiB.

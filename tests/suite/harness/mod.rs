@@ -28,7 +28,6 @@ pub(crate) use log::{Log, field};
 pub(crate) use provider::{AUDIENCES, Provider};
 pub(crate) use raw::{RawClient, raw};
 pub(crate) use upstream::{Behaviour, Received, Upstream};
-pub(crate) use wire::Head;
 
 /// A port nobody listens on at the moment.
 pub(crate) fn free_port() -> u16 {

@@ -22,8 +22,6 @@ pub(crate) enum Behaviour {
     Delay(Duration),
     /// Answers with this status.
     Status(u16),
-    /// Answers with this status and these header lines, each ending in CRLF.
-    Headers(u16, String),
     /// Closes without an answer.
     Close,
     /// Sends so many events, one at a time; each holds the microseconds since the service started.
@@ -172,11 +170,10 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, state: &State) -> std::io::R
             Behaviour::Events { count, every } => send_events(&mut writer, state, count, every).await?,
             Behaviour::Delay(span) => {
                 tokio::time::sleep(span).await;
-                answer(&mut writer, 200, "", &echo).await?;
+                answer(&mut writer, 200, &echo).await?;
             }
-            Behaviour::Status(status) => answer(&mut writer, status, "", &echo).await?,
-            Behaviour::Headers(status, lines) => answer(&mut writer, status, &lines, &echo).await?,
-            Behaviour::Echo => answer(&mut writer, 200, "", &echo).await?,
+            Behaviour::Status(status) => answer(&mut writer, status, &echo).await?,
+            Behaviour::Echo => answer(&mut writer, 200, &echo).await?,
         }
     }
     Ok(())
@@ -195,11 +192,9 @@ fn describe(received: &Received) -> String {
     json!({"method": method, "target": target, "headers": headers, "body_length": received.body.length}).to_string()
 }
 
-async fn answer(writer: &mut (impl AsyncWrite + Unpin), status: u16, lines: &str, body: &str) -> std::io::Result<()> {
-    let head = format!(
-        "HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\n{lines}Content-Length: {}\r\n\r\n",
-        body.len()
-    );
+async fn answer(writer: &mut (impl AsyncWrite + Unpin), status: u16, body: &str) -> std::io::Result<()> {
+    let head =
+        format!("HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
     writer.write_all(head.as_bytes()).await?;
     writer.write_all(body.as_bytes()).await?;
     writer.flush().await

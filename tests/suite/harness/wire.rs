@@ -125,12 +125,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(body.start)
     }
 
-    /// Everything until the end of the stream.
-    pub(crate) async fn rest(&mut self) -> io::Result<Vec<u8>> {
-        while self.fill().await? {}
-        Ok(std::mem::take(&mut self.buffer))
-    }
-
     async fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|two| two == b"\r\n") {
@@ -160,9 +154,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     async fn fill(&mut self) -> io::Result<bool> {
-        let mut piece = [0; 64 * 1024];
-        let read = self.stream.read(&mut piece).await?;
-        self.buffer.extend_from_slice(&piece[..read]);
-        Ok(read > 0)
+        self.buffer.reserve(64 * 1024);
+        Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 }
