@@ -41,11 +41,15 @@ async fn draining_is_told_to_the_load_balancer() {
     eventually!("not ready, or no longer listening", ready().await == 503);
 }
 
+fn plain() -> Setup {
+    Setup::new().service("own", "http://127.0.0.1:9", Some(AUDIENCES[0]))
+}
+
 #[tokio::test]
 async fn a_taken_port_ends_the_process_with_a_clear_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let (status, said) = failing_run(Setup::new(), port).await;
+    let (status, said) = failing_run(plain(), port).await;
     assert!(!status.success(), "{said}");
     assert!(said.contains(&port.to_string()), "the line names the address: {said}");
     assert!(!said.contains("panicked"), "{said}");
@@ -54,7 +58,7 @@ async fn a_taken_port_ends_the_process_with_a_clear_line() {
 #[tokio::test]
 async fn a_wrong_configuration_ends_the_process_before_it_listens() {
     let port = crate::harness::free_port();
-    let (status, said) = failing_run(Setup::new().top("servce_audiences: {}"), port).await;
+    let (status, said) = failing_run(plain().top("servce_audiences: {}"), port).await;
     assert_eq!(status.code(), Some(2), "{said}");
     assert!(said.contains("settings.yaml:") && said.contains("service_audiences"), "place and nearest word: {said}");
 }
