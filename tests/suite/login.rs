@@ -3,7 +3,7 @@
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::harness::{Browser, Edge, Provider, Setup, Upstream, http_client, location, problem};
+use crate::harness::{Browser, Edge, Setup, Upstream, http_client, location, problem};
 
 const COOKIE: &str = "bff_session";
 
@@ -381,21 +381,4 @@ async fn a_client_may_authenticate_in_the_body_or_with_a_key() {
         let browser = Browser::logged_in(&edge, "ada").await;
         assert_eq!(session_of(&browser, &edge).await.1["user"]["sub"], "ada", "{lines:?}");
     }
-}
-
-#[tokio::test]
-async fn a_provider_that_fails_at_login_leaves_no_session_and_a_way_to_retry() {
-    let (edge, _upstream) = edge().await;
-    for mode in ["500", "html", "reset"] {
-        let browser = Browser::new();
-        let callback = browser.authorize(&edge, "ada", "/").await;
-        Provider::shared().set_mode(&edge.client_id, mode).await;
-        let answer = browser.get(&callback).await;
-        assert!(answer.status().is_server_error(), "{mode}: {}", answer.status());
-        assert!(answer.text().await.unwrap().contains("/auth/login"), "{mode}: a link to try again");
-        assert_eq!(session_of(&browser, &edge).await.0, 401, "{mode}");
-        Provider::shared().set_mode(&edge.client_id, "ok").await;
-    }
-    let browser = Browser::logged_in(&edge, "ada").await;
-    assert_eq!(session_of(&browser, &edge).await.0, 200);
 }

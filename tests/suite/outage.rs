@@ -36,6 +36,24 @@ async fn a_provider_that_is_down_hurts_only_where_a_token_is_needed() {
 }
 
 #[tokio::test]
+async fn a_provider_that_fails_at_login_leaves_no_session_and_a_way_to_retry() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).start().await;
+    for mode in ["500", "html", "reset"] {
+        let browser = Browser::new();
+        let callback = browser.authorize(&edge, "ada", "/").await;
+        edge.provider.set_mode(&edge.client_id, mode).await;
+        let answer = browser.get(&callback).await;
+        assert!(answer.status().is_server_error(), "{mode}: {}", answer.status());
+        assert!(answer.text().await.unwrap().contains("/auth/login"), "{mode}: a link to try again");
+        assert_eq!(status_of(&browser, &edge, "/auth/session").await, 401, "{mode}");
+        edge.provider.set_mode(&edge.client_id, "ok").await;
+    }
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(status_of(&browser, &edge, "/auth/session").await, 200);
+}
+
+#[tokio::test]
 async fn a_session_outlives_an_outage_of_the_provider() {
     let upstream = Upstream::start().await;
     let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(6).start().await;
