@@ -1,0 +1,185 @@
+//! The program itself as a child process, with a configuration, ports and a log of its own.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::config::{Place, Setup};
+use super::log::Log;
+use super::provider::Provider;
+use super::{free_port, http_client};
+
+/// A running edge; killed by its id when dropped.
+pub(crate) struct Edge {
+    dir: TempDir,
+    child: Child,
+    /// The public port.
+    pub(crate) port: u16,
+    admin_port: u16,
+    /// Its client at the provider.
+    pub(crate) client_id: String,
+    /// What the browser sees, without a slash at the end.
+    pub(crate) origin: String,
+    /// Where it logs its users in.
+    pub(crate) provider: &'static Provider,
+    /// Both outputs since the first start.
+    pub(crate) log: Log,
+}
+
+impl Edge {
+    /// Registers a client, writes the configuration, spawns the program and waits until it is alive.
+    pub(super) async fn start(setup: Setup, provider: &'static Provider) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let client_id = format!("edge-{}", NEXT.fetch_add(1, Ordering::SeqCst));
+        let dir = tempfile::tempdir().unwrap();
+        let (port, admin_port) = (free_port(), free_port());
+        let origin = setup.origin(port);
+        provider.register(&client_id, &origin, setup.client_metadata()).await;
+        setup.write(&Place { dir: dir.path(), port, admin_port, client_id: &client_id }, &provider.issuer);
+        let log = Log::default();
+        let child = spawn(&dir, &log);
+        let mut edge = Self { dir, child, port, admin_port, client_id, origin, provider, log };
+        edge.wait_until_alive().await;
+        edge
+    }
+
+    /// `127.0.0.1` and the public port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// An absolute URL on the public port.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+
+    /// An absolute URL on the admin port.
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.admin_port)
+    }
+
+    /// Token requests of this edge at the provider, by grant type.
+    pub(crate) async fn grants(&self, grant_type: &str) -> u64 {
+        self.provider.count(&self.client_id, grant_type).await
+    }
+
+    /// The value of the first counter whose line starts with `name`; 0 when there is none yet.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let page = http_client().get(self.admin_url("/metrics")).send().await.unwrap().text().await.unwrap();
+        let line = page.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Resident memory of the process, KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Sends SIGTERM, without waiting.
+    pub(crate) fn sigterm(&self) {
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for the end, at most `patience`; `None` when it still runs.
+    pub(crate) async fn exit_status(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let until = std::time::Instant::now() + patience;
+        loop {
+            let status = self.child.try_wait().unwrap();
+            if status.is_some() || std::time::Instant::now() > until {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends it at once, as a power cut does.
+    pub(crate) fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again with the same configuration after it ended.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        self.child = spawn(&self.dir, &self.log);
+        self.wait_until_alive().await;
+    }
+
+    async fn wait_until_alive(&mut self) {
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while tokio::net::TcpStream::connect(self.address()).await.is_err() {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the program ended at its start ({ended:?}):\n{}", self.log.text());
+            assert!(std::time::Instant::now() < until, "no listener after 20 s:\n{}", self.log.text());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- what {} said:\n{}", self.client_id, self.log.text());
+        }
+    }
+}
+
+/// Runs the program with this configuration on a port that is taken; exit status and outputs.
+pub(crate) async fn failing_run(setup: Setup, port: u16) -> (ExitStatus, String) {
+    let provider = Provider::shared();
+    let dir = tempfile::tempdir().unwrap();
+    setup.write(&Place { dir: dir.path(), port, admin_port: free_port(), client_id: "nobody" }, &provider.issuer);
+    let log = Log::default();
+    let mut child = spawn(&dir, &log);
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            // The collecting threads read the last lines after the end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            return (status, log.text());
+        }
+        if std::time::Instant::now() > until {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it still runs after 20 s:\n{}", log.text());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn spawn(dir: &TempDir, log: &Log) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pingora-bff"))
+        .args(["run", "--conf", "conf", "--routes", "routes"])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    log.collect(child.stdout.take().unwrap());
+    log.collect(child.stderr.take().unwrap());
+    child
+}
+
+/// The problem document of an answer: its content type is checked, `code` and the rest are returned.
+pub(crate) async fn problem(answer: reqwest::Response) -> Value {
+    let kind = answer.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap();
+    assert_eq!(kind.as_deref(), Some("application/problem+json"), "{status}: {text}");
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(body["status"], status, "{text}");
+    for key in ["type", "title", "detail", "code", "correlation_id"] {
+        assert!(body[key].as_str().is_some_and(|value| !value.is_empty()), "{key} is missing: {text}");
+    }
+    body
+}

@@ -1,0 +1,67 @@
+//! What the topics stand on: the provider, echo services, the program as a child process, a browser
+//! and a raw socket. Everything listens on a port of its own and ends with the test.
+
+/// Tries an expression until it is `true`, for at most ten seconds; waits instead of sleeping blindly.
+macro_rules! eventually {
+    ($what:literal, $condition:expr) => {{
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !$condition {
+            assert!(std::time::Instant::now() < until, "did not happen within 10 s: {}", $what);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }};
+}
+
+mod browser;
+mod config;
+mod edge;
+mod log;
+mod provider;
+mod raw;
+mod upstream;
+mod wire;
+
+pub(crate) use browser::{Browser, location};
+pub(crate) use config::Setup;
+pub(crate) use edge::{Edge, failing_run, problem};
+pub(crate) use log::{Log, field};
+pub(crate) use provider::{AUDIENCES, Provider};
+pub(crate) use raw::{RawClient, raw};
+pub(crate) use upstream::{Behaviour, Received, Upstream};
+
+/// A port nobody listens on at the moment.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The claims of a JWT, unchecked.
+pub(crate) fn claims(token: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap_or_else(|| panic!("not a JWT: {token:.20}…"));
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64url");
+    serde_json::from_slice(&bytes).expect("JSON claims")
+}
+
+/// Whether `aud`, a string or a list, contains `audience`.
+pub(crate) fn has_audience(claims: &serde_json::Value, audience: &str) -> bool {
+    match &claims["aud"] {
+        serde_json::Value::Array(list) => list.iter().any(|one| one == audience),
+        one => one == audience,
+    }
+}
+
+/// A client without cookies, redirects or proxies.
+pub(crate) fn http_client() -> reqwest::Client {
+    builder().build().unwrap()
+}
+
+/// What every client of the suite starts from.
+pub(crate) fn builder() -> reqwest::ClientBuilder {
+    // The first caller wins; the others find the same provider installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(std::time::Duration::from_secs(20))
+        .resolve("localhost", ([127, 0, 0, 1], 0).into())
+}

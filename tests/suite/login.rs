@@ -1,0 +1,384 @@
+//! Logging in and out: cookies, flows, `/auth/session`, ForwardAuth, logout.
+
+use reqwest::Url;
+use serde_json::Value;
+
+use crate::harness::{Browser, Edge, Setup, Upstream, http_client, location, problem};
+
+const COOKIE: &str = "bff_session";
+
+async fn edge() -> (Edge, Upstream) {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    (setup.start().await, upstream)
+}
+
+/// The `Set-Cookie` lines of an answer, each as its parts.
+fn set_cookies(answer: &reqwest::Response) -> Vec<Vec<String>> {
+    let lines = answer.headers().get_all("set-cookie").iter();
+    lines.map(|line| line.to_str().unwrap().split(';').map(|part| part.trim().to_owned()).collect()).collect()
+}
+
+fn cookie_named<'a>(cookies: &'a [Vec<String>], name: &str) -> Option<&'a Vec<String>> {
+    cookies.iter().find(|parts| parts[0].split('=').next() == Some(name))
+}
+
+async fn session_of(browser: &Browser, edge: &Edge) -> (u16, Value) {
+    let answer = browser.get(edge.url("/auth/session")).await;
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_session_cookie_has_exactly_its_attributes() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/here?x=1").await;
+    let answer = browser.get(&callback).await;
+    assert!(matches!(answer.status().as_u16(), 302 | 303), "{}", answer.status());
+    assert_eq!(location(&answer).as_deref(), Some("/here?x=1"));
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let cookies = set_cookies(&answer);
+    let mut parts = cookie_named(&cookies, COOKIE).expect("a session cookie").clone();
+    let value = parts.remove(0);
+    assert!(value.len() > "bff_session=".len() + 60, "48 random bytes or more: {} characters", value.len());
+    parts.sort();
+    assert_eq!(parts, ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Lax"]);
+}
+
+#[tokio::test]
+async fn the_flow_cookie_is_short_lived_and_goes_with_the_callback() {
+    let (edge, _upstream) = edge().await;
+    let started = http_client().get(edge.url("/auth/login")).send().await.unwrap();
+    assert_eq!(started.status(), 302);
+    assert_eq!(started.headers()["cache-control"], "no-store");
+    let cookies = set_cookies(&started);
+    assert_eq!(cookies.len(), 1, "one flow cookie and nothing else: {cookies:?}");
+    for attribute in ["HttpOnly", "SameSite=Lax"] {
+        assert!(cookies[0].iter().any(|part| part == attribute), "{attribute}: {cookies:?}");
+    }
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(browser.cookie_header(&edge.origin).split("; ").count(), 1, "only the session is left");
+}
+
+#[tokio::test]
+async fn the_authorization_request_is_what_the_contract_says() {
+    let upstream = Upstream::start().await;
+    let [own, analytics, crud, _] = crate::harness::AUDIENCES;
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), Some(analytics))
+        .service("crud", &upstream.url(), Some(crud))
+        .service("same", &upstream.url(), Some(crud));
+    let edge = setup.start().await;
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..2 {
+        let started = http_client().get(edge.url("/auth/login")).send().await.unwrap();
+        let url = Url::parse(&location(&started).unwrap()).unwrap();
+        let all = |name: &str| -> Vec<String> {
+            url.query_pairs().filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+        };
+        assert!(url.as_str().starts_with(&edge.provider.issuer));
+        assert_eq!(all("response_type"), ["code"]);
+        assert_eq!(all("redirect_uri"), [edge.url("/auth/callback")]);
+        assert_eq!(all("code_challenge_method"), ["S256"]);
+        let mut resources = all("resource");
+        resources.sort();
+        assert_eq!(resources, [analytics, crud, own], "each distinct audience once");
+        for once in ["state", "nonce", "code_challenge"] {
+            let value = all(once).pop().unwrap_or_default();
+            assert!(value.len() >= 22, "{once} holds 128 bits: {value}");
+            assert!(seen.insert(value), "{once} is used once");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_login_makes_a_new_session_id() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let first = browser.cookie(&edge.origin, COOKIE).unwrap();
+    browser.login(&edge, "ada", "/").await;
+    let second = browser.cookie(&edge.origin, COOKIE).unwrap();
+    assert_ne!(first, second);
+    // A planted id is not taken over either.
+    let planted = Browser::new();
+    planted.put_cookie(&edge.origin, &format!("{COOKIE}={}; Path=/", "A".repeat(first.len())));
+    planted.login(&edge, "eve", "/").await;
+    assert_ne!(planted.cookie(&edge.origin, COOKIE).unwrap(), "A".repeat(first.len()));
+}
+
+#[tokio::test]
+async fn two_tabs_that_log_in_at_once_both_arrive() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    let first = browser.authorize(&edge, "ada", "/first").await;
+    let second = browser.authorize(&edge, "ada", "/second").await;
+    for (callback, target) in [(first, "/first"), (second, "/second")] {
+        let answer = browser.get(&callback).await;
+        assert_eq!(location(&answer).as_deref(), Some(target), "{}", answer.status());
+    }
+    assert_eq!(session_of(&browser, &edge).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_back_button_with_a_live_session_redirects() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/here").await;
+    browser.get(&callback).await;
+    let cookie = browser.cookie(&edge.origin, COOKIE);
+    let again = browser.get(&callback).await;
+    assert!(matches!(again.status().as_u16(), 302 | 303), "{}", again.status());
+    assert!(location(&again).unwrap().starts_with('/') || location(&again).unwrap().starts_with(&edge.origin));
+    assert!(!location(&again).unwrap().contains("/auth/login"), "no second login");
+    assert_eq!(browser.cookie(&edge.origin, COOKIE), cookie, "the session is the same");
+    assert_eq!(session_of(&browser, &edge).await.0, 200);
+    assert_eq!(edge.grants("authorization_code").await, 1, "the code was not sent twice");
+}
+
+#[tokio::test]
+async fn a_stale_callback_without_a_session_restarts_the_login_once() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    let stale = edge.url(&format!("/auth/callback?code=abc&state=unknown&iss={}", edge.provider.issuer));
+    let first = browser.get(&stale).await;
+    assert!(matches!(first.status().as_u16(), 302 | 303), "{}", first.status());
+    assert!(location(&first).unwrap().contains("/auth/login") || location(&first).unwrap().contains("/auth?"));
+    let second = browser.get(&stale).await;
+    assert!(second.status().is_client_error(), "no loop: {}", second.status());
+    assert_eq!(edge.grants("authorization_code").await + edge.grants("refused").await, 0);
+}
+
+#[tokio::test]
+async fn another_browser_cannot_finish_a_login() {
+    let (edge, _upstream) = edge().await;
+    let (victim, attacker) = (Browser::new(), Browser::new());
+    let callback = attacker.authorize(&edge, "eve", "/").await;
+    // Twice, so that the one restart that a stale callback may have is used up.
+    for _ in 0..2 {
+        let answer = victim.get(&callback).await;
+        assert!(cookie_named(&set_cookies(&answer), COOKIE).is_none_or(|parts| parts[0] == "bff_session="));
+    }
+    assert_eq!(session_of(&victim, &edge).await.0, 401);
+    assert_eq!(edge.grants("authorization_code").await, 0);
+}
+
+/// Changes a callback URL.
+type Tamper = fn(&str) -> String;
+
+#[tokio::test]
+async fn a_tampered_answer_of_the_provider_is_refused() {
+    let (edge, _upstream) = edge().await;
+    let tampered: [(&str, Tamper); 4] = [
+        ("wrong iss", |url| url.replace("iss=http%3A%2F%2F127", "iss=http%3A%2F%2F128")),
+        ("no iss", |url| url.split("&iss=").next().unwrap().to_owned()),
+        ("no code", |url| url.replace("code=", "kode=")),
+        ("state twice", |url| format!("{url}&state=x")),
+    ];
+    for (what, tamper) in tampered {
+        let browser = Browser::new();
+        let callback = browser.authorize(&edge, "ada", "/").await;
+        let bad = tamper(&callback);
+        assert_ne!(bad, callback, "{what}");
+        let answer = browser.get(&bad).await;
+        assert!(answer.status().is_client_error(), "{what}: {}", answer.status());
+        assert_eq!(session_of(&browser, &edge).await.0, 401, "{what}");
+    }
+    assert_eq!(edge.grants("authorization_code").await, 0, "no token request was made");
+}
+
+#[tokio::test]
+async fn an_error_of_the_provider_is_shown_escaped_and_without_a_loop() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    let callback = Url::parse(&browser.authorize(&edge, "ada", "/").await).unwrap();
+    let state = callback.query_pairs().find(|(key, _)| key == "state").unwrap().1.into_owned();
+    let mut bad = Url::parse(&edge.url("/auth/callback")).unwrap();
+    bad.query_pairs_mut()
+        .append_pair("error", "access_denied")
+        .append_pair("error_description", "<script>alert(1)</script>")
+        .append_pair("state", &state)
+        .append_pair("iss", &edge.provider.issuer);
+    let answer = browser.get(&bad).await;
+    assert!(answer.status().is_client_error(), "{}", answer.status());
+    assert!(!answer.text().await.unwrap().contains("<script>"));
+}
+
+#[tokio::test]
+async fn an_unusable_return_to_becomes_the_root() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    for good in ["/", "/a/b?c=d&e=%2F#f", "/?next=https://evil.example"] {
+        assert_eq!(browser.login(&edge, "ada", good).await, good);
+    }
+    let evil = [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "/\n/evil.example",
+        "http:evil.example",
+        "javascript:alert(1)",
+        "evil",
+        "",
+        "/%0d%0aSet-Cookie:x=y\r\nX: y",
+        "https://localhost@evil.example/",
+    ];
+    for target in evil {
+        assert_eq!(browser.login(&edge, "ada", target).await, "/", "{target:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listed_host_may_be_returned_to() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    let edge = setup.auth("allowed_redirect_hosts: [app.example.com]").start().await;
+    let browser = Browser::new();
+    assert_eq!(browser.login(&edge, "ada", "https://app.example.com/a?b").await, "https://app.example.com/a?b");
+    for target in
+        ["https://app.example.com.evil.example/", "https://app.example.com:444/", "https://x@app.example.com/"]
+    {
+        assert_eq!(browser.login(&edge, "ada", target).await, "/", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn the_session_endpoint_tells_who_is_logged_in() {
+    let (edge, _upstream) = edge().await;
+    for path in ["/auth/session", "/api/auth/session"] {
+        let answer = http_client().get(edge.url(path)).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["cache-control"]), (401, &"no-store".parse().unwrap()));
+        assert_eq!(answer.json::<Value>().await.unwrap()["authenticated"], false);
+    }
+    let browser = Browser::logged_in(&edge, "ada").await;
+    for path in ["/auth/session", "/api/auth/session"] {
+        let answer = browser.get(edge.url(path)).await;
+        assert_eq!((answer.status().as_u16(), &answer.headers()["cache-control"]), (200, &"no-store".parse().unwrap()));
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["authenticated"], true);
+        assert_eq!(body["user"]["sub"], "ada");
+        assert_eq!(body["user"]["email"], "ada@example.test");
+        assert_eq!(body["arn"], "auth:account:testidp:ada");
+        assert!(!body["expires_at"].is_null(), "{body}");
+        let services = body["services"].as_array().unwrap();
+        assert_eq!(body["services_count"], services.len());
+    }
+    eventually!(
+        "the one service is mapped",
+        session_of(&browser, &edge).await.1["services"] == serde_json::json!(["echo_service"])
+    );
+    eventually!("the check is logged", edge.log.has(&["Session status check successful", "services_count"]));
+}
+
+#[tokio::test]
+async fn forward_auth_names_the_user_to_another_proxy() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let cookie = browser.cookie(&edge.origin, COOKIE).unwrap();
+    for path in ["/auth/verify", "/auth/forward"] {
+        assert_eq!(http_client().get(edge.url(path)).send().await.unwrap().status(), 401);
+        let answer = browser.get(edge.url(path)).await;
+        assert_eq!(answer.status(), 200);
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert!(header("x-user-id").contains("ada"));
+        assert!(!header("x-auth-time").is_empty());
+        assert!(!header("x-correlation-id").is_empty());
+        let id = header("x-session-id");
+        assert!((4..=20).contains(&id.len()) && !cookie.contains(&id), "shortened, and no part of the cookie: {id}");
+    }
+}
+
+#[tokio::test]
+async fn logout_ends_the_session_here_and_at_the_provider() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let stolen = browser.cookie_header(&edge.origin);
+    assert_eq!(edge.provider.live_refresh_tokens(&edge.client_id).await, 1);
+    let answer = browser.post(edge.url("/auth/logout")).await;
+    assert!(matches!(answer.status().as_u16(), 302 | 303), "{}", answer.status());
+    let target = Url::parse(&location(&answer).unwrap()).unwrap();
+    assert!(target.as_str().starts_with(&format!("{}/session/end", edge.provider.issuer)), "{target}");
+    assert!(target.query_pairs().any(|(key, value)| key == "id_token_hint" && value.split('.').count() == 3));
+    let cookies = set_cookies(&answer);
+    let expired = cookie_named(&cookies, COOKIE).expect("the cookie is expired");
+    assert!(expired.contains(&"Max-Age=0".to_owned()) && expired.contains(&"Path=/".to_owned()), "{expired:?}");
+    assert_eq!(session_of(&browser, &edge).await.0, 401);
+    // The old cookie opens nothing, even where it was kept.
+    let replay = http_client().get(edge.url("/auth/session")).header("cookie", stolen).send().await.unwrap();
+    assert_eq!(replay.status(), 401);
+    eventually!("the refresh token is revoked", edge.provider.live_refresh_tokens(&edge.client_id).await == 0);
+    assert!(edge.metric("bff_sessions_destroyed_total{reason=\"logout\"}").await >= 1);
+}
+
+#[tokio::test]
+async fn logout_everywhere_ends_the_other_browsers_too() {
+    let (edge, _upstream) = edge().await;
+    let (desk, phone) = (Browser::logged_in(&edge, "ada").await, Browser::logged_in(&edge, "ada").await);
+    let stranger = Browser::logged_in(&edge, "grace").await;
+    assert_eq!(session_of(&phone, &edge).await.0, 200);
+    desk.post(edge.url("/auth/logout?everywhere=true")).await;
+    for (browser, status) in [(&desk, 401), (&phone, 401), (&stranger, 200)] {
+        assert_eq!(session_of(browser, &edge).await.0, status);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_page_cannot_log_the_user_out() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let post = browser.client.post(edge.url("/auth/logout")).header("sec-fetch-site", "cross-site");
+    assert_eq!(problem(post.send().await.unwrap()).await["code"], "csrf_failed");
+    let get = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "cross-site");
+    assert!(get.send().await.unwrap().status().is_client_error());
+    assert_eq!(session_of(&browser, &edge).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_login_with_a_session_cookie_alias_is_read_but_never_set() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    let edge = setup.session("cookie_aliases: [_eid_sid]").start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let value = browser.cookie(&edge.origin, COOKIE).unwrap();
+    let request = http_client().get(edge.url("/auth/session")).header("cookie", format!("_eid_sid={value}"));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(browser.cookie(&edge.origin, "_eid_sid"), None);
+}
+
+#[tokio::test]
+async fn a_client_may_authenticate_in_the_body_or_with_a_key() {
+    let upstream = Upstream::start().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let point = key.public_key_raw();
+    let coordinate = |range| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &point[range]);
+    let jwk = serde_json::json!({
+        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k1", "x": coordinate(1..33), "y": coordinate(33..65),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("client.pem");
+    std::fs::write(&pem, key.serialize_pem()).unwrap();
+    let by_key = format!("client_secret: \"file:{}\"", pem.display());
+    let methods = [
+        (
+            vec!["client_secret: a-plain-secret-that-is-long-enough", "token_auth_method: client_secret_post"],
+            serde_json::json!({
+                "token_endpoint_auth_method": "client_secret_post",
+                "client_secret": "a-plain-secret-that-is-long-enough",
+            }),
+        ),
+        (
+            vec![by_key.as_str(), "token_auth_method: private_key_jwt", "key_id: k1"],
+            serde_json::json!({
+                "token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "ES256",
+                "jwks": {"keys": [jwk]},
+            }),
+        ),
+    ];
+    for (lines, metadata) in methods {
+        let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+        let edge = setup.client_auth(&lines, &metadata).start().await;
+        let browser = Browser::logged_in(&edge, "ada").await;
+        assert_eq!(session_of(&browser, &edge).await.1["user"]["sub"], "ada", "{lines:?}");
+    }
+}

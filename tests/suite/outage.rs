@@ -1,0 +1,152 @@
+//! Things that stop and come back: the provider, and the program itself.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, claims, has_audience, problem};
+
+const OWN: &str = AUDIENCES[0];
+
+async fn status_of(browser: &Browser, edge: &Edge, path: &str) -> u16 {
+    browser.get(edge.url(path)).await.status().as_u16()
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_hurts_only_where_a_token_is_needed() {
+    let upstream = Upstream::start().await;
+    let policy = "{ id: shared, path: \"/shared/*\", target_service: crud_service, preserve_path: true, auth: session, \
+                  token_policy: { mode: service_token } }";
+    let setup = Setup::new()
+        .service("own", &upstream.url(), Some(OWN))
+        .service_alone("crud", &upstream.url(), Some(AUDIENCES[2]), "timeout: 10")
+        .route(policy);
+    let edge = setup.start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    for mode in ["500", "reset", "html"] {
+        edge.provider.set_mode(&edge.client_id, mode).await;
+        assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200, "{mode}: a valid token goes on");
+        let answer = browser.get(edge.url("/shared/x")).await;
+        assert_eq!(answer.status(), 502, "{mode}");
+        assert_eq!(problem(answer).await["code"], "upstream_auth_failed", "{mode}");
+        assert_eq!(status_of(&browser, &edge, "/auth/session").await, 200, "{mode}");
+    }
+    edge.provider.set_mode(&edge.client_id, "ok").await;
+    eventually!("it recovers by itself", status_of(&browser, &edge, "/shared/x").await == 200);
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_at_login_leaves_no_session_and_a_way_to_retry() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).start().await;
+    for mode in ["500", "html", "reset"] {
+        let browser = Browser::new();
+        let callback = browser.authorize(&edge, "ada", "/").await;
+        edge.provider.set_mode(&edge.client_id, mode).await;
+        let answer = browser.get(&callback).await;
+        assert!(answer.status().is_server_error(), "{mode}: {}", answer.status());
+        assert!(answer.text().await.unwrap().contains("/auth/login"), "{mode}: a link to try again");
+        assert_eq!(status_of(&browser, &edge, "/auth/session").await, 401, "{mode}");
+        edge.provider.set_mode(&edge.client_id, "ok").await;
+    }
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(status_of(&browser, &edge, "/auth/session").await, 200);
+}
+
+#[tokio::test]
+async fn a_session_outlives_an_outage_of_the_provider() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(6).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    edge.provider.set_mode(&edge.client_id, "500").await;
+    // Two thirds of the token's life are over: it is due, still valid, and cannot be renewed.
+    tokio::time::sleep(Duration::from_millis(4300)).await;
+    assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let answer = browser.get(edge.url("/api/own/x")).await;
+    assert_eq!(answer.status(), 502);
+    assert_eq!(problem(answer).await["code"], "upstream_auth_failed");
+    assert_eq!(status_of(&browser, &edge, "/auth/session").await, 200);
+    edge.provider.set_mode(&edge.client_id, "ok").await;
+    eventually!("the session goes on", status_of(&browser, &edge, "/api/own/x").await == 200);
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_session() {
+    let upstream = Upstream::start().await;
+    let mut edge = Setup::new().service("crud", &upstream.url(), Some(AUDIENCES[2])).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(status_of(&browser, &edge, "/api/crud/x").await, 200);
+    edge.sigterm();
+    let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends");
+    assert!(status.success(), "{status}");
+    edge.start_again().await;
+    assert_eq!(status_of(&browser, &edge, "/api/crud/x").await, 200);
+    assert!(has_audience(&claims(&upstream.last().bearer()), AUDIENCES[2]));
+    assert_eq!(edge.grants("refresh_token").await, 1, "the minted token was kept too");
+}
+
+#[tokio::test]
+async fn kill_9_keeps_the_session_and_its_refresh_token() {
+    let upstream = Upstream::start().await;
+    let setup =
+        Setup::new().service("own", &upstream.url(), Some(OWN)).service("crud", &upstream.url(), Some(AUDIENCES[2]));
+    let mut edge = setup.access_ttl(6).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    // The refresh token was rotated by now: the new one must be on disk, not only in memory.
+    assert_eq!(status_of(&browser, &edge, "/api/crud/x").await, 200);
+    edge.kill9();
+    edge.start_again().await;
+    let body: Value = browser.get(edge.url("/auth/session")).await.json().await.unwrap();
+    assert_eq!(body["user"]["sub"], "ada");
+    tokio::time::sleep(Duration::from_millis(6200)).await;
+    assert_eq!(status_of(&browser, &edge, "/api/crud/x").await, 200);
+    assert_eq!(edge.grants("refused").await, 0);
+}
+
+#[tokio::test]
+async fn a_logout_survives_kill_9() {
+    let upstream = Upstream::start().await;
+    let mut edge = Setup::new().service("own", &upstream.url(), Some(OWN)).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let cookie = browser.cookie_header(&edge.origin);
+    browser.post(edge.url("/auth/logout")).await;
+    edge.kill9();
+    edge.start_again().await;
+    let replay = browser.client.get(edge.url("/api/own/x")).header("cookie", cookie).send().await.unwrap();
+    assert_eq!(replay.status(), 401);
+}
+
+#[tokio::test]
+async fn the_memory_store_serves_and_forgets() {
+    let upstream = Upstream::start().await;
+    let mut edge = Setup::new().service("own", &upstream.url(), Some(OWN)).store("memory:").start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200);
+    edge.kill9();
+    edge.start_again().await;
+    assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 401);
+}
+
+#[tokio::test]
+async fn a_session_ends_when_it_is_not_used() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).session("lifetime_seconds: 2");
+    let edge = setup.start().await;
+    let (used, idle) = (Browser::logged_in(&edge, "ada").await, Browser::logged_in(&edge, "ada").await);
+    let until = std::time::Instant::now() + Duration::from_secs(3);
+    while std::time::Instant::now() < until {
+        assert_eq!(status_of(&used, &edge, "/api/own/x").await, 200, "use extends it");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(status_of(&idle, &edge, "/api/own/x").await, 401);
+}
+
+#[tokio::test]
+async fn a_session_ends_at_its_absolute_limit() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN));
+    let edge = setup.session("lifetime_seconds: 2").session("max_lifetime_seconds: 3").start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    eventually!("use does not extend it for ever", status_of(&browser, &edge, "/api/own/x").await == 401);
+}

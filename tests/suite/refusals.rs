@@ -1,0 +1,256 @@
+//! What is refused, with which status and words, and that the connection survives it.
+
+use serde_json::Value;
+
+use crate::harness::{AUDIENCES, Browser, Edge, RawClient, Setup, Upstream, http_client, location, problem, raw};
+
+const APP: &str = "https://app.example.com";
+
+async fn edge() -> (Edge, Upstream, Browser) {
+    let upstream = Upstream::start().await;
+    let only_get = "{ id: only-get, path: \"/only/get\", target_service: own_service, preserve_path: true, auth: session, \
+                    methods: [GET, DELETE] }";
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).route(only_get).route(open);
+    let edge = setup.top(&format!("cors: {{ allow_origins: [\"{APP}\"] }}")).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    (edge, upstream, browser)
+}
+
+#[tokio::test]
+async fn an_ambiguous_path_is_400_and_never_forwarded() {
+    let (edge, upstream, _browser) = edge().await;
+    let refused = [
+        "/open/../admin",
+        "/open/./x",
+        "/open/..",
+        "/open//x",
+        "//open/x",
+        "/open/\\x",
+        "/open/%2e%2e/x",
+        "/open/%2E%2e/x",
+        "/open/.%2e/x",
+        "/open/%2fx",
+        "/open/%2Fx",
+        "/open/%5cx",
+        "/open/%00x",
+        "/open/..;/x",
+        "/open/..;a=b/x",
+        "/open/%zzx",
+        "/open/%2",
+        "/open/%c0%ae%c0%ae/x",
+        "/open/%c0%af",
+        "/open/x#y",
+        "/open/\x01x",
+        "/open/\x7fx",
+        "/open/%0d%0a",
+    ];
+    for path in refused {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", edge.port);
+        let (head, _) = raw(edge.address(), request).await;
+        assert_eq!(head.status(), 400, "{path:?}: {}", head.start_line());
+    }
+    assert_eq!(upstream.count(), 0);
+    for path in ["/open/a%20b", "/open/a.b..c/...", "/open/%E2%82%AC", "/open/a;b=c", "/open/a%3Bb", "/open/~%25"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", edge.port);
+        let (head, _) = raw(edge.address(), request).await;
+        assert_eq!(head.status(), 200, "{path:?} is harmless");
+        assert_eq!(upstream.last().target(), path, "forwarded as it came");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_404_and_a_known_one_names_its_methods() {
+    let (edge, upstream, browser) = edge().await;
+    let answer = browser.get(edge.url("/nowhere")).await;
+    assert_eq!(answer.status(), 404);
+    assert_eq!(problem(answer).await["code"], "no_route");
+    let answer = browser.post(edge.url("/only/get")).await;
+    assert_eq!(answer.status(), 405);
+    let mut allow: Vec<_> = answer.headers()["allow"].to_str().unwrap().split(", ").map(str::to_owned).collect();
+    allow.sort();
+    allow.retain(|method| !matches!(method.as_str(), "HEAD" | "OPTIONS"));
+    assert_eq!(allow, ["DELETE", "GET"]);
+    assert_eq!(problem(answer).await["code"], "method_not_allowed");
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_missing_session_is_json_for_scripts_and_a_redirect_for_navigations() {
+    let (edge, upstream, browser) = edge().await;
+    let client = http_client();
+    let answer = client.get(edge.url("/api/own/x?y=1")).send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let body = problem(answer).await;
+    assert_eq!(body["code"], "not_authenticated");
+    assert!(body["login_url"].as_str().unwrap().contains("/auth/login"), "{body}");
+
+    let navigation = |method: reqwest::Method| {
+        let request = client.request(method, edge.url("/api/own/x?y=1&z=%2F"));
+        request.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document").send()
+    };
+    let answer = navigation(reqwest::Method::GET).await.unwrap();
+    assert_eq!(answer.status(), 302);
+    let target = reqwest::Url::parse(&edge.origin).unwrap().join(&location(&answer).unwrap()).unwrap();
+    assert_eq!(target.path(), "/auth/login");
+    assert_eq!(target.query_pairs().next().unwrap(), ("return_to".into(), "/api/own/x?y=1&z=%2F".into()));
+    assert_eq!(navigation(reqwest::Method::POST).await.unwrap().status(), 401, "only GET goes to the login");
+
+    let live = browser.cookie(&edge.origin, "bff_session").unwrap();
+    let dead = format!("bff_session={}{}", if live.starts_with('A') { 'B' } else { 'A' }, &live[1..]);
+    let with_dead_cookie = client.get(edge.url("/api/own/x")).header("cookie", dead).send();
+    assert_eq!(with_dead_cookie.await.unwrap().status(), 401);
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_cross_site_request_is_403_before_anything_happens() {
+    let (edge, upstream, browser) = edge().await;
+    let post = || browser.client.post(edge.url("/api/own/x"));
+    let foreign = [
+        post().header("sec-fetch-site", "cross-site"),
+        post().header("sec-fetch-site", "same-site"),
+        post().header("origin", "https://evil.example"),
+        post().header("origin", "null"),
+        post().header("origin", format!("{}.evil.example", edge.origin)),
+        post().header("origin", format!("{APP}.evil.example")),
+    ];
+    for request in foreign {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 403);
+        assert_eq!(problem(answer).await["code"], "csrf_failed");
+    }
+    assert_eq!(upstream.count(), 0);
+    assert!(edge.metric("bff_csrf_violations_total").await >= 1);
+    let ours = [
+        post(),
+        post().header("sec-fetch-site", "same-origin").header("origin", &edge.origin),
+        post().header("sec-fetch-site", "none"),
+        post().header("sec-fetch-site", "cross-site").header("origin", APP),
+        browser.client.get(edge.url("/api/own/x")).header("sec-fetch-site", "cross-site"),
+    ];
+    for request in ours {
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_origin_gets_its_preflight_answered_here() {
+    let (edge, upstream, browser) = edge().await;
+    let preflight = |origin: &str| {
+        let request = http_client().request(reqwest::Method::OPTIONS, edge.url("/api/own/x")).header("origin", origin);
+        request
+            .header("access-control-request-method", "PUT")
+            .header("access-control-request-headers", "content-type,x-csrf-token")
+            .send()
+    };
+    let answer = preflight(APP).await.unwrap();
+    assert!(matches!(answer.status().as_u16(), 200 | 204), "{}", answer.status());
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_ascii_lowercase();
+    assert_eq!(header("access-control-allow-origin"), APP);
+    assert_eq!(header("access-control-allow-credentials"), "true");
+    assert!(header("access-control-allow-methods").contains("put"));
+    assert!(header("access-control-allow-headers").contains("content-type"));
+    assert!(header("vary").contains("origin"));
+    let foreign = preflight("https://evil.example").await.unwrap();
+    assert_eq!(foreign.headers().get("access-control-allow-origin"), None);
+    assert_eq!(upstream.count(), 0);
+
+    let real = browser.client.get(edge.url("/api/own/x")).header("origin", APP).send().await.unwrap();
+    assert_eq!(real.headers()["access-control-allow-origin"], APP);
+    let refused = http_client().get(edge.url("/api/own/x")).header("origin", APP).send().await.unwrap();
+    assert_eq!(refused.status(), 401);
+    assert_eq!(refused.headers()["access-control-allow-origin"], APP, "a 401 that scripts may read");
+}
+
+#[tokio::test]
+async fn csrf_token_mode_asks_for_the_header() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).top("csrf: { mode: token }");
+    let edge = setup.start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let answer = browser.post(edge.url("/api/own/x")).await;
+    assert_eq!(problem(answer).await["code"], "csrf_failed");
+    let body: Value = browser.get(edge.url("/auth/session")).await.json().await.unwrap();
+    let token = body["csrf_token"].as_str().expect("the session endpoint gives the token");
+    let post = browser.client.post(edge.url("/api/own/x")).header("x-csrf-token", token);
+    assert_eq!(post.send().await.unwrap().status(), 200);
+    let wrong = browser.client.post(edge.url("/api/own/x")).header("x-csrf-token", format!("{token}x"));
+    assert_eq!(wrong.send().await.unwrap().status(), 403);
+}
+
+#[tokio::test]
+async fn two_session_cookies_are_refused_on_one_line_or_two() {
+    let (edge, upstream, browser) = edge().await;
+    let cookie = browser.cookie_header(&edge.origin);
+    let host = format!("Host: localhost:{}\r\n", edge.port);
+    let twice = [
+        format!("Cookie: {cookie}; {cookie}\r\n"),
+        format!("Cookie: {cookie}\r\nCookie: {cookie}\r\n"),
+        format!("Cookie: {cookie}; bff_session=other\r\n"),
+    ];
+    for lines in twice {
+        let request = format!("GET /api/own/x HTTP/1.1\r\n{host}{lines}\r\n");
+        let (head, body) = raw(edge.address(), request).await;
+        assert_eq!(head.status(), 400, "{lines}");
+        assert_eq!(serde_json::from_slice::<Value>(&body.start).unwrap()["code"], "bad_request");
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_the_connection() {
+    let (edge, _upstream, browser) = edge().await;
+    let host = format!("Host: localhost:{}\r\n", edge.port);
+    let cookie = browser.cookie_header(&edge.origin);
+    let mut client = RawClient::connect(edge.address()).await;
+    let refused = [
+        (400, format!("GET /open/%2fx HTTP/1.1\r\n{host}\r\n")),
+        (401, format!("GET /api/own/x HTTP/1.1\r\n{host}\r\n")),
+        (401, format!("POST /api/own/x HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhello")),
+        (403, format!("DELETE /api/own/x HTTP/1.1\r\n{host}Cookie: {cookie}\r\nSec-Fetch-Site: cross-site\r\n\r\n")),
+        (404, format!("GET /nowhere HTTP/1.1\r\n{host}\r\n")),
+        (405, format!("PUT /only/get HTTP/1.1\r\n{host}Content-Length: 0\r\n\r\n")),
+    ];
+    for (status, request) in refused {
+        let (head, _) = client.ask(request).await;
+        assert_eq!(head.status(), status, "{}", head.start_line());
+    }
+    let (head, _) = client.ask(format!("GET /api/own/x HTTP/1.1\r\n{host}Cookie: {cookie}\r\n\r\n")).await;
+    assert_eq!(head.status(), 200, "the seventh request on one connection");
+}
+
+#[tokio::test]
+async fn garbage_never_brings_the_program_down() {
+    let (edge, _upstream, browser) = edge().await;
+    let garbage: [&[u8]; 8] = [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /open/x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /open/x HTTP/1.1\r\nHost: a\r\nCookie: \xff\xfe=;;;===\r\n\r\n",
+        b"GET /auth/callback?state=%ff&code=%00&state HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /auth/login?return_to=%ff%fe HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /auth/backchannel-logout HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n\xff=&",
+    ];
+    for bytes in garbage {
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send(bytes).await;
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), client.reader.head()).await;
+    }
+    assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200);
+    assert!(!edge.log.text().contains("panicked"), "{}", edge.log.text());
+}
+
+#[tokio::test]
+async fn our_own_endpoints_are_not_forwarded() {
+    let (edge, upstream, _browser) = edge().await;
+    for (path, status) in [("/health/live", 200), ("/health/ready", 200), ("/health", 200), ("/auth/health", 200)] {
+        assert_eq!(http_client().get(edge.url(path)).send().await.unwrap().status(), status, "{path}");
+    }
+    for path in ["/metrics", "/status"] {
+        assert_eq!(http_client().get(edge.url(path)).send().await.unwrap().status(), 404, "{path}");
+        assert_eq!(http_client().get(edge.admin_url(path)).send().await.unwrap().status(), 200, "{path}");
+    }
+    assert_eq!(upstream.count(), 0);
+}

@@ -1,0 +1,141 @@
+//! TLS on both sides: HTTPS and HTTP/2 for the browser, a private CA and a client certificate for the
+//! service.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tempfile::TempDir;
+
+use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, problem};
+
+/// A certificate authority and what it signed, as PEM files.
+struct Authority {
+    dir: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { dir, issuer }
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// Certificate and key for this name, `{name}.pem` and `{name}.key`.
+    fn sign(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> (PathBuf, PathBuf) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![purpose];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let file = |extension: &str| self.dir.path().join(format!("{name}.{extension}"));
+        std::fs::write(file("pem"), certificate.pem()).unwrap();
+        std::fs::write(file("key"), key.serialize_pem()).unwrap();
+        (file("pem"), file("key"))
+    }
+
+    /// A service of this name that admits only clients with a certificate of this authority.
+    async fn service(&self, name: &str) -> Upstream {
+        let (cert, key) = self.sign(name, ExtendedKeyUsagePurpose::ServerAuth);
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.ca()).unwrap()).unwrap();
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&crypto)).build().unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(crypto)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(
+                vec![CertificateDer::from_pem_file(cert).unwrap()],
+                PrivateKeyDer::from_pem_file(key).unwrap(),
+            )
+            .unwrap();
+        Upstream::start_tls(config).await
+    }
+}
+
+/// The status of `/api/own/x` behind a TLS service with these `tls:` keys.
+async fn answer_with(upstream: &Upstream, tls: &str) -> (Edge, reqwest::Response) {
+    let route = "{ id: own, path: \"/api/own/*\", target_service: own_service, preserve_path: true, auth: session }";
+    let setup = Setup::new()
+        .service_alone("own", &upstream.url(), Some(AUDIENCES[0]), &format!("tls: {{ {tls} }}"))
+        .route(route);
+    let edge = setup.start().await;
+    let answer = Browser::logged_in(&edge, "ada").await.get(edge.url("/api/own/x")).await;
+    (edge, answer)
+}
+
+fn shown(path: &Path) -> String {
+    format!("\"{}\"", path.display())
+}
+
+#[tokio::test]
+async fn a_service_with_a_private_ca_and_a_client_certificate_is_reached() {
+    let authority = Authority::new();
+    let upstream = authority.service("inside.example.test").await;
+    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
+    let ours = format!("client_cert: {}, client_key: {}", shown(&cert), shown(&key));
+    let name = "server_name: inside.example.test";
+    let (_edge, answer) = answer_with(&upstream, &format!("ca: {}, {ours}, {name}", shown(&authority.ca()))).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_verified_gets_no_request() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let upstream = authority.service("inside.example.test").await;
+    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
+    let ours = format!("client_cert: {}, client_key: {}", shown(&cert), shown(&key));
+    let name = "server_name: inside.example.test";
+    let wrong = [
+        ("another CA", format!("ca: {}, {ours}, {name}", shown(&other.ca()))),
+        ("the system's CAs", format!("{ours}, {name}")),
+        ("another name", format!("ca: {}, {ours}, server_name: outside.example.test", shown(&authority.ca()))),
+        ("no client certificate", format!("ca: {}, {name}", shown(&authority.ca()))),
+    ];
+    for (what, tls) in wrong {
+        let (_edge, answer) = answer_with(&upstream, &tls).await;
+        assert_eq!(answer.status(), 502, "{what}");
+        assert_eq!(problem(answer).await["code"], "upstream_error", "{what}");
+    }
+    assert_eq!(upstream.heads(), 0);
+}
+
+#[tokio::test]
+async fn the_browser_gets_https_http2_and_a_host_bound_cookie() {
+    let authority = Authority::new();
+    let (cert, key) = authority.sign("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).https(&cert, &key);
+    let edge = setup.start().await;
+    let browser = Browser::trusting(&std::fs::read_to_string(authority.ca()).unwrap());
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    let answer = browser.get(&callback).await;
+    let cookies = answer.headers().get_all("set-cookie").iter().map(|line| line.to_str().unwrap().to_owned());
+    let cookies: Vec<_> = cookies.collect();
+    let session = cookies.iter().find(|line| line.starts_with("__Host-Http-bff_session=")).expect("the cookie");
+    let mut parts: Vec<_> = session.split("; ").skip(1).collect();
+    parts.sort_unstable();
+    assert_eq!(parts, ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Lax", "Secure"]);
+    assert_eq!(answer.headers()["strict-transport-security"].to_str().unwrap().get(..8), Some("max-age="));
+
+    let answer = browser.get(edge.url("/api/own/x")).await;
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_2));
+    let received = upstream.last();
+    received.bearer();
+    assert_eq!(received.head.one("x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(received.head.one("x-forwarded-host"), Some(format!("localhost:{}", edge.port)));
+}
