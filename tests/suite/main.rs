@@ -1,1 +1,3 @@
+//! The program from outside, and the contracts of its parts. One file a topic.
 
+mod store;
