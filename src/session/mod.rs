@@ -17,6 +17,8 @@ mod sessions;
 mod slide;
 pub mod store;
 mod tending;
+#[cfg(test)]
+mod tests;
 
 pub use cookie::{InvalidCookie, Reading, SessionCookie};
 pub use cookie_pairs::Cut;

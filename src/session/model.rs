@@ -123,3 +123,35 @@ pub struct AccessToken {
     /// `None`: the provider did not say.
     pub expires_at: Option<UnixTime>,
 }
+
+#[cfg(test)]
+impl NewSession {
+    /// A login of `subject` at `https://idp.example` with the provider's session `sid-1`.
+    pub(crate) fn sample(subject: &str) -> Self {
+        let login = AccessToken {
+            secret: Secret::new("login-token"),
+            audience: vec!["https://bff.example".to_owned()],
+            scopes: vec!["openid".to_owned()],
+            issued_at: UnixTime(1_000),
+            expires_at: Some(UnixTime(1_600)),
+        };
+        let analytics = AccessToken { secret: Secret::new("analytics-token"), expires_at: None, ..login.clone() };
+        Self {
+            identity: Identity {
+                issuer: "https://idp.example".to_owned(),
+                subject: subject.to_owned(),
+                provider: "main".to_owned(),
+                claims: BTreeMap::from([("name".to_owned(), serde_json::json!("Ada \u{1f9ee}"))]),
+            },
+            idp_session: Some("sid-1".to_owned()),
+            authenticated_at: UnixTime(990),
+            tokens: Tokens {
+                id_token: Secret::new("id-token"),
+                refresh_token: Some(Secret::new("refresh-token")),
+                login,
+                services: BTreeMap::from([("analytics_service".to_owned(), analytics)]),
+                granted_audiences: vec!["https://analytics.example".to_owned()],
+            },
+        }
+    }
+}

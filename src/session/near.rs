@@ -130,6 +130,12 @@ impl NearCache {
         }
     }
 
+    /// Sessions that the index knows; for tests.
+    #[cfg(test)]
+    pub(super) fn indexed(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap().index.len()).sum()
+    }
+
     fn insert(&self, mut shard: MutexGuard<'_, Shard>, session: &Arc<Session>) {
         shard.index.insert(session.key, Arc::clone(session));
         let mut evicted = Vec::new();

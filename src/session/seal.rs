@@ -214,3 +214,127 @@ fn place_of(key: &SessionKey, record: &Record) -> Vec<u8> {
     }
     place
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use crate::config::{SameSite, Secret};
+    use crate::resilience::UnixTime;
+    use crate::session::NewSession;
+
+    fn ring(secrets: &[u8]) -> Sealer {
+        let config = SessionConfig {
+            store: StoreConfig::Memory,
+            secrets: secrets.iter().map(|byte| Secret::new(STANDARD.encode([*byte; 32]))).collect(),
+            cookie_name: String::new(),
+            cookie_aliases: Vec::new(),
+            same_site: SameSite::Lax,
+            lifetime: std::time::Duration::from_secs(60),
+            max_lifetime: std::time::Duration::from_secs(600),
+        };
+        Sealer::open(&config).unwrap()
+    }
+
+    fn session() -> Session {
+        let token = CookieToken::generate().unwrap();
+        Session::begin(token, NewSession::sample("ada"), UnixTime(1_000), UnixTime(1_060), UnixTime(1_600))
+    }
+
+    fn opens(sealer: &Sealer, session: &Session, record: &Record) -> bool {
+        sealer.open_record(&session.token, &session.key, record).is_ok()
+    }
+
+    #[test]
+    fn what_is_sealed_opens_whole() {
+        let (sealer, session) = (ring(&[1]), session());
+        let record = sealer.seal(&session).unwrap();
+        let payload = sealer.open_record(&session.token, &session.key, &record).unwrap();
+        assert_eq!(payload.identity, session.identity);
+        assert_eq!(payload.authenticated_at, session.authenticated_at);
+        // `Debug` hides secrets: compare them as they are written.
+        let spelled = |tokens| payload::write(&session.identity, UnixTime(0), tokens).unwrap();
+        assert_eq!(spelled(&payload.tokens), spelled(&session.tokens));
+        for secret in ["login-token", "refresh-token", "analytics-token", "id-token"] {
+            assert!(!record.sealed.windows(secret.len()).any(|window| window == secret.as_bytes()));
+            assert!(!format!("{session:?}{sealer:?}{payload:?}").contains(secret));
+        }
+        assert_ne!(sealer.seal(&session).unwrap().sealed, record.sealed, "every sealing has its own nonce");
+    }
+
+    #[test]
+    fn a_record_opens_only_where_it_belongs() {
+        let (sealer, mine, other) = (ring(&[1]), session(), session());
+        let record = sealer.seal(&mine).unwrap();
+        assert!(opens(&sealer, &mine, &record));
+        // The sliding end moves without sealing again.
+        assert!(opens(&sealer, &mine, &Record { expires_at: UnixTime(1_090), ..record.clone() }));
+        assert!(!opens(&sealer, &other, &record), "another session's place and cookie");
+        assert!(sealer.open_record(&other.token, &mine.key, &record).is_err(), "another cookie key");
+        assert!(sealer.open_record(&mine.token, &other.key, &record).is_err(), "swapped in the store");
+        let moved = [
+            Record { version: 2, ..record.clone() },
+            Record { issuer: "https://idp.examplf".to_owned(), ..record.clone() },
+            Record { subject: "eve".to_owned(), ..record.clone() },
+            Record { idp_session: None, ..record.clone() },
+            Record { idp_session: Some(String::new()), ..record.clone() },
+            Record { created_at: UnixTime(1_001), ..record.clone() },
+            Record { ends_at: UnixTime(9_999), ..record.clone() },
+            Record { issuer: "https://idp.examplea".to_owned(), subject: "da".to_owned(), ..record.clone() },
+        ];
+        assert!(moved.iter().all(|record| !opens(&sealer, &mine, record)));
+        let next = sealer.seal(&mine.next(mine.tokens.clone())).unwrap();
+        assert!(opens(&sealer, &mine, &next), "the same cookie opens the next version");
+        assert!(!opens(&sealer, &mine, &Record { sealed: record.sealed.clone(), ..next }), "rolled back");
+    }
+
+    #[test]
+    fn damaged_bytes_do_not_open() {
+        let (sealer, session) = (ring(&[1]), session());
+        let record = sealer.seal(&session).unwrap();
+        for length in 0..record.sealed.len() {
+            let sealed = record.sealed[..length].to_vec();
+            assert!(!opens(&sealer, &session, &Record { sealed, ..record.clone() }), "{length}");
+        }
+        for index in 0..record.sealed.len() {
+            let mut sealed = record.sealed.clone();
+            sealed[index] ^= 1;
+            assert!(!opens(&sealer, &session, &Record { sealed, ..record.clone() }), "{index}");
+        }
+    }
+
+    #[test]
+    fn the_ring_turns() {
+        let session = session();
+        let old = ring(&[1]).seal(&session).unwrap();
+        assert!(opens(&ring(&[2, 1]), &session, &old));
+        assert!(!opens(&ring(&[2]), &session, &old));
+        let new = ring(&[2, 1]).seal(&session).unwrap();
+        assert!(opens(&ring(&[2]), &session, &new) && !opens(&ring(&[1]), &session, &new));
+        let csrf = ring(&[1]).csrf_token(&session.key);
+        assert!(ring(&[2, 1]).csrf_matches(&session.key, csrf.as_bytes()));
+        assert!(!ring(&[2]).csrf_matches(&session.key, csrf.as_bytes()));
+    }
+
+    #[test]
+    fn notes_open_with_their_state_alone() {
+        let sealer = ring(&[1]);
+        let note = sealer.seal_note("state", b"verifier").unwrap();
+        assert_eq!(sealer.open_note("state", &note).unwrap(), b"verifier");
+        assert_eq!(sealer.open_note("other", &note), Err(Unsealable));
+        assert_eq!(ring(&[2]).open_note("state", &note), Err(Unsealable));
+    }
+
+    #[test]
+    fn csrf_tokens_belong_to_one_session() {
+        let (sealer, mine, other) = (ring(&[1]), session(), session());
+        let token = sealer.csrf_token(&mine.key);
+        assert_eq!(token.len(), 43);
+        assert!(sealer.csrf_matches(&mine.key, token.as_bytes()));
+        assert!(!sealer.csrf_matches(&other.key, token.as_bytes()));
+        for wrong in ["", &token[1..], &format!("{token}A"), &token.replace(&token[..1], "-_")] {
+            assert!(!sealer.csrf_matches(&mine.key, wrong.as_bytes()), "{wrong}");
+        }
+    }
+}

@@ -89,29 +89,36 @@ impl Sessions {
 
     /// The live session of this cookie; using it moves its end.
     pub async fn find(&self, token: &CookieToken) -> Result<Option<Arc<Session>>, StoreError> {
-        let now = self.clock.now();
-        if let Some(session) = self.near.get(token) {
-            if self.touch(&session, now) {
-                self.near_hits.inc();
-                return Ok(Some(session));
-            }
-            // Over as far as this process knows; another one may have moved the end.
-            self.near.remove(&session.key);
+        if let Some(session) = self.find_near(token) {
+            return Ok(Some(session));
         }
+        // Boxed, so that the future every request carries stays small.
+        let found = Box::pin(self.find_in_store(token)).await;
         self.count_lookup("near", "miss");
-        let found = self.find_in_store(token, now).await;
-        self.count_lookup(
-            "store",
-            match &found {
-                Ok(Some(_)) => "hit",
-                Ok(None) => "miss",
-                Err(_) => "error",
-            },
-        );
+        let result = match &found {
+            Ok(Some(_)) => "hit",
+            Ok(None) => "miss",
+            Err(_) => "error",
+        };
+        self.count_lookup("store", result);
         found
     }
 
-    async fn find_in_store(&self, token: &CookieToken, now: UnixTime) -> Result<Option<Arc<Session>>, StoreError> {
+    /// [`Self::find`] without asking the store: `None` says nothing about the session.
+    #[must_use]
+    pub fn find_near(&self, token: &CookieToken) -> Option<Arc<Session>> {
+        let session = self.near.get(token)?;
+        if self.touch(&session, self.clock.now()) {
+            self.near_hits.inc();
+            return Some(session);
+        }
+        // Over as far as this process knows; another one may have moved the end.
+        self.near.remove(&session.key);
+        None
+    }
+
+    async fn find_in_store(&self, token: &CookieToken) -> Result<Option<Arc<Session>>, StoreError> {
+        let now = self.clock.now();
         let found = self.read(token, &token.session_key(), now, None).await?;
         Ok(found.filter(|session| self.touch(session, now)))
     }

@@ -37,7 +37,7 @@ pub struct Record {
 }
 
 /// The store could not be asked. Never the same as "not there".
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("session store {engine}: {reason}")]
 pub struct StoreError {
     /// `memory`, `sqlite`, or `sealing` where the record could not even be made.

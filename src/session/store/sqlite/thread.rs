@@ -149,3 +149,83 @@ fn answer_all(answers: impl IntoIterator<Item = Answer>, fate: &Result<(), Store
 fn rolled_back() -> StoreError {
     StoreError::new("sqlite", "the transaction was rolled back: the disk is full or failing")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(connection: &Connection, size: usize) -> rusqlite::Result<usize> {
+        connection.execute("INSERT INTO t VALUES (?1)", [vec![0_u8; size]])
+    }
+
+    fn rows(connection: &Connection) -> rusqlite::Result<i64> {
+        connection.query_one("SELECT count(*) FROM t", [], |row| row.get(0))
+    }
+
+    fn limited(path: &std::path::Path) -> Connection {
+        let connection = Connection::open(path).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x BLOB)").unwrap();
+        connection.pragma_update(None, "max_page_count", 20).unwrap();
+        connection
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_writes_and_serves_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let thread = Thread::start(limited(&folder.path().join("small.db"))).unwrap();
+        thread.ask(Kind::Write, |connection| put(connection, 10)).await.unwrap();
+        let full = thread.ask(Kind::Write, |connection| put(connection, 1_000_000)).await.unwrap_err();
+        assert!(full.reason.contains("full"), "{full}");
+        assert_eq!(thread.ask(Kind::Read, rows).await.unwrap(), 1);
+        thread.ask(Kind::Write, |connection| put(connection, 10)).await.unwrap();
+        assert_eq!(thread.ask(Kind::Read, rows).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_shares_a_failed_transaction_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = limited(&folder.path().join("small.db"));
+        let (reply_one, one) = oneshot::channel();
+        let (reply_two, two) = oneshot::channel();
+        let request = |reply: oneshot::Sender<Result<usize, StoreError>>, rolls_back: bool| Request {
+            writes: true,
+            run: Box::new(move |open| {
+                let done = open.map_err(Clone::clone).and_then(|connection| {
+                    if rolls_back {
+                        connection.execute_batch("ROLLBACK").unwrap();
+                    }
+                    put(connection, 10).map_err(|error| StoreError::new("sqlite", error))
+                });
+                Some(Box::new(move |fate: &Result<(), StoreError>| reply.send(fate.clone().and(done)).unwrap()))
+            }),
+        };
+        run_as_one(&connection, vec![request(reply_one, false)]);
+        one.await.unwrap().unwrap();
+        // The disk fails under the first of two: the second must neither commit alone nor be told it did.
+        let (reply_one, one) = oneshot::channel();
+        run_as_one(&connection, vec![request(reply_one, true), request(reply_two, false)]);
+        assert!(one.await.unwrap().is_err() && two.await.unwrap().is_err());
+        assert_eq!(rows(&connection).unwrap(), 2, "only what the test itself wrote outside");
+    }
+
+    #[tokio::test]
+    async fn who_has_left_takes_nothing_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let thread = Thread::start(limited(&folder.path().join("small.db"))).unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let busy = thread.ask(Kind::Read, move |_| {
+            held.recv().unwrap();
+            Ok(())
+        });
+        let take = thread.ask(Kind::Take, |connection| put(connection, 10));
+        let write = thread.ask(Kind::Write, |connection| put(connection, 20));
+        // All three are in line when the callers leave.
+        let left = tokio::time::timeout(Duration::from_millis(50), futures::future::join3(busy, take, write)).await;
+        assert!(left.is_err());
+        release.send(()).unwrap();
+        let sizes =
+            |connection: &Connection| connection.query_one("SELECT sum(length(x)) FROM t", [], |row| row.get(0));
+        assert_eq!(thread.ask(Kind::Read, |_| Ok(())).await, Ok(()));
+        assert_eq!(thread.ask::<i64, _>(Kind::Read, sizes).await.unwrap(), 20, "the logout is written, the note stays");
+    }
+}

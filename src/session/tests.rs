@@ -1,0 +1,395 @@
+//! The room as a whole: over a store that can be held up, broken and counted.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::near::NearCache;
+use super::store::{MemoryStore, Record, Saved, Selector, SessionStore, SqliteStore, StoreError};
+use super::*;
+use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
+use crate::resilience::{Clock, ManualClock, UnixTime};
+use crate::telemetry::Metrics;
+
+/// Memory, with a hand on it. Answers of `load` and `save` are held back until the gates let them go.
+#[derive(Debug)]
+struct Handled {
+    inner: MemoryStore,
+    loads: AtomicUsize,
+    saves: AtomicUsize,
+    touches: AtomicUsize,
+    down: AtomicBool,
+    load_gate: Semaphore,
+    save_gate: Semaphore,
+}
+
+impl Handled {
+    fn new() -> Self {
+        let (load_gate, save_gate) = (Semaphore::new(1_000), Semaphore::new(1_000));
+        let [loads, saves, touches] = [const { AtomicUsize::new(0) }; 3];
+        Self { inner: MemoryStore::new(), loads, saves, touches, down: AtomicBool::new(false), load_gate, save_gate }
+    }
+
+    fn up(&self) -> Result<(), StoreError> {
+        if self.down.load(Ordering::SeqCst) { Err(StoreError::new("memory", "told to fail")) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Handled {
+    async fn load(&self, key: &SessionKey, now: UnixTime) -> Result<Option<Record>, StoreError> {
+        self.up()?;
+        let answer = self.inner.load(key, now).await;
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.load_gate.acquire().await.unwrap().forget();
+        answer
+    }
+    async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
+        self.up()?;
+        self.inner.insert(key, record).await
+    }
+    async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
+        self.up()?;
+        let answer = self.inner.save(key, record, expected).await;
+        self.saves.fetch_add(1, Ordering::SeqCst);
+        self.save_gate.acquire().await.unwrap().forget();
+        answer
+    }
+    async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError> {
+        self.touches.fetch_add(1, Ordering::SeqCst);
+        self.up()?;
+        self.inner.touch(key, expires_at).await
+    }
+    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        self.up()?;
+        self.inner.delete(key).await
+    }
+    async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {
+        self.inner.find(selector, now).await
+    }
+    async fn count(&self, now: UnixTime) -> Result<u64, StoreError> {
+        self.inner.count(now).await
+    }
+    async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError> {
+        self.inner.sweep(now).await
+    }
+    async fn put_note(&self, name: &str, value: Vec<u8>, until: UnixTime, now: UnixTime) -> Result<bool, StoreError> {
+        self.inner.put_note(name, value, until, now).await
+    }
+    async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.take_note(name, now).await
+    }
+    async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
+        self.inner.lease(name, holder, span, now).await
+    }
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.inner.release(name, holder).await
+    }
+    async fn changed_elsewhere(&self) -> Result<bool, StoreError> {
+        self.inner.changed_elsewhere().await
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.up()
+    }
+}
+
+fn config(store: StoreConfig) -> SessionConfig {
+    SessionConfig {
+        store,
+        secrets: Vec::new(),
+        cookie_name: String::new(),
+        cookie_aliases: Vec::new(),
+        same_site: SameSite::Lax,
+        lifetime: Duration::from_secs(100),
+        max_lifetime: Duration::from_secs(1_000),
+    }
+}
+
+struct House {
+    sessions: Arc<Sessions>,
+    store: Arc<Handled>,
+    clock: Arc<ManualClock>,
+    metrics: Arc<Metrics>,
+}
+
+fn house() -> House {
+    let (store, clock) = (Arc::new(Handled::new()), Arc::new(ManualClock::at(10_000)));
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let sealer = Sealer::random().unwrap();
+    let config = config(StoreConfig::Memory);
+    let sessions = Sessions::new(
+        Arc::clone(&store) as Arc<dyn SessionStore>,
+        sealer,
+        &config,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        Arc::clone(&metrics),
+    );
+    House { sessions: Arc::new(sessions), store, clock, metrics }
+}
+
+fn other_tokens(session: &Session) -> Tokens {
+    Tokens { refresh_token: Some(Secret::new("rotated")), ..session.tokens.clone() }
+}
+
+fn refresh_token(session: &Session) -> &str {
+    session.tokens.refresh_token.as_ref().unwrap().expose()
+}
+
+/// Waits for what a background task does.
+async fn eventually(condition: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it never came to be");
+}
+
+#[tokio::test]
+async fn a_login_is_found_near_and_far() {
+    let house = house();
+    let (token, made) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    let near = house.sessions.find(&token).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&near, &made));
+    assert_eq!(house.store.loads.load(Ordering::SeqCst), 0);
+    house.sessions.near.clear();
+    let far = house.sessions.find(&token).await.unwrap().unwrap();
+    assert_eq!((far.identity.clone(), far.version, far.ends_at), (made.identity.clone(), 1, UnixTime(11_000)));
+    assert_eq!(refresh_token(&far), "refresh-token");
+    let lookups = |tier, result| house.metrics.session_lookups.with_label_values(&[tier, result]).get();
+    assert_eq!((lookups("near", "hit"), lookups("near", "miss"), lookups("store", "hit")), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn half_a_cookie_is_no_login() {
+    let house = house();
+    let (token, _) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    let other = CookieToken::generate().unwrap().expose();
+    // The id of the one, the key of the other; the session is close at hand and in the store.
+    let text = token.expose();
+    let forged = CookieToken::parse(format!("{}{}", &text[..24], &other[24..]).as_bytes()).unwrap();
+    assert!(house.sessions.find(&forged).await.unwrap().is_none());
+    house.sessions.near.clear();
+    assert!(house.sessions.find(&forged).await.unwrap().is_none());
+    assert!(house.sessions.find(&token).await.unwrap().is_some(), "a forged cookie ends nothing");
+}
+
+#[tokio::test]
+async fn use_slides_the_end_and_the_absolute_end_stands() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    for _ in 0..4 {
+        house.clock.advance(Duration::from_secs(1));
+        assert!(house.sessions.find(&token).await.unwrap().is_some());
+    }
+    assert_eq!(house.sessions.expires_at(&session), UnixTime(10_104));
+    assert_eq!(house.store.touches.load(Ordering::SeqCst), 0, "not told before a twentieth of the lifetime");
+    for _ in 0..10 {
+        house.clock.advance(Duration::from_secs(99));
+        assert!(house.sessions.find(&token).await.unwrap().is_some());
+    }
+    eventually(|| house.store.touches.load(Ordering::SeqCst) == 10).await;
+    assert_eq!(house.sessions.expires_at(&session), UnixTime(11_000));
+    house.clock.advance(Duration::from_secs(6));
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_unused_session_is_over_before_anybody_sweeps() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.clock.advance(Duration::from_secs(100));
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+    assert!(house.sessions.reread(&session).await.unwrap().is_none());
+    house.clock.advance(Duration::from_secs(10));
+    house.sessions.sweep_round().await;
+    assert_eq!(house.metrics.sessions_destroyed.with_label_values(&["expired"]).get(), 1);
+    assert_eq!(house.metrics.sessions_active.get(), 0);
+}
+
+#[tokio::test]
+async fn what_the_store_was_not_told_yet_still_counts() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.clock.advance(Duration::from_secs(4));
+    house.sessions.find(&token).await.unwrap().unwrap();
+    house.clock.advance(Duration::from_secs(98));
+    house.sessions.sweep_round().await;
+    assert!(house.sessions.reread(&session).await.unwrap().is_some());
+    let updated = house.sessions.update(&session, other_tokens(&session)).await.unwrap();
+    assert!(matches!(updated, Updated::Saved(_)));
+    assert!(house.sessions.find(&token).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn of_two_writers_one_wins_and_the_other_reads() {
+    let house = house();
+    let (token, first) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    let Updated::Saved(second) = house.sessions.update(&first, other_tokens(&first)).await.unwrap() else { panic!() };
+    assert_eq!(second.version, 2);
+    assert!(Arc::ptr_eq(&house.sessions.find(&token).await.unwrap().unwrap(), &second));
+    let Updated::Conflict(theirs) = house.sessions.update(&first, first.tokens.clone()).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((theirs.version, refresh_token(&theirs)), (2, "rotated"));
+    house.sessions.near.clear();
+    assert_eq!(refresh_token(&house.sessions.find(&token).await.unwrap().unwrap()), "rotated");
+}
+
+#[tokio::test]
+async fn ended_is_ended() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    assert!(house.sessions.end(&session, "logout").await.unwrap());
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+    assert!(!house.sessions.end(&session, "logout").await.unwrap());
+    assert!(matches!(house.sessions.update(&session, other_tokens(&session)).await.unwrap(), Updated::Gone));
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+    assert_eq!(house.metrics.sessions_destroyed.with_label_values(&["logout"]).get(), 1);
+}
+
+#[tokio::test]
+async fn everywhere_means_one_persons_sessions() {
+    let house = house();
+    let mut adas = Vec::new();
+    for _ in 0..3 {
+        adas.push(house.sessions.create(NewSession::sample("ada")).await.unwrap().0);
+    }
+    let (bob, _) = house.sessions.create(NewSession::sample("bob")).await.unwrap();
+    let ada = Selector::Subject { issuer: "https://idp.example".to_owned(), subject: "ada".to_owned() };
+    assert_eq!(house.sessions.end_all(&ada, "logout").await.unwrap(), 3);
+    for token in &adas {
+        assert!(house.sessions.find(token).await.unwrap().is_none());
+    }
+    assert!(house.sessions.find(&bob).await.unwrap().is_some());
+    assert_eq!(house.metrics.sessions_active.get(), 1);
+}
+
+#[tokio::test]
+async fn a_lookup_under_way_does_not_bring_an_ended_session_back() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.sessions.near.clear();
+    house.store.load_gate.forget_permits(1_000);
+    let sessions = Arc::clone(&house.sessions);
+    let asked = token.clone();
+    let lookup = tokio::spawn(async move { sessions.find(&asked).await });
+    eventually(|| house.store.loads.load(Ordering::SeqCst) == 1).await;
+    house.sessions.end(&session, "logout").await.unwrap();
+    house.store.load_gate.add_permits(1_000);
+    assert!(lookup.await.unwrap().unwrap().is_none());
+    assert!(house.sessions.near.get(&token).is_none());
+}
+
+#[tokio::test]
+async fn an_update_under_way_does_not_bring_an_ended_session_back() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.store.save_gate.forget_permits(1_000);
+    let (sessions, old) = (Arc::clone(&house.sessions), Arc::clone(&session));
+    let update = tokio::spawn(async move { sessions.update(&old, other_tokens(&old)).await });
+    eventually(|| house.store.saves.load(Ordering::SeqCst) == 1).await;
+    house.sessions.end(&session, "logout").await.unwrap();
+    house.store.save_gate.add_permits(1_000);
+    update.await.unwrap().unwrap();
+    assert!(house.sessions.near.get(&token).is_none());
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_logout_outlives_its_browser() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    {
+        let mut ending = pin!(house.sessions.end(&session, "logout"));
+        let begun = poll_fn(|context| Poll::Ready(ending.as_mut().poll(context).is_pending()));
+        assert!(begun.await, "the browser hangs up while the store is being asked");
+    }
+    eventually(|| house.sessions.near.get(&token).is_none()).await;
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_not_a_logout() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.store.down.store(true, Ordering::SeqCst);
+    assert!(house.sessions.find(&token).await.unwrap().is_some(), "close at hand");
+    assert!(house.sessions.update(&session, other_tokens(&session)).await.is_err());
+    assert!(house.sessions.ping().await.is_err());
+    house.sessions.near.clear();
+    assert!(house.sessions.find(&token).await.is_err());
+    house.store.down.store(false, Ordering::SeqCst);
+    assert!(house.sessions.find(&token).await.unwrap().is_some());
+    assert_eq!(house.metrics.session_lookups.with_label_values(&["store", "error"]).get(), 1);
+}
+
+#[tokio::test]
+async fn flows_are_single_use_and_sealed() {
+    let house = house();
+    house.sessions.put_flow("state-1", b"verifier", Duration::from_secs(600)).await.unwrap();
+    assert!(house.sessions.put_flow("state-1", b"x", Duration::from_secs(600)).await.is_err());
+    assert_eq!(house.sessions.take_flow("state-2").await.unwrap(), None);
+    assert_eq!(house.sessions.take_flow("state-1").await.unwrap().as_deref(), Some(&b"verifier"[..]));
+    assert_eq!(house.sessions.take_flow("state-1").await.unwrap(), None);
+    house.sessions.put_flow("state-3", b"verifier", Duration::from_secs(600)).await.unwrap();
+    house.clock.advance(Duration::from_secs(600));
+    assert_eq!(house.sessions.take_flow("state-3").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_lease_is_one_holders() {
+    let house = house();
+    let lease = house.sessions.lease("refresh", Duration::from_secs(10)).await.unwrap().unwrap();
+    assert!(house.sessions.lease("refresh", Duration::from_secs(10)).await.unwrap().is_none());
+    let fence = lease.fence;
+    lease.release().await.unwrap();
+    let again = house.sessions.lease("refresh", Duration::from_secs(10)).await.unwrap().unwrap();
+    assert!(again.fence > fence);
+}
+
+#[tokio::test]
+async fn two_processes_on_one_file_share_logins_and_logouts() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(StoreConfig::Sqlite(folder.path().join("data/sessions.db")));
+    let open = || {
+        let clock = Arc::new(ManualClock::at(10_000));
+        Sessions::open(&config, clock, Arc::new(Metrics::new().unwrap())).unwrap()
+    };
+    let (one, two) = (open(), open());
+    let (token, session) = one.create(NewSession::sample("ada")).await.unwrap();
+    let there = two.find(&token).await.unwrap().unwrap();
+    assert_eq!(two.csrf_token(&there), one.csrf_token(&session));
+    one.end(&session, "logout").await.unwrap();
+    assert!(two.find(&token).await.unwrap().is_some(), "close at hand until the next round");
+    two.watch_round().await;
+    assert!(two.find(&token).await.unwrap().is_none());
+    assert!(SqliteStore::open(&folder.path().join("data")).is_err());
+}
+
+#[test]
+fn the_near_cache_is_bounded_and_so_is_its_index() {
+    let near = NearCache::new(64);
+    let mut tokens = Vec::new();
+    for _ in 0..1_000 {
+        let token = CookieToken::generate().unwrap();
+        let new = NewSession::sample("ada");
+        let session = Session::begin(token.clone(), new, UnixTime(0), UnixTime(10), UnixTime(20));
+        near.put(near.ticket(&session.key), Arc::new(session)).unwrap();
+        tokens.push(token);
+    }
+    let held = tokens.iter().filter(|token| near.get(token).is_some()).count();
+    assert!(held <= 64 && held > 0, "{held}");
+    assert_eq!(near.indexed(), held);
+    for token in &tokens {
+        near.remove(&token.session_key());
+    }
+    assert!(tokens.iter().all(|token| near.get(token).is_none()));
+}
