@@ -2,14 +2,16 @@
 //! and forwarded, the table of routes, and the path the upstream gets.
 
 mod branch;
+mod methods;
 mod path;
 mod pattern;
 mod rewrite;
 mod route;
 mod table;
 
+pub use methods::Methods;
 pub use path::{CanonicalPath, PathRefusal};
 pub use pattern::{Pattern, PatternError};
 pub use rewrite::{TemplateError, join_base};
-pub use route::{Methods, Route, RouteError, RouteErrors, RouteProblem};
+pub use route::{Route, RouteError, RouteErrors, RouteProblem};
 pub use table::{Lookup, RouteTable};

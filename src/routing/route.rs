@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use http::Method;
-
+use super::methods::Methods;
 use super::path::CanonicalPath;
 use super::pattern::{Pattern, PatternError};
 use super::rewrite::{Template, TemplateError};
@@ -33,10 +32,6 @@ pub struct Route {
     pattern: Pattern,
     template: Option<Template>,
 }
-
-/// The methods of a route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Methods(Box<[Method]>);
 
 /// A route that cannot be built.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -120,38 +115,5 @@ impl Route {
     /// The template as written, or the route's own `path` where nothing is rewritten: for people.
     pub fn upstream_pattern(&self) -> &str {
         self.template.as_ref().map_or(self.pattern.as_str(), Template::as_str)
-    }
-}
-
-impl Methods {
-    /// Empty: every method.
-    pub fn new(methods: &[Method]) -> Self {
-        Self(methods.into())
-    }
-
-    /// Whether every method is taken.
-    pub fn is_any(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Who takes GET takes HEAD (RFC 9110 §9.1).
-    pub fn accepts(&self, method: &Method) -> bool {
-        self.is_any() || self.0.contains(method) || (method == Method::HEAD && self.0.contains(&Method::GET))
-    }
-
-    /// For `Allow`; nothing where every method is taken.
-    pub fn allowed(&self) -> impl Iterator<Item = &Method> {
-        let head = self.0.contains(&Method::GET).then_some(&Method::HEAD);
-        self.0.iter().chain(head)
-    }
-}
-
-impl fmt::Display for Methods {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_any() {
-            return f.write_str("any");
-        }
-        let names: Vec<&str> = self.0.iter().map(Method::as_str).collect();
-        f.write_str(&names.join(","))
     }
 }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::branch::Branch;
+use super::branch::{Branch, Entries, Entry};
+use super::methods::MethodBits;
 use super::path::CanonicalPath;
 use super::route::{Route, RouteError, RouteErrors};
 use crate::config::RouteConfig;
@@ -21,13 +22,13 @@ use crate::config::RouteConfig;
 pub struct RouteTable {
     /// In file order; everything else holds numbers of this.
     routes: Box<[Arc<Route>]>,
-    exact: HashMap<Box<str>, Vec<usize>>,
+    exact: HashMap<Box<str>, Entries>,
     /// By literal prefix, which ends with a slash.
     prefixes: HashMap<Box<str>, Branch>,
     /// Bytes; longer prefixes of a path need no look-up.
     longest_prefix: usize,
     /// Bare `*`.
-    everything: Vec<usize>,
+    everything: Entries,
 }
 
 /// What the table knows about a request.
@@ -46,14 +47,14 @@ pub enum Lookup<'a> {
 
 /// Routes that match and are equally specific; among them, file order decides.
 enum Group<'a> {
-    Listed(&'a [usize]),
+    Listed(&'a Entries),
     Below(&'a Branch, &'a str),
 }
 
 impl Group<'_> {
-    fn each(&self, visit: &mut dyn FnMut(usize)) {
+    fn each(&self, visit: &mut dyn FnMut(Entry)) {
         match self {
-            Self::Listed(routes) => routes.iter().copied().for_each(visit),
+            Self::Listed(routes) => routes.each(visit),
             Self::Below(branch, left) => branch.each(Some(left), visit),
         }
     }
@@ -75,18 +76,19 @@ impl RouteTable {
     }
 
     fn index(routes: Vec<Arc<Route>>) -> Self {
-        let (mut exact, mut prefixes) = (HashMap::<_, Vec<_>>::new(), HashMap::<Box<str>, Branch>::new());
-        let (mut everything, mut longest_prefix) = (Vec::new(), 0);
-        for (number, route) in routes.iter().enumerate() {
+        let (mut exact, mut prefixes) = (HashMap::<Box<str>, Entries>::new(), HashMap::<Box<str>, Branch>::new());
+        let (mut everything, mut longest_prefix) = (Entries::None, 0);
+        for (number, route) in (0..).zip(&routes) {
             let pattern = route.pattern();
             let literal = pattern.literal_prefix();
+            let entry = Entry { number, methods: MethodBits::of(&route.methods) };
             if pattern.is_exact() {
-                exact.entry(literal.into()).or_default().push(number);
+                exact.entry(literal.into()).or_default().push(entry);
             } else if literal.is_empty() {
-                everything.push(number);
+                everything.push(entry);
             } else {
                 longest_prefix = longest_prefix.max(literal.len());
-                prefixes.entry(literal.into()).or_default().insert(pattern.tail(), number);
+                prefixes.entry(literal.into()).or_default().insert(pattern.tail(), entry);
             }
         }
         Self { routes: routes.into(), exact, prefixes, longest_prefix, everything }
@@ -96,17 +98,17 @@ impl RouteTable {
     /// leaves the request to a less specific one that does.
     pub fn find(&self, method: &Method, path: &CanonicalPath) -> Lookup<'_> {
         let decoded = path.decoded();
+        let bit = MethodBits::one(method);
         let mut known = false;
         for group in self.groups(&decoded) {
-            let mut first: Option<(usize, &Arc<Route>)> = None;
-            group.each(&mut |number| {
+            let mut first: Option<u32> = None;
+            group.each(&mut |entry| {
                 known = true;
-                let earlier = first.is_none_or(|(best, _)| number < best);
-                if let Some(route) = self.routes.get(number).filter(|route| earlier && route.methods.accepts(method)) {
-                    first = Some((number, route));
+                if first.is_none_or(|best| entry.number < best) && self.takes(entry, method, bit) {
+                    first = Some(entry.number);
                 }
             });
-            if let Some((_, route)) = first {
+            if let Some(route) = first.and_then(|number| self.route(number)) {
                 return Lookup::Found(route);
             }
         }
@@ -119,9 +121,9 @@ impl RouteTable {
         let mut found = Vec::new();
         for group in self.groups(&decoded) {
             let mut numbers = Vec::new();
-            group.each(&mut |number| numbers.push(number));
+            group.each(&mut |entry| numbers.push(entry.number));
             numbers.sort_unstable();
-            found.extend(numbers.into_iter().filter_map(|number| self.routes.get(number)));
+            found.extend(numbers.into_iter().filter_map(|number| self.route(number)));
         }
         found
     }
@@ -137,6 +139,15 @@ impl RouteTable {
         routes
     }
 
+    fn route(&self, number: u32) -> Option<&Arc<Route>> {
+        self.routes.get(usize::try_from(number).ok()?)
+    }
+
+    fn takes(&self, entry: Entry, method: &Method, bit: MethodBits) -> bool {
+        entry.methods.has(bit)
+            && (!bit.is_shared() || self.route(entry.number).is_some_and(|route| route.methods.accepts(method)))
+    }
+
     fn allowed(&self, path: &CanonicalPath) -> Vec<Method> {
         let routes = self.matching(path);
         let mut allow: Vec<Method> = routes.iter().flat_map(|route| route.methods.allowed().cloned()).collect();
@@ -147,7 +158,7 @@ impl RouteTable {
 
     /// The most specific first.
     fn groups<'a>(&'a self, decoded: &'a str) -> impl Iterator<Item = Group<'a>> {
-        let exact = self.exact.get(decoded).map(|routes| Group::Listed(routes));
+        let exact = self.exact.get(decoded).map(Group::Listed);
         let below = decoded.rmatch_indices('/').filter_map(move |(at, _)| {
             let (prefix, left) = decoded.split_at_checked(at + 1)?;
             if prefix.len() > self.longest_prefix {
