@@ -17,7 +17,11 @@ pub enum Cut {
 /// Every pair of every `Cookie` field, in order, as (name, value). What has no `=` has no name
 /// (RFC 6265 §4.2.1) and is not listed.
 pub(super) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers.get_all(COOKIE).into_iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';')).filter_map(named)
+    headers.get_all(COOKIE).into_iter().flat_map(pieces).filter_map(|(position, piece)| named(position, piece))
+}
+
+fn pieces(field: &HeaderValue) -> impl Iterator<Item = (usize, &[u8])> {
+    field.as_bytes().split(|byte| *byte == b';').enumerate()
 }
 
 /// All `Cookie` fields as one (RFC 9113 §8.2.3), without the pairs whose name `is_ours`. The rest
@@ -30,13 +34,12 @@ pub(super) fn cut(headers: &HeaderMap, is_ours: impl Fn(&[u8]) -> bool) -> Cut {
     let mut rest: Vec<u8> = Vec::new();
     let mut begun = false;
     for field in headers.get_all(COOKIE) {
-        for (position, piece) in field.as_bytes().split(|byte| *byte == b';').enumerate() {
-            if named(piece).is_some_and(|(name, _)| is_ours(name)) {
+        for (position, piece) in pieces(field) {
+            if named(position, piece).is_some_and(|(name, _)| is_ours(name)) {
                 continue;
             }
             match (begun, position) {
-                (false, 0) => rest.extend_from_slice(piece),
-                (false, _) => rest.extend_from_slice(without_space(piece)),
+                (false, _) => rest.extend_from_slice(without_separator(position, piece)),
                 (true, 0) => append(&mut rest, b"; ", piece),
                 (true, _) => append(&mut rest, b";", piece),
             }
@@ -54,13 +57,13 @@ fn append(rest: &mut Vec<u8>, separator: &[u8], piece: &[u8]) {
     rest.extend_from_slice(piece);
 }
 
-/// The one space that RFC 6265 §4.2.1 puts between pairs; no other trimming.
-fn without_space(piece: &[u8]) -> &[u8] {
-    piece.strip_prefix(b" ").unwrap_or(piece)
+/// A piece without the one space that RFC 6265 §4.2.1 puts after each `;`; no other trimming.
+fn without_separator(position: usize, piece: &[u8]) -> &[u8] {
+    if position == 0 { piece } else { piece.strip_prefix(b" ").unwrap_or(piece) }
 }
 
-fn named(piece: &[u8]) -> Option<(&[u8], &[u8])> {
-    let pair = without_space(piece);
+fn named(position: usize, piece: &[u8]) -> Option<(&[u8], &[u8])> {
+    let pair = without_separator(position, piece);
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let (name, value) = pair.split_at_checked(equals)?;
     Some((name, value.strip_prefix(b"=")?))
@@ -106,10 +109,13 @@ mod tests {
     fn oracle(fields: &[String]) -> Option<String> {
         let joined = fields.join("; ");
         let pieces: Vec<&str> = joined.split(';').collect();
-        let ours = |piece: &str| piece.strip_prefix(' ').unwrap_or(piece).starts_with("s=");
-        let kept: Vec<&str> = pieces.iter().copied().filter(|piece| !ours(piece)).collect();
+        let separated = |position: usize| if position == 0 { "" } else { " " };
+        let ours =
+            |position: usize, piece: &str| piece.strip_prefix(separated(position)).unwrap_or(piece).starts_with("s=");
+        let all = pieces.iter().copied().enumerate();
+        let kept: Vec<&str> = all.filter(|(position, piece)| !ours(*position, piece)).map(|(_, piece)| piece).collect();
         let text = kept.join(";");
-        let first_went = pieces.first().is_some_and(|piece| ours(piece));
+        let first_went = pieces.first().is_some_and(|piece| ours(0, piece));
         let text = if first_went { text.strip_prefix(' ').unwrap_or(&text).to_owned() } else { text };
         (!text.is_empty()).then_some(text)
     }

@@ -22,12 +22,27 @@ impl SessionKey {
     /// Twelve hex digits: enough to follow a session through a log, too few to look one up.
     #[must_use]
     pub fn short(&self) -> String {
-        self.0.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        let head = self.0.iter().take(6).fold(0_u64, |head, byte| (head << 8) | u64::from(*byte));
+        format!("{head:012x}")
     }
 }
 
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_the_hash_of_the_id() {
+        // `printf abc | sha256sum`
+        let key = SessionKey::of_id(b"abc");
+        assert_eq!(key.short(), "ba7816bf8f01");
+        assert_eq!(format!("{key:?}"), "ba7816bf");
+        assert_eq!(SessionKey([0; 32]).short(), "000000000000");
     }
 }

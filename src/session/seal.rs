@@ -291,16 +291,16 @@ mod tests {
 
     #[test]
     fn damaged_bytes_do_not_open() {
-        let (sealer, session) = (ring(&[1]), session());
-        let record = sealer.seal(&session).unwrap();
+        let (ring, session) = (ring(&[1]), session());
+        let record = ring.seal(&session).unwrap();
         for length in 0..record.sealed.len() {
             let sealed = record.sealed[..length].to_vec();
-            assert!(!opens(&sealer, &session, &Record { sealed, ..record.clone() }), "{length}");
+            assert!(!opens(&ring, &session, &Record { sealed, ..record.clone() }), "{length}");
         }
         for index in 0..record.sealed.len() {
             let mut sealed = record.sealed.clone();
             sealed[index] ^= 1;
-            assert!(!opens(&sealer, &session, &Record { sealed, ..record.clone() }), "{index}");
+            assert!(!opens(&ring, &session, &Record { sealed, ..record.clone() }), "{index}");
         }
     }
 
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(token.len(), 43);
         assert!(sealer.csrf_matches(&mine.key, token.as_bytes()));
         assert!(!sealer.csrf_matches(&other.key, token.as_bytes()));
-        for wrong in ["", &token[1..], &format!("{token}A"), &token.replace(&token[..1], "-_")] {
+        for wrong in ["", &token.chars().skip(1).collect::<String>(), &format!("{token}A"), &token.to_lowercase()] {
             assert!(!sealer.csrf_matches(&mine.key, wrong.as_bytes()), "{wrong}");
         }
     }
