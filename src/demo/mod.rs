@@ -9,7 +9,7 @@ mod provider;
 mod services;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 use std::fs::{self, DirBuilder};
 use std::io;
