@@ -3,6 +3,7 @@
 import { explain } from "/demo/errors.js";
 
 const $ = (id) => document.getElementById(id);
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const pretty = (value) => JSON.stringify(value, null, 2);
 
 // --- who is here ---------------------------------------------------------------------------
@@ -15,6 +16,7 @@ async function askWho() {
     const session = await answer.json();
     user = session.authenticated ? session.user : null;
     showWho(user ? `${user.name ?? user.sub}` : "Nobody is logged in");
+    if (user) askMood().catch(() => {});
   } catch {
     user = null;
     showWho("The proxy does not answer");
@@ -57,6 +59,8 @@ async function send(url, request) {
   $("received").textContent = "…";
   $("token").hidden = true;
   $("error").hidden = true;
+  $("path-service").textContent = "Service";
+  $("path-token").textContent = "Bearer token";
   $("status").textContent = `${request.method} ${url} is under way…`;
   bringIntoView();
   const started = performance.now();
@@ -76,7 +80,7 @@ async function send(url, request) {
 // On a phone the outcome lies below the buttons.
 function bringIntoView() {
   const top = $("outcome").getBoundingClientRect().top;
-  if (top > innerHeight * 0.7) $("outcome").scrollIntoView({ behavior: "smooth", block: "start" });
+  if (top > innerHeight * 0.7) $("outcome").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "start" });
 }
 
 // Lines are [text, class]: plum for the cookie, teal for what the proxy adds, grey for the rest.
@@ -109,7 +113,7 @@ function show(answer, text, milliseconds) {
   const isProblem = (answer.headers.get("content-type") ?? "").startsWith("application/problem+json");
   $("status").textContent = `${answer.status} ${answer.statusText} after ${milliseconds} ms`;
   if (isProblem) {
-    $("received").textContent = body?.code?.startsWith("upstream_")
+    $("received").textContent = ["upstream_error", "upstream_timeout"].includes(body?.code)
       ? "perhaps something, but it did not answer as it should\n\n" + pretty(body)
       : "nothing: the proxy answered by itself\n\n" + pretty(body);
     showError(`${answer.status} ${body?.code ?? "error"}`, explain(body?.code), body?.detail);
@@ -121,7 +125,7 @@ function show(answer, text, milliseconds) {
   else $("received").textContent = body ? pretty(body) : text;
   if (!answer.ok) showError(`${answer.status} from the service`, explain(null));
   if (body?.token) showToken(body);
-  $("path-service").textContent = body?.service ? `${body.service} service` : "Service";
+  if (body?.service) $("path-service").textContent = `${body.service} service`;
 }
 
 function parse(text) {
@@ -197,6 +201,15 @@ for (const choice of document.querySelectorAll("[name=mood]")) {
       body: JSON.stringify({ mode: choice.value }),
     }),
   );
+}
+
+// The mood belongs to the service, not to this page: another login may have changed it.
+async function askMood() {
+  const answer = await fetch("/api/v1/legacy/_mode", { headers: { Accept: "application/json" } });
+  if (!answer.ok) return;
+  const { mode } = await answer.json();
+  const choice = document.querySelector(`[name=mood][value="${CSS.escape(mode)}"]`);
+  if (choice) choice.checked = true;
 }
 
 // --- events --------------------------------------------------------------------------------
