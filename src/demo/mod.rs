@@ -9,7 +9,7 @@ mod provider;
 mod services;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -152,7 +152,7 @@ impl Running {
 
     /// What to tell the person who started it.
     pub fn summary(&self) -> String {
-        let parts: String = self.services.iter().map(|(name, url)| format!("    {name:<11} {url}\n")).collect();
+        let parts: Vec<String> = self.services.iter().map(|(name, url)| format!("    {name:<11} {url}\n")).collect();
         format!(
             "\n  The demo is ready: open {url}\n\
              \n  Log in as ada or grace, with any password. Then press the buttons and compare\n  \
@@ -164,6 +164,7 @@ impl Running {
             url = self.public_url,
             provider = "provider",
             issuer = self.provider_issuer,
+            parts = parts.concat(),
             dir = self.config_dir.display(),
         )
     }

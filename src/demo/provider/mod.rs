@@ -15,7 +15,7 @@ mod token;
 mod users;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,20 +1,17 @@
 //! The few pages a person sees at the provider. Whatever came from outside is escaped.
 
-use std::fmt::Write as _;
-
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::authorize::Ask;
-use super::users::USERS;
+use super::users::{USERS, User};
 use super::{Provider, discovery};
 
 /// The login form; `rejected` is the unknown name that was typed.
 pub fn login(provider: &Provider, ask: &Ask, rejected: Option<&str>) -> Response {
-    let people = USERS.iter().fold(String::new(), |mut list, user| {
-        let _ = write!(list, "<option value=\"{}\">{} {}</option>", user.login, user.given_name, user.family_name);
-        list
-    });
+    let option =
+        |user: &User| format!("<option value=\"{}\">{} {}</option>", user.login, user.given_name, user.family_name);
+    let people = USERS.each_ref().map(option).concat();
     let complaint = rejected.map_or_else(String::new, |name| {
         format!(
             "<p class=\"alert\" role=\"alert\">There is no “{}” here. Try <b>ada</b> or <b>grace</b>.</p>",
@@ -59,7 +56,8 @@ fn items(list: &[String]) -> String {
     if list.is_empty() {
         return "<li>nothing in particular</li>".to_owned();
     }
-    list.iter().map(|item| format!("<li><code>{}</code></li>", escape(item))).collect()
+    let items: Vec<String> = list.iter().map(|item| format!("<li><code>{}</code></li>", escape(item))).collect();
+    items.concat()
 }
 
 fn page(status: StatusCode, title: &str, body: &str) -> Response {

@@ -6,7 +6,7 @@ mod echo;
 mod legacy;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
