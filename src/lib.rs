@@ -10,6 +10,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod endpoints;
+pub mod legacy;
 pub mod oidc;
 pub mod proxy;
 pub mod reply;

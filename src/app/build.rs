@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig};
 use crate::endpoints::Endpoints;
+use crate::legacy::Facade;
 use crate::oidc::{RelyingParty, SetupError};
 use crate::proxy::{Bff, Destination, Gateway, Origins};
 use crate::resilience::{Clock, SystemClock};
@@ -71,7 +72,9 @@ impl Bff {
         ));
         let draining = Arc::new(AtomicBool::new(false));
         let csrf_token = settings.csrf_mode == CsrfMode::Token;
+        let facade = Arc::new(Facade::build(config, &metrics)?);
         let endpoints = Arc::new(Endpoints {
+            facade: Arc::clone(&facade),
             audiences: distinct(settings.service_audiences.values()),
             service_scopes: scopes_at_login(config, relying_party.config()),
             sessions,
@@ -88,6 +91,7 @@ impl Bff {
         Ok(Self::over(Arc::new(Gateway {
             routes: RouteTable::build(&config.routes)?,
             destinations: destinations(config)?,
+            facade,
             endpoints,
             broker,
             origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),

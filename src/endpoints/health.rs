@@ -13,6 +13,12 @@ pub(super) fn live() -> Reply {
 }
 
 impl Endpoints {
+    /// Circuits and cache of the façade. Says nothing of addresses.
+    pub(super) fn facade_health(&self) -> Reply {
+        let services = self.facade.health();
+        Reply::json(StatusCode::OK, &json!({ "status": "ok", "services": services }))
+    }
+
     /// 503 while the session store is unreachable or the process is stopping. A provider that is
     /// down does not make us unready: live sessions go on.
     pub async fn ready(&self) -> Reply {

@@ -18,7 +18,7 @@ use http::header::COOKIE;
 use http::{Method, request};
 use url::Url;
 
-use crate::config::{CsrfMode, Settings};
+use crate::legacy::Facade;
 use crate::oidc::RelyingParty;
 use crate::reply::{ProxyError, Reply};
 use crate::resilience::Clock;
@@ -39,6 +39,8 @@ pub enum Endpoint {
     Logout,
     /// `GET /auth/verify`, `/auth/forward`
     Verify,
+    /// `GET /api/v1/proxy/health`
+    FacadeHealth,
     /// `GET /health/live`
     Live,
     /// `GET /health/ready`, `/health`, `/auth/health`
@@ -55,6 +57,7 @@ impl Endpoint {
             "/auth/session" | "/api/auth/session" => Self::SessionStatus,
             "/auth/logout" => Self::Logout,
             "/auth/verify" | "/auth/forward" => Self::Verify,
+            "/api/v1/proxy/health" => Self::FacadeHealth,
             "/health/live" => Self::Live,
             "/health/ready" | "/health" | "/auth/health" => Self::Ready,
             _ => return None,
@@ -70,6 +73,7 @@ impl Endpoint {
             Self::SessionStatus => "auth-session",
             Self::Logout => "auth-logout",
             Self::Verify => "auth-verify",
+            Self::FacadeHealth => "legacy-health",
             Self::Live => "health-live",
             Self::Ready => "health-ready",
         }
@@ -119,6 +123,8 @@ pub struct Endpoints {
     pub broker: Arc<TokenBroker>,
     /// Names and attributes of our cookies.
     pub cookies: Arc<SessionCookie>,
+    /// The old services, for their health.
+    pub facade: Arc<Facade>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Time.
@@ -138,24 +144,6 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Every audience a login asks for: the entry's own, then every service's, each once.
-    #[must_use]
-    pub fn audiences_of(own: Option<&String>, settings: &Settings) -> Vec<String> {
-        let mut all: Vec<String> = Vec::new();
-        for audience in own.into_iter().chain(settings.service_audiences.values()) {
-            if !all.contains(audience) {
-                all.push(audience.clone());
-            }
-        }
-        all
-    }
-
-    /// Whether `settings` make `/auth/session` hand out a CSRF token.
-    #[must_use]
-    pub fn hands_out_csrf_token(settings: &Settings) -> bool {
-        settings.csrf_mode == CsrfMode::Token
-    }
-
     /// Answers one of our own paths.
     pub async fn answer(&self, endpoint: Endpoint, asked: Asked<'_>) -> Result<Reply, ProxyError> {
         let methods = endpoint.methods();
@@ -174,6 +162,7 @@ impl Endpoints {
                 self.metrics.verify_duration.with_label_values(&[status]).observe(started.elapsed().as_secs_f64());
                 answer
             }
+            Endpoint::FacadeHealth => Ok(self.facade_health()),
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => Ok(self.ready().await),
         }
@@ -194,9 +183,7 @@ impl Endpoints {
                 }
             },
             Reading::None | Reading::Malformed => Err(ProxyError::NotAuthenticated),
-            Reading::Duplicate => {
-                Err(ProxyError::BadRequest("the session cookie is there more than once".to_owned()))
-            }
+            Reading::Duplicate => Err(ProxyError::BadRequest("the session cookie is there more than once".to_owned())),
         }
     }
 }

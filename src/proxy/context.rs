@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use prometheus::IntGauge;
 
+use crate::legacy::{LegacyService, Slot};
 use crate::reply::ProxyError;
+use crate::resilience::Permit;
 use crate::routing::Route;
 use crate::session::Session;
 use crate::token::Bearer;
+use crate::upstream::Upstream;
 
 /// The engine's `CTX`.
 #[derive(Debug)]
@@ -20,6 +23,20 @@ pub struct RequestContext {
     /// Route id, our endpoint's name, or `unmatched`: a bounded label.
     pub(super) endpoint: Arc<str>,
     pub(super) route: Option<Arc<Route>>,
+    /// Where the request goes.
+    pub(super) upstream: Option<Arc<Upstream>>,
+    /// `target_service`, or the legacy service's name.
+    pub(super) service: Option<Arc<str>>,
+    /// The façade's part in it.
+    pub(super) legacy: Option<LegacyCall>,
+    /// Neither a total timeout nor buffering.
+    pub(super) streaming: bool,
+    /// Bytes the request body may have.
+    pub(super) body_limit: Option<u64>,
+    /// The caller's own `Authorization` is the service's business.
+    pub(super) keeps_authorization: bool,
+    /// The last attempt failed by the service's fault.
+    pub(super) upstream_fault: bool,
     /// Path and query as forwarded.
     pub(super) upstream_target: String,
     pub(super) session: Option<Arc<Session>>,
@@ -51,6 +68,13 @@ impl RequestContext {
             correlation_id: String::new(),
             endpoint: "unmatched".into(),
             route: None,
+            upstream: None,
+            service: None,
+            legacy: None,
+            streaming: false,
+            body_limit: None,
+            keeps_authorization: false,
+            upstream_fault: false,
             upstream_target: String::new(),
             session: None,
             bearer: None,
@@ -68,11 +92,15 @@ impl RequestContext {
             _in_flight: InFlight::enter(in_flight),
         }
     }
+}
 
-    /// Whether the route has neither total timeout nor buffering.
-    pub(super) fn streaming(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| route.streaming)
-    }
+/// A request to the façade: its service, its place among the concurrent ones, its right to call.
+#[derive(Debug)]
+pub(super) struct LegacyCall {
+    pub(super) service: Arc<LegacyService>,
+    /// Held, not read.
+    pub(super) _slot: Slot,
+    pub(super) permit: Option<Permit>,
 }
 
 /// Counts a request while it lives; also when its task is dropped half-way.

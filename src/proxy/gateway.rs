@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::endpoints::Endpoints;
+use crate::legacy::Facade;
 use crate::routing::{Route, RouteTable};
 use crate::telemetry::{AccessLog, Metrics};
 use crate::token::{TokenBroker, TokenPolicy};
@@ -49,6 +50,8 @@ pub struct Gateway {
     pub routes: RouteTable,
     /// By route id.
     pub destinations: HashMap<String, Destination>,
+    /// The old services.
+    pub facade: Arc<Facade>,
     /// Our own paths.
     pub endpoints: Arc<Endpoints>,
     /// Tokens for services.

@@ -8,17 +8,15 @@ use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 
 use super::Downstream;
 use super::context::RequestContext;
+use super::decide::{abort, decide, refuse};
 use super::downstream;
 use super::gateway::Gateway;
-use super::stages::route::Routed;
-use super::stages::{admit, authenticate, authorize, conclude, fail, forward, limit, origin, relay, route};
-use crate::config::AuthMode;
-use crate::endpoints::Asked;
-use crate::reply::{Circumstances, ProxyError, Reply, from_error};
+use super::stages::{conclude, fail, forward, legacy, limit, relay};
+use crate::reply::ProxyError;
 
 /// The plugin: put it into any Pingora proxy service.
 #[derive(Debug, Clone)]
@@ -32,51 +30,6 @@ impl Bff {
     pub fn over(gateway: Arc<Gateway>) -> Self {
         Self { gateway }
     }
-
-    /// Everything up to the decision to forward. `Some`: the answer is ours.
-    async fn decide(&self, session: &mut Downstream, ctx: &mut RequestContext) -> Result<Option<Reply>, ProxyError> {
-        let gateway = &*self.gateway;
-        let path = admit::admit(gateway, session, ctx)?;
-        let routed = route::route(gateway, session, ctx, &path)?;
-        let guarded = match &routed {
-            Routed::Ours(_) => true,
-            Routed::Theirs(route) => route.auth == AuthMode::Session,
-        };
-        if let Some(preflight) = origin::origin(gateway, session, ctx, guarded)? {
-            return Ok(Some(preflight));
-        }
-        match routed {
-            Routed::Ours(endpoint) => {
-                let asked = Asked { parts: session.req_header(), correlation_id: &ctx.correlation_id };
-                gateway.endpoints.answer(endpoint, asked).await.map(Some)
-            }
-            Routed::Theirs(route) => {
-                authenticate::authenticate(gateway, session, ctx, &route).await?;
-                limit::declared(session, route.max_body_size)?;
-                authorize::obtain_bearer(gateway, ctx, &route).await?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// The client's view of a refusal.
-    fn refuse(ctx: &mut RequestContext, error: ProxyError) -> Reply {
-        let around = Circumstances {
-            correlation_id: &ctx.correlation_id,
-            login_url: &ctx.login_url,
-            navigation: ctx.navigation,
-        };
-        let reply = from_error(&error, around);
-        ctx.refusal = Some(error);
-        reply
-    }
-}
-
-/// Stops the engine with a reason of ours, which `fail_to_proxy` finds in the context.
-fn abort(ctx: &mut RequestContext, error: ProxyError) -> Box<Error> {
-    let status = error.face().0.as_u16();
-    ctx.refusal = Some(error);
-    Error::new(ErrorType::HTTPStatus(status))
 }
 
 #[async_trait]
@@ -88,22 +41,24 @@ impl ProxyHttp for Bff {
     }
 
     async fn request_filter(&self, session: &mut Downstream, ctx: &mut RequestContext) -> Result<bool> {
-        let reply = match self.decide(session, ctx).await {
+        let reply = match decide(&self.gateway, session, ctx).await {
             Ok(None) => return Ok(false),
             Ok(Some(reply)) => reply,
-            Err(error) => Self::refuse(ctx, error),
+            Err(error) => refuse(ctx, error),
         };
         downstream::respond(session, ctx, reply).await?;
         Ok(true)
     }
 
     async fn upstream_peer(&self, _session: &mut Downstream, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        let destination = ctx.route.as_ref().and_then(|route| self.gateway.destination(route));
-        let Some(destination) = destination else { return Err(abort(ctx, ProxyError::NoRoute)) };
+        let Some(upstream) = ctx.upstream.clone() else { return Err(abort(ctx, ProxyError::NoRoute)) };
+        legacy::ask_circuit(ctx).map_err(|error| abort(ctx, error))?;
+        ctx.upstream_fault = false;
         let attempt = ctx.attempts;
         ctx.attempts += 1;
         ctx.upstream_started.get_or_insert_with(Instant::now);
-        destination.upstream.peer(ctx.streaming(), attempt).await.map_err(|error| {
+        upstream.peer(ctx.streaming, attempt).await.map_err(|error| {
+            ctx.upstream_fault = true;
             tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
             abort(ctx, ProxyError::UpstreamError("the service's name does not resolve".to_owned()))
         })
@@ -115,9 +70,8 @@ impl ProxyHttp for Bff {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let destination = ctx.route.as_ref().and_then(|route| self.gateway.destination(route));
-        let Some(destination) = destination else { return Err(abort(ctx, ProxyError::NoRoute)) };
-        forward::forward(&self.gateway, session, ctx, destination, request)
+        let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
+        forward::forward(&self.gateway, session, ctx, upstream, request)
     }
 
     async fn request_body_filter(
@@ -128,8 +82,7 @@ impl ProxyHttp for Bff {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
-        let limit = ctx.route.as_ref().and_then(|route| route.max_body_size);
-        limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
+        limit::streamed(ctx.body_received, ctx.body_limit).map_err(|error| abort(ctx, error).into_down())
     }
 
     async fn upstream_response_filter(
@@ -161,29 +114,11 @@ impl ProxyHttp for Bff {
         if end || session.was_upgraded() {
             return Ok(None);
         }
-        let timeout = ctx
-            .route
-            .as_ref()
-            .and_then(|route| self.gateway.destination(route))
-            .map_or(Duration::MAX, |destination| destination.upstream.timeout);
-        relay::within(ctx, timeout).map(|()| None).map_err(|error| abort(ctx, error).into_up())
+        relay::within(ctx).map(|()| None).map_err(|error| abort(ctx, error).into_up())
     }
 
     async fn fail_to_proxy(&self, session: &mut Downstream, e: &Error, ctx: &mut RequestContext) -> FailToProxy {
-        let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        let Some(error) = fail::explain(&self.gateway, ctx, e) else { return nothing };
-        if downstream::answered(session) {
-            // Half an answer is out: closing the connection is all that can still be said.
-            ctx.refusal = Some(error);
-            return nothing;
-        }
-        let reply = Self::refuse(ctx, error);
-        let error_code = reply.status.as_u16();
-        session.set_keepalive(None);
-        if downstream::respond(session, ctx, reply).await.is_err() {
-            return nothing;
-        }
-        FailToProxy { error_code, can_reuse_downstream: false }
+        fail::answer(session, ctx, e).await
     }
 
     fn fail_to_connect(
@@ -193,6 +128,7 @@ impl ProxyHttp for Bff {
         ctx: &mut RequestContext,
         mut e: Box<Error>,
     ) -> Box<Error> {
+        ctx.upstream_fault = true;
         // Nothing was sent: the next address of the service may be tried, whatever the method.
         e.set_retry(ctx.attempts < 2);
         e

@@ -53,6 +53,18 @@ pub enum ProxyError {
         /// Bytes.
         limit: u64,
     },
+    /// No legacy service has this name.
+    #[error("no legacy service is called that; legacy_services.yaml lists them")]
+    UnknownService,
+    /// As many requests to the service as allowed are under way.
+    #[error("the service has as many requests under way as it may have")]
+    Busy,
+    /// The service's circuit is open.
+    #[error("the service has failed too often and is left alone for now")]
+    CircuitOpen {
+        /// Until a trial may go.
+        retry_after: Duration,
+    },
     /// The session store could not be asked. The session may well be alive.
     #[error("the session store cannot be reached; the session is kept, try again")]
     StoreUnavailable,

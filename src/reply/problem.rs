@@ -51,20 +51,27 @@ impl ProxyError {
             Self::UpstreamAuthFailed { .. } => {
                 (StatusCode::BAD_GATEWAY, "upstream_auth_failed", "The identity provider failed")
             }
+            Self::UnknownService => (StatusCode::NOT_FOUND, "unknown_service", "No such legacy service"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "The service is busy"),
+            Self::CircuitOpen { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "circuit_open", "The service is being left alone")
+            }
             Self::StoreUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Session store unreachable")
             }
-            Self::UpstreamTimeout(_) => {
-                (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long")
-            }
+            Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
         }
     }
 
     /// Seconds after which trying again makes sense.
-    fn retry_after(&self) -> Option<u32> {
+    fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::StoreUnavailable => Some(1),
+            Self::StoreUnavailable | Self::Busy => Some(1),
+            // Rounded up: whoever comes back then finds the circuit half-open, not still open.
+            Self::CircuitOpen { retry_after } => {
+                Some(retry_after.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1))
+            }
             Self::UpstreamAuthFailed { .. } => Some(5),
             _ => None,
         }
@@ -76,7 +83,8 @@ impl ProxyError {
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
     let (status, code, title) = error.face();
     if matches!(error, ProxyError::NotAuthenticated) && around.navigation {
-        let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static("/auth/login"));
+        let target =
+            HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static("/auth/login"));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
     }
     let problem = Problem {
@@ -124,6 +132,9 @@ mod tests {
             ProxyError::Internal,
             ProxyError::UpstreamError(reason()),
             ProxyError::UpstreamAuthFailed { service: service(), reason: reason() },
+            ProxyError::UnknownService,
+            ProxyError::Busy,
+            ProxyError::CircuitOpen { retry_after: Duration::from_millis(12_001) },
             ProxyError::StoreUnavailable,
             ProxyError::UpstreamTimeout(Duration::from_secs(30)),
         ];

@@ -1,7 +1,10 @@
-//! Machinery without a word of this domain: the clock, and one flight at a time per key.
+//! Machinery without a word of this domain: the clock, one flight at a time per
+//! key, and the circuit breaker.
 
+mod breaker;
 mod clock;
 mod single_flight;
 
+pub use breaker::{CircuitBreaker, Permit, Phase, Refused};
 pub use clock::{Clock, ManualClock, SystemClock, UnixTime};
 pub use single_flight::SingleFlight;

@@ -118,6 +118,7 @@ fn config() -> Config {
             cache_max_entries: 0,
             cache_max_bytes: 0,
             max_body_size: 0,
+            max_concurrent: 1,
         },
         conf_dir: "conf".into(),
         routes_dir: "routes".into(),

@@ -24,6 +24,8 @@ pub struct LegacyConfig {
     pub cache_max_bytes: u64,
     /// Bytes of a request body; default 10 MiB.
     pub max_body_size: u64,
+    /// Requests one service may have at once; default 256.
+    pub max_concurrent: u64,
 }
 
 impl Default for LegacyConfig {
@@ -38,6 +40,7 @@ impl Default for LegacyConfig {
             cache_max_entries: 1000,
             cache_max_bytes: 64 << 20,
             max_body_size: 10 << 20,
+            max_concurrent: 256,
         }
     }
 }

@@ -24,6 +24,7 @@ pub(in crate::config) fn read_legacy(node: &Node, env: Environment<'_>, found: &
     map.field("request_limits", |node, found| {
         let mut map = MapReader::new(node, found)?;
         config.max_body_size = map.field("max_body_size", size).unwrap_or(config.max_body_size);
+        config.max_concurrent = map.field("max_concurrent", whole(1..=1_000_000)).unwrap_or(config.max_concurrent);
         map.finish();
         Some(())
     });

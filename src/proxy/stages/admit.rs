@@ -36,7 +36,7 @@ pub(in crate::proxy) fn admit(
     let query = match query {
         Some(query) => std::str::from_utf8(query)
             .ok()
-            .filter(|query| query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'))
+            .filter(|query| query.bytes().all(|byte| byte > b' ' && byte != 0x7f && byte != b'#'))
             .ok_or_else(|| ProxyError::BadRequest("the query contains bytes that no URI may carry".to_owned()))?,
         None => "",
     };

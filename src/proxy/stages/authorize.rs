@@ -3,21 +3,20 @@
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
-use crate::routing::Route;
 use crate::token::{NoBearer, TokenPolicy};
 
 /// Puts the bearer into the context, or says why there is none.
 pub(in crate::proxy) async fn obtain_bearer(
     gateway: &Gateway,
     ctx: &mut RequestContext,
-    route: &Route,
+    policy: &TokenPolicy,
 ) -> Result<(), ProxyError> {
-    let (Some(session), Some(destination)) = (&ctx.session, gateway.destination(route)) else { return Ok(()) };
-    if destination.policy == TokenPolicy::None {
+    let Some(session) = &ctx.session else { return Ok(()) };
+    if *policy == TokenPolicy::None {
         return Ok(());
     }
-    let service = &*route.target_service;
-    match gateway.broker.bearer(session, &destination.policy).await {
+    let service = ctx.service.as_deref().unwrap_or_default();
+    match gateway.broker.bearer(session, policy).await {
         Ok(bearer) => {
             ctx.token_found = Some(true);
             ctx.bearer = bearer;

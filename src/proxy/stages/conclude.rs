@@ -9,14 +9,16 @@ use crate::resilience::SystemClock;
 use crate::telemetry::AccessLine;
 
 use super::fail::error_label;
+use super::legacy;
 
 /// Counts the request and writes its line.
 pub(in crate::proxy) fn conclude(
     gateway: &Gateway,
     session: &Downstream,
-    ctx: &RequestContext,
+    ctx: &mut RequestContext,
     error: Option<&Error>,
 ) {
+    legacy::judge(ctx, error);
     let elapsed = ctx.started.elapsed();
     let written = session.response_written().map(|response| response.status.as_u16());
     let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);
@@ -42,7 +44,7 @@ pub(in crate::proxy) fn conclude(
         correlation_id: &ctx.correlation_id,
         method,
         route: &ctx.endpoint,
-        service: ctx.route.as_ref().map(|route| &*route.target_service),
+        service: ctx.service.as_deref(),
         status,
         upstream_status: ctx.upstream_status,
         code: ctx.refusal.as_ref().map(|refusal| refusal.face().1),
@@ -56,9 +58,8 @@ pub(in crate::proxy) fn conclude(
 }
 
 fn count_service(gateway: &Gateway, ctx: &RequestContext) {
-    let (Some(route), Some(_asked)) = (&ctx.route, ctx.upstream_started) else { return };
+    let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.upstream_started) else { return };
     let metrics = &gateway.metrics;
-    let service = &*route.target_service;
     metrics.service_requests.with_label_values(&[service]).inc();
     if let Some(waited) = ctx.upstream_elapsed {
         metrics.service_latency.with_label_values(&[service]).observe(waited.as_secs_f64());

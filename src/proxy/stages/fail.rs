@@ -1,22 +1,37 @@
 //! Fail: the engine's errors in our words. The only place that reads them.
 
+use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::proxy::context::RequestContext;
-use crate::proxy::gateway::Gateway;
+use crate::proxy::decide::refuse;
+use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
 
+/// Answers a request that the engine gave up, where an answer can still be given.
+pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut RequestContext, error: &Error) -> FailToProxy {
+    let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
+    let Some(error) = explain(ctx, error) else { return nothing };
+    if downstream::answered(session) {
+        // Half an answer is out: closing the connection is all that can still be said.
+        ctx.refusal = Some(error);
+        return nothing;
+    }
+    let reply = refuse(ctx, error);
+    let error_code = reply.status.as_u16();
+    session.set_keepalive(None);
+    if downstream::respond(session, ctx, reply).await.is_err() {
+        return nothing;
+    }
+    FailToProxy { error_code, can_reuse_downstream: false }
+}
+
 /// What to tell the client; `None` when it has left and nothing can be told.
-pub(in crate::proxy) fn explain(gateway: &Gateway, ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
+fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
     if let Some(refusal) = &ctx.refusal {
         return Some(refusal.clone());
     }
-    let timeout = ctx
-        .route
-        .as_ref()
-        .and_then(|route| gateway.destination(route))
-        .map(|destination| destination.upstream.timeout)
-        .unwrap_or_default();
+    let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ProxyError::ClientTimeout),
         (
@@ -34,7 +49,9 @@ pub(in crate::proxy) fn explain(gateway: &Gateway, ctx: &RequestContext, error: 
             | ErrorType::ReadTimedout
             | ErrorType::WriteTimedout,
         ) => Some(ProxyError::UpstreamTimeout(timeout)),
-        (ErrorSource::Upstream, kind) => Some(ProxyError::UpstreamError(format!("the service failed: {}", words(kind)))),
+        (ErrorSource::Upstream, kind) => {
+            Some(ProxyError::UpstreamError(format!("the service failed: {}", words(kind))))
+        }
         // Hop-by-hop policy: a client that nominates what it must not (RFC 9110 §7.6.1).
         (_, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400)) => {
             Some(ProxyError::BadRequest("the request header is not acceptable".to_owned()))

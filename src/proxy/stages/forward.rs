@@ -4,13 +4,14 @@
 use http::header::{AUTHORIZATION, COOKIE, HOST, VIA};
 use http::{HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
+use pingora::{ErrorType, OrErr};
 
-use crate::config::AuthMode;
 use crate::proxy::context::RequestContext;
-use crate::proxy::gateway::{Destination, Gateway};
+use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{Authorization, scrub, traceparent};
 use crate::proxy::{Downstream, downstream};
 use crate::session::Cut;
+use crate::upstream::Upstream;
 
 type Fallible = pingora::Result<()>;
 
@@ -19,13 +20,12 @@ pub(in crate::proxy) fn forward(
     gateway: &Gateway,
     session: &Downstream,
     ctx: &RequestContext,
-    destination: &Destination,
+    upstream: &Upstream,
     request: &mut RequestHeader,
 ) -> Fallible {
     let client = Client::of(gateway, session, request);
     let trace = traceparent(request.headers.get("traceparent"));
-    let speaks_for_caller = ctx.route.as_ref().is_none_or(|route| route.auth == AuthMode::Session);
-    scrub(request, if speaks_for_caller { Authorization::Remove } else { Authorization::Pass });
+    scrub(request, if ctx.keeps_authorization { Authorization::Pass } else { Authorization::Remove });
     cut_cookies(gateway, request)?;
 
     request.set_raw_path(ctx.upstream_target.as_bytes())?;
@@ -35,7 +35,12 @@ pub(in crate::proxy) fn forward(
     if let Some(bearer) = &ctx.bearer {
         request.insert_header(AUTHORIZATION, bearer.0.clone())?;
     }
-    request.insert_header(HOST, destination.upstream.authority.clone())?;
+    if let Some(key) = ctx.legacy.as_ref().and_then(|call| call.service.api_key.as_ref()) {
+        let mut value = HeaderValue::from_str(key.expose()).or_err(ErrorType::InternalError, "empowerid_api_key")?;
+        value.set_sensitive(true);
+        request.insert_header("X-EmpowerID-Api-Key", value)?;
+    }
+    request.insert_header(HOST, upstream.authority.clone())?;
     request.insert_header("X-Correlation-ID", ctx.correlation_id.as_str())?;
     request.insert_header("traceparent", trace)?;
     client.announce(request)?;

@@ -6,6 +6,7 @@ pub(super) mod authorize;
 pub(super) mod conclude;
 pub(super) mod fail;
 pub(super) mod forward;
+pub(super) mod legacy;
 pub(super) mod limit;
 pub(super) mod origin;
 pub(super) mod relay;

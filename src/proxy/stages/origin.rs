@@ -50,7 +50,8 @@ pub(in crate::proxy) fn origin(
 fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: From) -> Result<(), ProxyError> {
     let reason = if from == From::Elsewhere {
         "origin"
-    } else if headers.get_all("sec-fetch-site").iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
+    } else if headers.get_all("sec-fetch-site").iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+    {
         "fetch_site"
     } else {
         return Ok(());
@@ -85,9 +86,7 @@ fn whence(origins: &Origins, headers: &HeaderMap) -> From {
 
 /// The Fetch standard's CORS-preflight answer. The origin itself is added to every answer of ours.
 fn preflight(headers: &HeaderMap) -> Reply {
-    let mut reply = Reply::empty(StatusCode::NO_CONTENT)
-        .with(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))
-        .with(VARY, HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"));
+    let mut reply = Reply::empty(StatusCode::NO_CONTENT).with(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     if let Some(method) = headers.get(ACCESS_CONTROL_REQUEST_METHOD) {
         reply = reply.with(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
     }

@@ -1,7 +1,5 @@
 //! Relay: the service's answer on its way back.
 
-use std::time::Duration;
-
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, VARY,
 };
@@ -42,7 +40,8 @@ pub(in crate::proxy) fn received(response: &mut ResponseHeader, ctx: &mut Reques
 }
 
 /// The whole-answer deadline of a route that does not stream. The engine only times single reads.
-pub(in crate::proxy) fn within(ctx: &RequestContext, timeout: Duration) -> Result<(), ProxyError> {
-    let late = !ctx.streaming() && ctx.upstream_started.is_some_and(|started| started.elapsed() > timeout);
+pub(in crate::proxy) fn within(ctx: &RequestContext) -> Result<(), ProxyError> {
+    let Some(timeout) = ctx.upstream.as_ref().map(|upstream| upstream.timeout) else { return Ok(()) };
+    let late = !ctx.streaming && ctx.upstream_started.is_some_and(|started| started.elapsed() > timeout);
     if late { Err(ProxyError::UpstreamTimeout(timeout)) } else { Ok(()) }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::Method;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
+use crate::config::AuthMode;
 use crate::endpoints::Endpoint;
+use crate::legacy::{Called, LegacyService};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
@@ -16,6 +18,8 @@ use crate::routing::{CanonicalPath, Lookup, Route, join_base};
 pub(in crate::proxy) enum Routed {
     Ours(Endpoint),
     Theirs(Arc<Route>),
+    /// A legacy service, listed or not.
+    Legacy(Option<Arc<LegacyService>>),
 }
 
 /// Finds who answers, and what a service would be asked.
@@ -29,19 +33,38 @@ pub(in crate::proxy) fn route(
         ctx.endpoint = endpoint.name().into();
         return Ok(Routed::Ours(endpoint));
     }
+    if let Some(called) = gateway.facade.called(path) {
+        return Ok(Routed::Legacy(to_legacy(ctx, called)));
+    }
     match gateway.routes.find(&effective_method(session), path) {
         Lookup::Found(route) => {
-            let base = gateway.destination(route).map_or("", |destination| &destination.upstream.base_path);
-            let mut target = join_base(base, &route.upstream_path(path));
-            target.push_str(&ctx.upstream_target);
-            ctx.upstream_target = target;
+            let Some(destination) = gateway.destination(route) else { return Err(ProxyError::NoRoute) };
+            let target = join_base(&destination.upstream.base_path, &route.upstream_path(path));
+            ctx.upstream_target.insert_str(0, &target);
             ctx.endpoint = Arc::clone(&route.id);
+            ctx.service = Some(Arc::clone(&route.target_service));
+            ctx.upstream = Some(Arc::clone(&destination.upstream));
+            ctx.streaming = route.streaming;
+            ctx.body_limit = route.max_body_size;
+            ctx.keeps_authorization = route.auth != AuthMode::Session;
             ctx.route = Some(Arc::clone(route));
             Ok(Routed::Theirs(Arc::clone(route)))
         }
         Lookup::MethodNotAllowed { allow } => Err(ProxyError::MethodNotAllowed { allow }),
         Lookup::NotFound => Err(ProxyError::NoRoute),
     }
+}
+
+fn to_legacy(ctx: &mut RequestContext, called: Called) -> Option<Arc<LegacyService>> {
+    let Called::Service(service, target) = called else {
+        ctx.endpoint = "legacy-unknown".into();
+        return None;
+    };
+    ctx.upstream_target.insert_str(0, &target);
+    ctx.endpoint = format!("legacy-{}", service.name).into();
+    ctx.service = Some(Arc::clone(&service.name));
+    ctx.upstream = Some(Arc::clone(&service.upstream));
+    Some(service)
 }
 
 /// A CORS preflight asks on behalf of the method that will follow.

@@ -1,0 +1,30 @@
+//! `GET /api/v1/proxy/health`: the circuit of every legacy service.
+
+use serde_json::{Map, Value, json};
+
+use super::Facade;
+use crate::resilience::Phase;
+
+impl Facade {
+    /// `{"name": {"state": "closed|open|half_open", "failures": n, "retry_after": seconds}}`.
+    #[must_use]
+    pub fn health(&self) -> Map<String, Value> {
+        let describe = |phase: Phase| match phase {
+            Phase::Closed { failures } => json!({ "state": "closed", "failures": failures }),
+            Phase::Open { remaining } => json!({ "state": "open", "retry_after": remaining.as_secs().max(1) }),
+            Phase::HalfOpen { trial } => json!({ "state": "half_open", "trial_under_way": trial }),
+        };
+        let each = self.services.iter().map(|(name, service)| {
+            service.show();
+            (name.clone(), describe(service.phase()))
+        });
+        each.collect()
+    }
+
+    /// Brings every circuit's gauge up to date: an open one becomes half-open by time alone.
+    pub fn show(&self) {
+        for service in self.services.values() {
+            service.show();
+        }
+    }
+}

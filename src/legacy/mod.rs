@@ -1,0 +1,58 @@
+//! The façade of the old services: `/api/v1/proxy/{service}/{path}`. Destinations come from
+//! `legacy_services.yaml` alone; nothing in a request can name another.
+
+mod health;
+mod service;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::routing::{CanonicalPath, join_base};
+use crate::telemetry::Metrics;
+use crate::upstream::UpstreamError;
+
+pub use service::{Busy, LegacyService, Slot, Verdict};
+
+/// Everything below this belongs to the façade.
+const PREFIX: &str = "/api/v1/proxy/";
+
+/// All legacy services. Shared as `Arc<Facade>`.
+#[derive(Debug)]
+pub struct Facade {
+    services: BTreeMap<String, Arc<LegacyService>>,
+    /// `request_limits.max_body_size`, bytes.
+    pub max_body_size: u64,
+}
+
+/// Where a path of the façade leads.
+#[derive(Debug)]
+pub enum Called {
+    /// A service that is listed, and the path to ask of it (base path included).
+    Service(Arc<LegacyService>, String),
+    /// None of ours.
+    Unknown,
+}
+
+impl Facade {
+    /// Builds every listed service.
+    pub fn build(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, UpstreamError> {
+        let mut services = BTreeMap::new();
+        for (name, written) in &config.legacy.services {
+            let service = LegacyService::build(name, written, config, Arc::clone(metrics))?;
+            services.insert(name.clone(), Arc::new(service));
+        }
+        Ok(Self { services, max_body_size: config.legacy.max_body_size })
+    }
+
+    /// `None`: the path is not the façade's.
+    #[must_use]
+    pub fn called(&self, path: &CanonicalPath) -> Option<Called> {
+        let rest = path.as_str().strip_prefix(PREFIX)?;
+        let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+        let Some(service) = self.services.get(name) else { return Some(Called::Unknown) };
+        // A canonical path has no dot segment left to climb with.
+        let target = join_base(&service.upstream.base_path, &format!("/{below}"));
+        Some(Called::Service(Arc::clone(service), target))
+    }
+}

@@ -1,0 +1,138 @@
+//! One legacy service: where it is, how many may ask at once, and its circuit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pingora_limits::inflight::{Guard, Inflight};
+
+use crate::config::{Config, LegacyServiceConfig, Secret, ServiceConfig, ServiceTlsConfig};
+use crate::resilience::{CircuitBreaker, Permit, Phase, Refused};
+use crate::telemetry::Metrics;
+use crate::upstream::{Upstream, UpstreamError};
+
+/// The one service that gets `empowerid_api_key`.
+const EMPOWERID: &str = "empowerid";
+
+/// A service behind the façade, as built.
+pub struct LegacyService {
+    /// As listed; the label of its metrics.
+    pub name: Arc<str>,
+    /// Its address.
+    pub upstream: Arc<Upstream>,
+    /// `X-EmpowerID-Api-Key`, for the service `empowerid` only.
+    pub api_key: Option<Secret>,
+    breaker: Arc<CircuitBreaker>,
+    inflight: Inflight,
+    max_concurrent: isize,
+    metrics: Arc<Metrics>,
+    counted_openings: AtomicU64,
+}
+
+/// As many requests as the service may have are under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+/// A place among the requests that a service may have at once; given back when dropped.
+pub struct Slot(#[allow(dead_code, reason = "held, not read")] Guard);
+
+/// How a call went, as far as the service is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered, with whatever below 500.
+    Good,
+    /// Connect error, timeout, reset, 5xx.
+    Bad,
+    /// The client left first: nobody knows.
+    Unknown,
+}
+
+impl LegacyService {
+    pub(super) fn build(
+        name: &str,
+        written: &LegacyServiceConfig,
+        config: &Config,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, UpstreamError> {
+        let service = ServiceConfig {
+            base_url: written.base_url.clone(),
+            timeout: written.timeout,
+            connect_timeout: written.timeout.min(Duration::from_secs(5)),
+            tls: ServiceTlsConfig::default(),
+        };
+        let legacy = &config.legacy;
+        let built = Self {
+            name: name.into(),
+            upstream: Arc::new(Upstream::build(name, &service)?),
+            api_key: config.settings.empowerid_api_key.clone().filter(|_| name == EMPOWERID),
+            breaker: CircuitBreaker::new(legacy.breaker_threshold, legacy.breaker_reset_time),
+            inflight: Inflight::new(),
+            max_concurrent: isize::try_from(legacy.max_concurrent).unwrap_or(isize::MAX),
+            metrics,
+            counted_openings: AtomicU64::new(0),
+        };
+        built.show();
+        Ok(built)
+    }
+
+    /// A place among the concurrent requests.
+    pub fn enter(&self) -> Result<Slot, Busy> {
+        let (guard, now) = self.inflight.incr((), 1);
+        if now > self.max_concurrent { Err(Busy) } else { Ok(Slot(guard)) }
+    }
+
+    /// Asks the circuit for one call.
+    pub fn permit(&self) -> Result<Permit, Refused> {
+        let permit = self.breaker.permit(Instant::now());
+        self.show();
+        permit
+    }
+
+    /// Tells the circuit how a call went.
+    pub fn judge(&self, permit: Permit, verdict: Verdict) {
+        match verdict {
+            Verdict::Good => permit.succeed(),
+            Verdict::Bad => permit.fail(Instant::now()),
+            Verdict::Unknown => drop(permit),
+        }
+        self.show();
+    }
+
+    /// What the circuit looks like now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.breaker.phase(Instant::now())
+    }
+
+    /// Brings the gauge and the counter up to date.
+    pub(super) fn show(&self) {
+        let status = match self.phase() {
+            Phase::Closed { .. } => 0,
+            Phase::Open { .. } => 1,
+            Phase::HalfOpen { .. } => 2,
+        };
+        self.metrics.breaker_status.with_label_values(&[&*self.name]).set(status);
+        let opened = self.breaker.opened();
+        let counted = self.counted_openings.swap(opened, Ordering::SeqCst);
+        let new = opened.saturating_sub(counted);
+        if new > 0 {
+            self.metrics.breaker_opened.with_label_values(&[&*self.name]).inc_by(new);
+            tracing::warn!(service = %self.name, "CIRCUIT_OPEN");
+        }
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Slot")
+    }
+}
+
+impl std::fmt::Debug for LegacyService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LegacyService")
+            .field("name", &self.name)
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
+    }
+}

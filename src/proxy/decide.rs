@@ -1,0 +1,62 @@
+//! Everything up to the decision to forward: admit ► route ► origin ► authenticate ► limit ► bearer.
+//! Each step continues or has answered; the order is this function.
+
+use pingora::{Error, ErrorType};
+
+use super::Downstream;
+use super::context::RequestContext;
+use super::gateway::Gateway;
+use super::stages::route::Routed;
+use super::stages::{admit, authenticate, authorize, legacy, limit, origin, route};
+use crate::config::AuthMode;
+use crate::endpoints::Asked;
+use crate::reply::{Circumstances, ProxyError, Reply, from_error};
+
+/// `Some`: the answer is ours. `None`: the request goes to a service.
+pub(super) async fn decide(
+    gateway: &Gateway,
+    session: &mut Downstream,
+    ctx: &mut RequestContext,
+) -> Result<Option<Reply>, ProxyError> {
+    let path = admit::admit(gateway, session, ctx)?;
+    let routed = route::route(gateway, session, ctx, &path)?;
+    let guarded = match &routed {
+        Routed::Ours(_) => true,
+        Routed::Theirs(route) => route.auth == AuthMode::Session,
+        Routed::Legacy(_) => legacy::acts_by_session(session),
+    };
+    if let Some(preflight) = origin::origin(gateway, session, ctx, guarded)? {
+        return Ok(Some(preflight));
+    }
+    match routed {
+        Routed::Ours(endpoint) => {
+            let asked = Asked { parts: session.req_header(), correlation_id: &ctx.correlation_id };
+            gateway.endpoints.answer(endpoint, asked).await.map(Some)
+        }
+        Routed::Theirs(route) => {
+            authenticate::authenticate(gateway, session, ctx, &route).await?;
+            limit::declared(session, ctx.body_limit)?;
+            if let Some(destination) = gateway.destination(&route) {
+                authorize::obtain_bearer(gateway, ctx, &destination.policy).await?;
+            }
+            Ok(None)
+        }
+        Routed::Legacy(service) => legacy::enter(gateway, session, ctx, service).await.map(|()| None),
+    }
+}
+
+/// The client's view of a refusal.
+pub(super) fn refuse(ctx: &mut RequestContext, error: ProxyError) -> Reply {
+    let around =
+        Circumstances { correlation_id: &ctx.correlation_id, login_url: &ctx.login_url, navigation: ctx.navigation };
+    let reply = from_error(&error, around);
+    ctx.refusal = Some(error);
+    reply
+}
+
+/// Stops the engine with a reason of ours, which `fail_to_proxy` finds in the context.
+pub(super) fn abort(ctx: &mut RequestContext, error: ProxyError) -> Box<Error> {
+    let status = error.face().0.as_u16();
+    ctx.refusal = Some(error);
+    Error::new(ErrorType::HTTPStatus(status))
+}

@@ -1,0 +1,62 @@
+//! Legacy: what the façade asks of a request before and after the service is called.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use pingora::{Error, ErrorSource};
+
+use crate::legacy::{LegacyService, Verdict};
+use crate::proxy::Downstream;
+use crate::proxy::context::{LegacyCall, RequestContext};
+use crate::proxy::gateway::Gateway;
+use crate::reply::ProxyError;
+use crate::token::TokenPolicy;
+
+use super::{authenticate, authorize, limit};
+
+/// Whether the browser's session would act: a bearer decides the identity, and the cookie is ignored.
+pub(in crate::proxy) fn acts_by_session(session: &Downstream) -> bool {
+    !session.req_header().headers.contains_key(AUTHORIZATION)
+}
+
+/// Who asks ► is there such a service ► is the body small enough ► is there room ► which token.
+pub(in crate::proxy) async fn enter(
+    gateway: &Gateway,
+    session: &Downstream,
+    ctx: &mut RequestContext,
+    service: Option<Arc<LegacyService>>,
+) -> Result<(), ProxyError> {
+    authenticate::either(gateway, session, ctx).await?;
+    let service = service.ok_or(ProxyError::UnknownService)?;
+    ctx.body_limit = Some(gateway.facade.max_body_size);
+    limit::declared(session, ctx.body_limit)?;
+    let slot = service.enter().map_err(|_busy| ProxyError::Busy)?;
+    let policy = TokenPolicy::SessionPassthrough { service: Arc::clone(&service.name) };
+    authorize::obtain_bearer(gateway, ctx, &policy).await?;
+    ctx.legacy = Some(LegacyCall { service, _slot: slot, permit: None });
+    Ok(())
+}
+
+/// The circuit's word, asked only when the service is really about to be called: a stored answer needs none.
+pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), ProxyError> {
+    let Some(call) = &mut ctx.legacy else { return Ok(()) };
+    if call.permit.is_none() {
+        let permit = call.service.permit();
+        call.permit = Some(permit.map_err(|refused| ProxyError::CircuitOpen { retry_after: refused.retry_after })?);
+    }
+    Ok(())
+}
+
+/// Tells the circuit how the call went. 4xx and a client that leaves are never the service's fault.
+pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
+    let fault = ctx.upstream_fault || error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
+    let Some(call) = &mut ctx.legacy else { return };
+    let Some(permit) = call.permit.take() else { return };
+    let verdict = match ctx.upstream_status {
+        _ if fault => Verdict::Bad,
+        Some(500..) => Verdict::Bad,
+        Some(_) if error.is_none() => Verdict::Good,
+        _ => Verdict::Unknown,
+    };
+    call.service.judge(permit, verdict);
+}
