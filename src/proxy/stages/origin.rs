@@ -75,7 +75,11 @@ fn whence(origins: &Origins, headers: &HeaderMap) -> From {
     if given.next().is_some() {
         return From::Elsewhere;
     }
-    if origin.as_bytes() == origins.own.as_bytes() {
+    // A page with `Referrer-Policy: no-referrer` posts its forms with an opaque origin; what the
+    // browser says of the site then counts, which no page can forge.
+    let opaque_but_ours =
+        origin == "null" && headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
+    if opaque_but_ours || origin.as_bytes() == origins.own.as_bytes() {
         From::Here
     } else if origins.allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
         From::Listed
