@@ -11,6 +11,7 @@ mod services;
 #[cfg(test)]
 mod tests {}
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -152,7 +153,11 @@ impl Running {
 
     /// What to tell the person who started it.
     pub fn summary(&self) -> String {
-        let parts: String = self.services.iter().map(|(name, url)| format!("    {name:<11} {url}\n")).collect();
+        let parts = self.services.iter().fold(String::new(), |mut lines, (name, url)| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "    {name:<11} {url}");
+            lines
+        });
         format!(
             "\n  The demo is ready: open {url}\n\
              \n  Log in as ada or grace, with any password. Then press the buttons and compare\n  \

@@ -10,8 +10,8 @@ use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
 use crate::reply::{Reply, message_page};
-use crate::token::access_token;
 use crate::session::{FlowBinding, Identity, NewSession, Reading, Session, StoreError, Tokens};
+use crate::token::access_token;
 
 /// Marks a browser whose login was restarted once already.
 const RESTARTED: &str = "restarted";
@@ -51,8 +51,7 @@ impl Endpoints {
             return Reply::redirect("/");
         }
         if self.cookies.flow_read(&asked.parts.headers, RESTARTED).is_some() {
-            return refused("this login has expired", "/", asked)
-                .with_cookie(self.cookies.flow_expire(RESTARTED).ok());
+            return refused("this login has expired", "/", asked).with_cookie(self.cookies.flow_expire(RESTARTED).ok());
         }
         tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
         Reply::redirect("/auth/login").with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
@@ -61,7 +60,7 @@ impl Endpoints {
     async fn complete(&self, asked: Asked<'_>, flow: Flow, params: &CallbackParams) -> Reply {
         let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
-                let login = match self.relying_party.finish_login(flow, params).await {
+        let login = match self.relying_party.finish_login(flow, params).await {
             Ok(login) => login,
             Err(error) => return login_failed(&error, &retry, asked),
         };

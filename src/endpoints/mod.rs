@@ -194,9 +194,7 @@ impl Endpoints {
                 }
             },
             Reading::None | Reading::Malformed => Err(ProxyError::NotAuthenticated),
-            Reading::Duplicate => {
-                Err(ProxyError::BadRequest("the session cookie is there more than once".to_owned()))
-            }
+            Reading::Duplicate => Err(ProxyError::BadRequest("the session cookie is there more than once".to_owned())),
         }
     }
 }

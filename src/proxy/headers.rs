@@ -96,9 +96,24 @@ mod tests {
     #[test]
     fn every_spelling_of_an_identity_header_is_known() {
         for name in [
-            "x-original-user", "x_original_user", "x-original_user", "x-user-id", "x_user_roles", "x.user.id",
-            "x-forwarded-for", "x_forwarded_host", "forwarded", "x-real-ip", "x_real_ip", "x-session-id",
-            "x-auth-time", "x-empowerid-api-key", "x_empowerid_api_key", "proxy", "x-correlation_id", "authorization",
+            "x-original-user",
+            "x_original_user",
+            "x-original_user",
+            "x-user-id",
+            "x_user_roles",
+            "x.user.id",
+            "x-forwarded-for",
+            "x_forwarded_host",
+            "forwarded",
+            "x-real-ip",
+            "x_real_ip",
+            "x-session-id",
+            "x-auth-time",
+            "x-empowerid-api-key",
+            "x_empowerid_api_key",
+            "proxy",
+            "x-correlation_id",
+            "authorization",
         ] {
             assert!(is_identity(name, Authorization::Remove), "{name}");
         }

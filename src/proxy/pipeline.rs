@@ -73,6 +73,7 @@ impl Bff {
 }
 
 /// Stops the engine with a reason of ours, which `fail_to_proxy` finds in the context.
+#[expect(clippy::unnecessary_box_returns, reason = "the engine's `Result` holds its error in a box")]
 fn abort(ctx: &mut RequestContext, error: ProxyError) -> Box<Error> {
     let status = error.face().0.as_u16();
     ctx.refusal = Some(error);

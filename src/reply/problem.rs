@@ -54,9 +54,7 @@ impl ProxyError {
             Self::StoreUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Session store unreachable")
             }
-            Self::UpstreamTimeout(_) => {
-                (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long")
-            }
+            Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
         }
     }
@@ -76,7 +74,8 @@ impl ProxyError {
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
     let (status, code, title) = error.face();
     if matches!(error, ProxyError::NotAuthenticated) && around.navigation {
-        let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static("/auth/login"));
+        let target =
+            HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static("/auth/login"));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
     }
     let problem = Problem {

@@ -1,6 +1,6 @@
 //! The name of a session in the store.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -22,7 +22,11 @@ impl SessionKey {
     /// Twelve hex digits: enough to follow a session through a log, too few to look one up.
     #[must_use]
     pub fn short(&self) -> String {
-        self.0.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        self.0.iter().take(6).fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 }
 

@@ -294,13 +294,13 @@ mod tests {
         let (sealer, session) = (ring(&[1]), session());
         let record = sealer.seal(&session).unwrap();
         for length in 0..record.sealed.len() {
-            let sealed = record.sealed[..length].to_vec();
-            assert!(!opens(&sealer, &session, &Record { sealed, ..record.clone() }), "{length}");
+            let bytes = record.sealed[..length].to_vec();
+            assert!(!opens(&sealer, &session, &Record { sealed: bytes, ..record.clone() }), "{length}");
         }
         for index in 0..record.sealed.len() {
-            let mut sealed = record.sealed.clone();
-            sealed[index] ^= 1;
-            assert!(!opens(&sealer, &session, &Record { sealed, ..record.clone() }), "{index}");
+            let mut bytes = record.sealed.clone();
+            bytes[index] ^= 1;
+            assert!(!opens(&sealer, &session, &Record { sealed: bytes, ..record.clone() }), "{index}");
         }
     }
 

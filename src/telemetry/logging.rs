@@ -27,10 +27,16 @@ pub fn start(level: &str, json: bool) -> LogGuard {
         NonBlockingBuilder::default().buffered_lines_limit(65_536).thread_name("log").finish(std::io::stdout());
     // The engine logs request lines and peers at its own levels: we log requests ourselves, without
     // queries; of the engine only its warnings are wanted.
-    let defaults = format!("{level},pingora=warn,pingora_core=warn,pingora_proxy=error,hyper=warn,h2=warn,reqwest=warn,rustls=warn");
+    let defaults = format!(
+        "{level},pingora=warn,pingora_core=warn,pingora_proxy=error,hyper=warn,h2=warn,reqwest=warn,rustls=warn"
+    );
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(defaults));
     let line = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
     // An embedding program may have its own subscriber: then ours yields.
-    let _ = if json { line.json().flatten_event(true).with_current_span(false).try_init() } else { line.compact().try_init() };
+    let _ = if json {
+        line.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
+        line.compact().try_init()
+    };
     LogGuard { _worker: worker, writer }
 }

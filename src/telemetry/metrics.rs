@@ -2,8 +2,7 @@
 //! or a token.
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Seconds; from a look-up in memory to a provider that hangs.
@@ -16,7 +15,12 @@ macro_rules! metrics {
         #[derive(Debug, Clone)]
         pub struct Metrics {
             registry: Registry,
-            $(#[doc = $help] pub $field: $kind,)+
+            $(
+                // The help text is printed as it is by Prometheus: no backticks.
+                #[allow(clippy::doc_markdown)]
+                #[doc = $help]
+                pub $field: $kind,
+            )+
         }
 
         impl Metrics {

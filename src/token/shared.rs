@@ -77,7 +77,8 @@ impl SharedTokens {
         subject: &AccessToken,
         need: &Arc<Need>,
     ) -> Result<AccessToken, NoBearer> {
-        let key = SharedKey { session: Some(session.key), audience: need.audience.clone(), scopes: need.scopes.clone() };
+        let key =
+            SharedKey { session: Some(session.key), audience: need.audience.clone(), scopes: need.scopes.clone() };
         let (party, wanted, subject) = (Arc::clone(&self.relying_party), Arc::clone(need), subject.secret.clone());
         self.obtain(key, need, None, move || async move {
             party.exchange(&subject, &Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes }).await

@@ -59,7 +59,7 @@ fn items(list: &[String]) -> String {
     if list.is_empty() {
         return "<li>nothing in particular</li>".to_owned();
     }
-    list.iter().map(|item| format!("<li><code>{}</code></li>", escape(item))).collect()
+    list.iter().flat_map(|item| ["<li><code>".to_owned(), escape(item), "</code></li>".to_owned()]).collect()
 }
 
 fn page(status: StatusCode, title: &str, body: &str) -> Response {

@@ -11,12 +11,7 @@ use crate::telemetry::AccessLine;
 use super::fail::error_label;
 
 /// Counts the request and writes its line.
-pub(in crate::proxy) fn conclude(
-    gateway: &Gateway,
-    session: &Downstream,
-    ctx: &RequestContext,
-    error: Option<&Error>,
-) {
+pub(in crate::proxy) fn conclude(gateway: &Gateway, session: &Downstream, ctx: &RequestContext, error: Option<&Error>) {
     let elapsed = ctx.started.elapsed();
     let written = session.response_written().map(|response| response.status.as_u16());
     let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);

@@ -34,7 +34,9 @@ pub(in crate::proxy) fn explain(gateway: &Gateway, ctx: &RequestContext, error: 
             | ErrorType::ReadTimedout
             | ErrorType::WriteTimedout,
         ) => Some(ProxyError::UpstreamTimeout(timeout)),
-        (ErrorSource::Upstream, kind) => Some(ProxyError::UpstreamError(format!("the service failed: {}", words(kind)))),
+        (ErrorSource::Upstream, kind) => {
+            Some(ProxyError::UpstreamError(format!("the service failed: {}", words(kind))))
+        }
         // Hop-by-hop policy: a client that nominates what it must not (RFC 9110 §7.6.1).
         (_, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400)) => {
             Some(ProxyError::BadRequest("the request header is not acceptable".to_owned()))

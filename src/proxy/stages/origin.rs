@@ -50,7 +50,8 @@ pub(in crate::proxy) fn origin(
 fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: From) -> Result<(), ProxyError> {
     let reason = if from == From::Elsewhere {
         "origin"
-    } else if headers.get_all("sec-fetch-site").iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
+    } else if headers.get_all("sec-fetch-site").iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+    {
         "fetch_site"
     } else {
         return Ok(());

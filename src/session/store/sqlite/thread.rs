@@ -29,11 +29,12 @@ pub(super) enum Kind {
 
 /// Given the fate of the transaction, answers the caller.
 type Answer = Box<dyn FnOnce(&Result<(), StoreError>) + Send>;
+/// Does the work on the connection. `Err`: tells the caller why not. `None`: nobody waits for an answer (any more).
+type Work = Box<dyn FnOnce(Result<&Connection, &StoreError>) -> Option<Answer> + Send>;
 
 struct Request {
     writes: bool,
-    /// `Err`: tell the caller why not. `None`: nobody waits for an answer (any more).
-    run: Box<dyn FnOnce(Result<&Connection, &StoreError>) -> Option<Answer> + Send>,
+    run: Work,
 }
 
 /// The way to the thread. The thread ends with it, after what is in line.
