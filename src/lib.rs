@@ -3,6 +3,8 @@
 //!
 //! The binary is `pingora-bff run`. As a plugin, [`Bff`] is a [`pingora::proxy::ProxyHttp`] for your
 //! own server; `examples/embed.rs` mounts it in a few lines.
+// A test fails by panicking (the other lints of this kind are told so in clippy.toml).
+#![cfg_attr(test, allow(clippy::string_slice))]
 
 mod app;
 pub mod cli;

@@ -55,7 +55,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Folders {
-    /// Folder of settings.yaml, idps.yaml and legacy_services.yaml.
+    /// Folder of `settings.yaml`, `idps.yaml` and `legacy_services.yaml`.
     #[arg(long, default_value = "conf", value_name = "DIR")]
     conf: PathBuf,
     /// Folder of the route files, all of which are merged.

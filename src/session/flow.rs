@@ -1,6 +1,7 @@
 //! What ties a login flow to the browser that started it: a random value in a cookie of the flow's
 //! own, of which we keep only the hash.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest, rand};
@@ -31,7 +32,11 @@ impl FlowBinding {
     /// The name of the flow of `state`, short enough for a cookie name.
     #[must_use]
     pub fn id(state: &str) -> String {
-        hash(state).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash(state).iter().take(8).fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 
     /// Whether `value` is what the cookie was given. Constant time.

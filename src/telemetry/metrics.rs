@@ -15,7 +15,12 @@ macro_rules! metrics {
         #[derive(Debug, Clone)]
         pub struct Metrics {
             registry: Registry,
-            $(#[doc = $help] pub $field: $kind,)+
+            $(
+                // The help text is printed as it is by Prometheus: no backticks.
+                #[allow(clippy::doc_markdown)]
+                #[doc = $help]
+                pub $field: $kind,
+            )+
         }
 
         impl Metrics {

@@ -21,7 +21,7 @@ pub(in crate::proxy) fn admit(
     let request = session.req_header();
     ctx.correlation_id = headers::sane_correlation_id(&request.headers).map_or_else(fresh_id, str::to_owned);
     ctx.navigation = downstream::is_navigation(request);
-    ctx.login_url = "/auth/login".to_owned();
+    "/auth/login".clone_into(&mut ctx.login_url);
     require_one_host(session)?;
 
     let target = request_target(session)?;
