@@ -30,7 +30,7 @@ fn resolve(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> Option<S
     }
     let host = url.host_str()?;
     let with_port = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let listed = allowed_hosts.iter().any(|allowed| *allowed == with_port);
+    let listed = allowed_hosts.contains(&with_port);
     // Never down from https to http.
     (listed && (url.scheme() == "https" || url.scheme() == public_url.scheme())).then(|| url.to_string())
 }
