@@ -21,6 +21,7 @@ pub(crate) struct Setup {
     auth_lines: String,
     session_lines: String,
     top_lines: String,
+    legacy: String,
     store: Option<String>,
     scheme: &'static str,
     /// `server.shutdown_grace`, seconds.
@@ -52,6 +53,7 @@ impl Setup {
             auth_lines: String::new(),
             session_lines: String::new(),
             top_lines: String::new(),
+            legacy: String::new(),
             store: None,
             scheme: "http",
             grace: 3,
@@ -148,6 +150,12 @@ impl Setup {
         self
     }
 
+    /// The whole of `conf/legacy_services.yaml`.
+    pub(crate) fn legacy(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.legacy);
+        self
+    }
+
     /// Starts the program with it, at the shared provider.
     pub(crate) async fn start(self) -> Edge {
         Edge::start(self, Provider::shared()).await
@@ -168,6 +176,9 @@ impl Setup {
         fs::create_dir_all(&routes).unwrap();
         fs::write(conf.join("settings.yaml"), self.settings(place)).unwrap();
         fs::write(conf.join("idps.yaml"), self.idps(place, issuer)).unwrap();
+        if !self.legacy.is_empty() {
+            fs::write(conf.join("legacy_services.yaml"), &self.legacy).unwrap();
+        }
         let mut text = String::new();
         if !self.services.is_empty() {
             write!(text, "services:\n{}", self.services).unwrap();
