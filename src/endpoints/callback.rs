@@ -50,18 +50,31 @@ impl Endpoints {
         if self.session_of(asked.parts).await.is_ok() {
             return Reply::redirect("/");
         }
-        if self.cookies.flow_read(&asked.parts.headers, RESTARTED).is_some() {
+        if self.restarted(asked) {
             return refused("this login has expired", "/", asked).with_cookie(self.cookies.flow_expire(RESTARTED).ok());
         }
         tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
         Reply::redirect("/auth/login").with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
     }
 
+    fn restarted(&self, asked: Asked<'_>) -> bool {
+        self.cookies.flow_read(&asked.parts.headers, RESTARTED).is_some()
+    }
+
     async fn complete(&self, asked: Asked<'_>, flow: Flow, params: &CallbackParams) -> Reply {
         let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
+        let wanted = flow.audiences.clone();
         let login = match self.relying_party.finish_login(flow, params).await {
             Ok(login) => login,
+            Err(LoginError::Denied { error, .. })
+                if error == "invalid_target"
+                    && !self.restarted(asked)
+                    && self.relying_party.sort_out_audiences(&wanted).await =>
+            {
+                let again = self.begin(asked, return_to).await;
+                return again.with_cookie(self.cookies.flow_set(RESTARTED, "1").ok());
+            }
             Err(error) => return login_failed(&error, &retry, asked),
         };
         let orphan = login.tokens.refresh_token.clone();

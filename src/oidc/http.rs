@@ -25,6 +25,7 @@ const MAX_REDIRECTS: usize = 3;
 pub(super) enum Endpoint {
     Discovery,
     Jwks,
+    Authorization,
     Token,
     Revocation,
 }
@@ -34,6 +35,7 @@ impl Endpoint {
         match self {
             Self::Discovery => "discovery",
             Self::Jwks => "jwks",
+            Self::Authorization => "authorization",
             Self::Token => "token",
             Self::Revocation => "revocation",
         }
@@ -44,6 +46,7 @@ impl Endpoint {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    pub(super) location: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -93,6 +96,12 @@ impl HttpClient {
         if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
     }
 
+    /// Where a GET is redirected to, without going there; `None` when it is not.
+    pub(super) async fn redirect_target(&self, endpoint: Endpoint, url: &Url) -> Result<Option<Url>, FetchError> {
+        let answer = self.send(endpoint, self.posts.get(url.clone())).await?;
+        Ok(answer.location.filter(|_| (300..400).contains(&answer.status)).and_then(|target| url.join(&target).ok()))
+    }
+
     /// Posts a form; every status is an answer.
     pub(super) async fn post(
         &self,
@@ -137,6 +146,8 @@ async fn read(mut response: Response) -> Result<Answer, FetchError> {
     if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
         return Err(FetchError::TooLarge);
     }
+    let location = response.headers().get(http::header::LOCATION);
+    let location = location.and_then(|target| target.to_str().ok()).map(str::to_owned);
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
         if body.len() + chunk.len() > MAX_BODY {
@@ -144,7 +155,7 @@ async fn read(mut response: Response) -> Result<Answer, FetchError> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { status, body })
+    Ok(Answer { status, location, body })
 }
 
 /// A provider moves a document within its origin at most; elsewhere somebody else would be speaking.

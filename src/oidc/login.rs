@@ -110,7 +110,9 @@ impl RelyingParty {
             state: random::draw()?,
             nonce: random::draw()?,
             verifier: random::draw()?,
-            audiences: distinct(self.idp.audience.iter().chain(&ask.audiences)),
+            audiences: distinct(
+                self.idp.audience.iter().chain(&ask.audiences).filter(|audience| !self.refuses_audience(audience)),
+            ),
             return_to: ask.return_to,
             created_at: self.clock.now(),
         };

@@ -2,6 +2,7 @@
 //! of what it says. Discovery, keys, the token endpoint, login, logout. The only room that dials out
 //! to a provider, and the only one that names the HTTP client.
 
+mod audiences;
 mod callback;
 mod claims;
 mod client_auth;

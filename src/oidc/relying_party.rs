@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::audiences::RefusedAudiences;
 use super::client_auth::ClientAuth;
 use super::discovery::{Discovery, Metadata};
 use super::error::{GrantError, IdTokenError, IdpError, SetupError};
@@ -30,6 +31,8 @@ pub struct RelyingParty {
     pub(super) jwks: Jwks,
     pub(super) id_tokens: IdTokenVerifier,
     pub(super) tokens: TokenEndpoint,
+    pub(super) http: HttpClient,
+    pub(super) refused: RefusedAudiences,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -53,9 +56,20 @@ impl RelyingParty {
         let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
         let jwks = Jwks::new(&idp.name, discovery.clone(), http.clone(), Arc::clone(&clock));
         let id_tokens = IdTokenVerifier::new(idp, jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
-        let tokens = TokenEndpoint::new(idp, auth, discovery.clone(), http, Arc::clone(&clock), metrics);
+        let tokens = TokenEndpoint::new(idp, auth, discovery.clone(), http.clone(), Arc::clone(&clock), metrics);
         let scopes = idp.scopes.clone().unwrap_or_else(|| default_scopes.to_vec());
-        Ok(Self { idp: idp.clone(), redirect_uri, scopes, discovery, jwks, id_tokens, tokens, clock })
+        Ok(Self {
+            idp: idp.clone(),
+            redirect_uri,
+            scopes,
+            discovery,
+            jwks,
+            id_tokens,
+            tokens,
+            clock,
+            http,
+            refused: RefusedAudiences::default(),
+        })
     }
 
     /// The entry's name in `idps.yaml`.

@@ -78,6 +78,14 @@ fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> 
         && let Some(audience) = &need.audience
         && !session.tokens.granted_audiences.contains(audience)
     {
+        if desk.relying_party.refuses_audience(audience) {
+            return Err(NoBearer::NotAvailable(format!(
+                "the provider refuses audience {audience} (invalid_target): allow it for client {} at the provider, \
+                 or correct `service_audiences.{}` in settings.yaml, then log in again",
+                desk.relying_party.config().client_id,
+                need.service
+            )));
+        }
         return Err(NoBearer::NotAvailable(format!(
             "audience {audience} was not granted when this session logged in; if `service_audiences.{}` in \
              settings.yaml is new, log in again; else the provider must allow it for this client",

@@ -219,3 +219,27 @@ async fn only_invalid_grant_ends_the_session() {
     assert_eq!(status_of(&browser, &edge, "/auth/session").await, 401);
     assert_eq!(edge.grants("refused").await, 1, "asked once, not again");
 }
+
+#[tokio::test]
+async fn an_audience_the_provider_refuses_costs_that_service_only() {
+    let upstream = Upstream::start().await;
+    let unknown = "https://unknown.example.test";
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1]));
+    let edge = setup.service("bad", &upstream.url(), Some(unknown)).start().await;
+    let browser = Browser::new();
+    // The browser is sent to the provider once more and notices nothing else.
+    let start = edge.url("/auth/login?return_to=/done").parse().unwrap();
+    browser.walk(start, "ada", &edge.url("/done")).await;
+    for _ in 0..3 {
+        let answer = browser.get(edge.url("/api/bad/x")).await;
+        assert_eq!(answer.status(), 401);
+        let told = problem(answer).await;
+        assert_eq!(told["code"], "no_token_available");
+        assert!(told["detail"].as_str().unwrap().contains("invalid_target"), "{told}");
+        assert!(told["detail"].as_str().unwrap().contains("service_audiences.bad_service"), "{told}");
+        assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "the session lives");
+    }
+    assert!(edge.log.has(&["NO_TOKEN_AVAILABLE", "bad_service", "invalid_target"]));
+    // The next user pays nothing for it.
+    Browser::logged_in(&edge, "grace").await;
+}

@@ -1,0 +1,85 @@
+//! Which audiences this provider refuses. One audience that is configured here but unknown there
+//! would make every login fail with `invalid_target`, and the answer does not say which one: so each
+//! is asked for alone, without a browser, and the refused ones are left out of logins for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+use super::http::{Endpoint, HttpClient};
+use super::relying_party::RelyingParty;
+use crate::config::AudienceParameter;
+
+/// How long a refusal is believed; a provider that was mended in the meantime is asked again.
+const BELIEVED: Duration = Duration::from_secs(300);
+
+/// The refused ones, and since when.
+#[derive(Debug, Default)]
+pub(super) struct RefusedAudiences(Mutex<HashMap<String, Instant>>);
+
+impl RefusedAudiences {
+    pub(super) fn contains(&self, audience: &str) -> bool {
+        let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(audience).is_some_and(|since| since.elapsed() < BELIEVED)
+    }
+
+    fn add(&self, audience: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(audience.to_owned(), Instant::now());
+    }
+}
+
+impl RelyingParty {
+    /// Whether the provider refused this audience lately.
+    pub fn refuses_audience(&self, audience: &str) -> bool {
+        self.refused.contains(audience)
+    }
+
+    /// Asks for each audience alone with `prompt=none` (OpenID Connect Core §3.1.2.1: no page is
+    /// shown) and remembers those answered with `invalid_target` (RFC 8707 §2). Whether there were any.
+    pub async fn sort_out_audiences(&self, audiences: &[String]) -> bool {
+        let Some(endpoint) = self.discovery.peek().and_then(|metadata| metadata.authorization.clone()) else {
+            return false;
+        };
+        if self.idp.audience_parameter != AudienceParameter::Resource {
+            return false;
+        }
+        let mut any = false;
+        for audience in audiences {
+            if refuses(&self.http, self.question(endpoint.clone(), audience)).await {
+                tracing::error!(
+                    idp = self.name(),
+                    audience,
+                    "the provider refuses this audience (invalid_target): allow it for this client at the provider, \
+                     or correct service_audiences in settings.yaml"
+                );
+                self.refused.add(audience);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn question(&self, mut endpoint: Url, audience: &str) -> Url {
+        endpoint
+            .query_pairs_mut()
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.idp.client_id)
+            .append_pair("redirect_uri", self.redirect_uri.as_str())
+            .append_pair("scope", "openid")
+            .append_pair("prompt", "none")
+            .append_pair("state", "audience-check")
+            .append_pair("nonce", "audience-check")
+            // No code comes of this; some providers refuse any request without PKCE.
+            .append_pair("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
+            .append_pair("code_challenge_method", "S256")
+            .append_pair("resource", audience);
+        endpoint
+    }
+}
+
+async fn refuses(http: &HttpClient, question: Url) -> bool {
+    let Ok(Some(target)) = http.redirect_target(Endpoint::Authorization, &question).await else { return false };
+    target.query_pairs().any(|(name, value)| name == "error" && value == "invalid_target")
+}
