@@ -26,6 +26,7 @@ fn write_route(number: usize) -> (RouteConfig, String) {
         methods: vec![Method::GET],
         auth: AuthMode::Session,
         streaming: false,
+        websocket: false,
         max_body_size: None,
         token_policy: None,
         written_at: Place { file: "routes/bench.yaml".into(), line: number, column: 1 },

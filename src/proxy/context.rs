@@ -29,6 +29,8 @@ pub struct RequestContext {
     pub(super) service: Option<Arc<str>>,
     /// The façade's part in it.
     pub(super) legacy: Option<LegacyCall>,
+    /// This is a WebSocket handshake on a route that takes it.
+    pub(super) websocket: bool,
     /// Neither a total timeout nor buffering.
     pub(super) streaming: bool,
     /// Bytes the request body may have.
@@ -71,6 +73,7 @@ impl RequestContext {
             upstream: None,
             service: None,
             legacy: None,
+            websocket: false,
             streaming: false,
             body_limit: None,
             keeps_authorization: false,

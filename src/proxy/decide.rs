@@ -35,6 +35,7 @@ pub(super) async fn decide(
         }
         Routed::Theirs(route) => {
             authenticate::authenticate(gateway, session, ctx, &route).await?;
+            ctx.websocket = limit::upgrade(session, route.websocket)?;
             limit::declared(session, ctx.body_limit)?;
             if let Some(destination) = gateway.destination(&route) {
                 authorize::obtain_bearer(gateway, ctx, &destination.policy).await?;

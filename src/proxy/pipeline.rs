@@ -1,4 +1,4 @@
-//! The path of a request, top to bottom. Each callback of the engine names its stages and nothing else.
+//! The path of a request, top to bottom. Each callback of the engine names its stages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ impl ProxyHttp for Bff {
         let attempt = ctx.attempts;
         ctx.attempts += 1;
         ctx.upstream_started.get_or_insert_with(Instant::now);
-        upstream.peer(ctx.streaming, attempt).await.map_err(|error| {
+        upstream.peer(ctx.streaming, ctx.websocket, attempt).await.map_err(|error| {
             ctx.upstream_fault = true;
             tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
             abort(ctx, ProxyError::UpstreamError("the service's name does not resolve".to_owned()))
@@ -76,13 +76,14 @@ impl ProxyHttp for Bff {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Downstream,
+        session: &mut Downstream,
         body: &mut Option<Bytes>,
         _end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
-        limit::streamed(ctx.body_received, ctx.body_limit).map_err(|error| abort(ctx, error).into_down())
+        let limit = ctx.body_limit.filter(|_| !session.was_upgraded());
+        limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
 
     async fn upstream_response_filter(

@@ -23,6 +23,8 @@ pub struct Route {
     pub auth: AuthMode,
     /// No total timeout; never buffered.
     pub streaming: bool,
+    /// Lets WebSocket upgrades through.
+    pub websocket: bool,
     /// Bytes a request body may have.
     pub max_body_size: Option<u64>,
     /// Absent: the session's own token for the service.
@@ -84,6 +86,7 @@ impl Route {
             methods: Methods::new(&config.methods),
             auth: config.auth,
             streaming: config.streaming,
+            websocket: config.websocket,
             max_body_size: config.max_body_size,
             token_policy: config.token_policy.clone(),
             written_at: config.written_at.clone(),

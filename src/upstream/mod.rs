@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use pingora::protocols::tls::CaType;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::CertKey;
 
 use crate::config::ServiceConfig;
@@ -100,8 +100,8 @@ impl Upstream {
         })
     }
 
-    /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
-    pub async fn peer(&self, streaming: bool, attempt: usize) -> Result<Box<HttpPeer>, UpstreamError> {
+    /// The peer to dial for one attempt. `streaming` and `websocket` connections may be silent for long. `attempt` walks through the addresses of a name with several.
+    pub async fn peer(&self, streaming: bool, websocket: bool, attempt: usize) -> Result<Box<HttpPeer>, UpstreamError> {
         let address = self.addresses.pick(attempt).await.map_err(|reason| UpstreamError::Unresolvable {
             service: self.name.to_string(),
             host: self.addresses.host().to_owned(),
@@ -114,8 +114,11 @@ impl Upstream {
         options.ca.clone_from(&self.ca);
         options.connection_timeout = Some(self.connect_timeout);
         options.total_connection_timeout = Some(self.connect_timeout);
-        options.read_timeout = Some(if streaming { STREAM_GAP.max(self.timeout) } else { self.timeout });
+        options.read_timeout = Some(if streaming || websocket { STREAM_GAP.max(self.timeout) } else { self.timeout });
         options.write_timeout = Some(self.timeout);
+        if !websocket {
+            options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        }
         options.idle_timeout = Some(POOLED_IDLE);
         Ok(Box::new(peer))
     }

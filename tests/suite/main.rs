@@ -28,3 +28,4 @@ mod store;
 mod streaming;
 mod tls;
 mod told;
+mod websocket;

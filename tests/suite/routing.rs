@@ -66,6 +66,7 @@ fn route(line: usize, id: &str, path: &str, service: &str) -> RouteConfig {
         methods: vec![],
         auth: AuthMode::Session,
         streaming: false,
+        websocket: false,
         max_body_size: None,
         token_policy: None,
         written_at: Place { file: "routes/api.yaml".into(), line, column: 5 },

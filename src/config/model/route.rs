@@ -53,6 +53,8 @@ pub struct RouteConfig {
     pub auth: AuthMode,
     /// No total timeout; never buffered.
     pub streaming: bool,
+    /// Lets WebSocket upgrades through; refused elsewhere.
+    pub websocket: bool,
     /// Bytes a request body may have; absent: no bound of ours.
     pub max_body_size: Option<u64>,
     /// Which bearer the upstream gets; absent: the session's token for this service.

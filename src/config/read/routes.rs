@@ -84,6 +84,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
     let methods = map.field("methods", read_methods);
     let auth = map.located("auth", word(AUTH_MODES));
     let streaming = map.field("streaming", boolean).unwrap_or(false);
+    let websocket = map.field("websocket", boolean).unwrap_or(false);
     let max_body_size = map.field("max_body_size", size);
     let policy = map.located("token_policy", read_policy);
     let sound = [("methods", methods.is_some()), ("auth", auth.is_some()), ("token_policy", policy.is_some())]
@@ -106,6 +107,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
         methods: methods.unwrap_or_default(),
         auth: auth.as_ref().map_or(AuthMode::Session, |auth| auth.value),
         streaming,
+        websocket,
         max_body_size,
         token_policy: policy.as_ref().map(|policy: &Located<TokenPolicyConfig>| policy.value.clone()),
         written_at: spot.place(),

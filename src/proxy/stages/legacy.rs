@@ -22,13 +22,14 @@ pub(in crate::proxy) fn acts_by_session(session: &Downstream) -> bool {
 /// Who asks ► is there such a service ► is the body small enough ► is there room ► which token.
 pub(in crate::proxy) async fn enter(
     gateway: &Gateway,
-    session: &Downstream,
+    session: &mut Downstream,
     ctx: &mut RequestContext,
     service: Option<Arc<LegacyService>>,
 ) -> Result<(), ProxyError> {
     authenticate::either(gateway, session, ctx).await?;
     let service = service.ok_or(ProxyError::UnknownService)?;
     ctx.body_limit = Some(gateway.facade.max_body_size);
+    limit::upgrade(session, false)?;
     limit::declared(session, ctx.body_limit)?;
     let slot = service.enter().map_err(|_busy| ProxyError::Busy)?;
     let policy = TokenPolicy::SessionPassthrough { service: Arc::clone(&service.name) };

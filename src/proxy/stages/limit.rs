@@ -12,6 +12,21 @@ pub(in crate::proxy) fn declared(session: &Downstream, limit: Option<u64>) -> Re
     if declared.is_some_and(|length| length > limit) { Err(ProxyError::BodyTooLarge { limit }) } else { Ok(()) }
 }
 
+/// A connection that stops speaking HTTP escapes every other limit: only where a route asks for it.
+pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool) -> Result<bool, ProxyError> {
+    if !session.is_upgrade_req() {
+        return Ok(false);
+    }
+    if !websocket_route {
+        return Err(ProxyError::BadRequest(
+            "this path takes no protocol upgrade; a route for WebSockets says `websocket: true`".to_owned(),
+        ));
+    }
+    // A WebSocket may be silent for as long as its ends like.
+    session.set_read_timeout(None);
+    Ok(true)
+}
+
 /// Refuses a body as soon as what has come exceeds `limit`.
 pub(in crate::proxy) fn streamed(received: u64, limit: Option<u64>) -> Result<(), ProxyError> {
     match limit {

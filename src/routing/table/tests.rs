@@ -16,6 +16,7 @@ fn config(number: usize, path: &str, methods: &[Method]) -> RouteConfig {
         methods: methods.to_vec(),
         auth: AuthMode::Session,
         streaming: false,
+        websocket: false,
         max_body_size: None,
         token_policy: None,
         written_at: Place { file: "routes/api.yaml".into(), line: number, column: 5 },

@@ -1,0 +1,83 @@
+//! WebSockets pass where a route says so, and nowhere else. Browsers open them from any page, with
+//! cookies: the handshake is checked like an unsafe request.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{AUDIENCES, Browser, Edge, Setup};
+
+/// Answers every handshake with 101 and echoes what comes after it.
+async fn echo() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let heads = std::sync::Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let heads = std::sync::Arc::clone(&heads);
+            tokio::spawn(async move {
+                let head = read_head(&mut stream).await;
+                heads.lock().unwrap().push_str(&head);
+                let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+                stream.write_all(switch.as_bytes()).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    (url, seen)
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+async fn shake(edge: &Edge, path: &str, extra: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost:{}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n",
+        edge.port
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await;
+    (stream, head)
+}
+
+#[tokio::test]
+async fn a_websocket_passes_only_where_a_route_takes_it_and_from_our_own_pages() {
+    let (url, seen) = echo().await;
+    let live = "{ id: live, path: \"/live/*\", target_service: own_service, preserve_path: true, auth: session, websocket: true }";
+    let edge = Setup::new().service("own", &url, Some(AUDIENCES[0])).route(live).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let cookie = format!("Cookie: {}\r\n", browser.cookie_header(&edge.origin));
+    let ours = format!("{cookie}Origin: {}\r\n", edge.origin);
+
+    let (mut stream, head) = shake(&edge, "/live/x", &ours).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    stream.write_all(b"\x81\x02hi").await.unwrap();
+    let mut frame = [0; 4];
+    stream.read_exact(&mut frame).await.unwrap();
+    assert_eq!(&frame, b"\x81\x02hi");
+    assert!(
+        seen.lock().unwrap().contains("Authorization: Bearer ")
+            || seen.lock().unwrap().contains("authorization: Bearer ")
+    );
+
+    let foreign = format!("{cookie}Origin: https://evil.example\r\n");
+    for (path, extra, status) in
+        [("/live/x", foreign.as_str(), "403"), ("/live/x", "", "401"), ("/api/own/x", ours.as_str(), "400")]
+    {
+        let (_, head) = shake(&edge, path, extra).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {head}");
+    }
+    assert_eq!(seen.lock().unwrap().matches("GET ").count(), 1, "nothing else reached the service");
+}
