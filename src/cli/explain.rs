@@ -1,6 +1,7 @@
 //! `pingora-bff explain METHOD TARGET`: who answers, why, and what would be sent on. Asks nobody;
 //! the same table and the same path reading as the server.
 
+mod legacy;
 mod nearest;
 mod own;
 mod page;
@@ -51,6 +52,9 @@ fn explain_path(
 ) -> u8 {
     if let Some(endpoint) = own::find(path.as_str()) {
         return endpoint.explain(page, method);
+    }
+    if let Some(status) = legacy::explain(page, config, method, path, query) {
+        return status;
     }
     let matching = table.matching(path);
     match table.find(method, path) {

@@ -68,10 +68,14 @@ impl Cli {
     #[must_use]
     pub fn execute(self) -> ExitCode {
         match self.command {
-            Command::Run(folders) => run::run(&folders.conf, &folders.routes),
+            Command::Run(folders) => {
+                folders.hint_if_missing();
+                run::run(&folders.conf, &folders.routes)
+            }
             Command::Check(folders) => {
                 let (code, text) = check::check(&folders.conf, &folders.routes, &environment);
                 say(&text);
+                folders.hint_if_missing();
                 ExitCode::from(code)
             }
             Command::Routes(folders) => folders.print(|config| routes::render(config).map(|table| (table, 0))),
@@ -85,11 +89,27 @@ impl Cli {
 }
 
 impl Folders {
+    /// Somebody who starts in an empty folder needs a way on more than a list of what is not there.
+    fn hint_if_missing(&self) {
+        if self.conf.is_dir() {
+            return;
+        }
+        let conf = self.conf.display();
+        let mut hint = format!("hint: there is no folder `{conf}` here; --conf DIR and --routes DIR name others.");
+        if cfg!(feature = "demo") {
+            hint.push_str("\n      `pingora-bff demo` needs no file; `pingora-bff demo --print-config DIR` writes some to begin with.");
+        }
+        let _ = fail(&format!("{hint}\n"), 0);
+    }
+
     /// Loads both folders and prints what `render` makes of them.
     fn print<E: std::fmt::Display>(&self, render: impl FnOnce(&Config) -> Result<(String, u8), E>) -> ExitCode {
         let config = match Config::load(&self.conf, &self.routes, &environment) {
             Ok(config) => config,
-            Err(findings) => return fail(&findings, check::WITH_ERRORS),
+            Err(findings) => {
+                self.hint_if_missing();
+                return fail(&findings, check::WITH_ERRORS);
+            }
         };
         match render(&config) {
             Ok((text, code)) => {

@@ -1,6 +1,8 @@
 //! The logger: one line an event, written by a thread of its own so that a request never waits
 //! for a disk or a terminal.
 
+use std::io::IsTerminal as _;
+
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
@@ -31,7 +33,9 @@ pub fn start(level: &str, json: bool) -> LogGuard {
         "{level},pingora_bff={level},pingora=warn,pingora_core=warn,pingora_proxy=off,hyper=warn,h2=warn,reqwest=warn,rustls=warn"
     );
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(defaults));
-    let line = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
+    // Colours are for terminals: in a file they are noise that no search finds its way through.
+    let colours = std::io::stdout().is_terminal();
+    let line = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(writer.clone());
     // An embedding program may have its own subscriber: then ours yields.
     let _ = if json {
         line.json().flatten_event(true).with_current_span(false).try_init()

@@ -15,6 +15,7 @@ mod harness;
 mod architecture;
 mod bearer;
 mod config;
+mod documents;
 mod legacy;
 mod login;
 mod outage;

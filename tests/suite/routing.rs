@@ -9,8 +9,9 @@ use std::time::Duration;
 use http::Method;
 use pingora_bff::cli::{explain, routes};
 use pingora_bff::config::{
-    AuthConfig, AuthMode, Config, CsrfMode, LegacyConfig, LogConfig, LogFormat, Place, RouteConfig, SameSite,
-    ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig, Settings, StoreConfig, TokenMode, TokenPolicyConfig,
+    AuthConfig, AuthMode, Config, CsrfMode, LegacyConfig, LegacyServiceConfig, LogConfig, LogFormat, Place,
+    RouteConfig, SameSite, ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig, Settings, StoreConfig,
+    TokenMode, TokenPolicyConfig,
 };
 
 fn settings() -> Settings {
@@ -105,21 +106,25 @@ fn config() -> Config {
         ("orders_service", "http://127.0.0.1:8300"),
         ("page_service", "http://127.0.0.1:8400"),
     ];
+    let res_admin = LegacyServiceConfig {
+        base_url: "http://res-admin:5000/api".parse().unwrap(),
+        timeout: Duration::from_secs(20),
+    };
     Config {
         settings: settings(),
         idps: vec![],
         services: services.map(|(name, url)| (name.to_owned(), service(url))).into(),
         routes: written_routes(),
         legacy: LegacyConfig {
-            services: BTreeMap::new(),
+            services: [("res-admin".to_owned(), res_admin)].into(),
             breaker_threshold: 5,
             breaker_reset_time: Duration::from_secs(60),
             cache_enabled: false,
             cache_default_ttl: Duration::ZERO,
             cache_max_entries: 0,
             cache_max_bytes: 0,
-            max_body_size: 0,
-            max_concurrent: 1,
+            max_body_size: 10 << 20,
+            max_concurrent: 256,
         },
         conf_dir: "conf".into(),
         routes_dir: "routes".into(),
@@ -152,6 +157,9 @@ fn every_request_is_explained() {
     ask(&config, Method::GET, "/auth/session");
     ask(&config, Method::DELETE, "/auth/logout");
     ask(&config, Method::GET, "/a/%2e%2e/b");
+    // The façade comes before every route, also before one that takes every path.
+    ask(&config, Method::POST, "/api/v1/proxy/res-admin/users?x=1");
+    ask(&config, Method::GET, "/api/v1/proxy/nobody/x");
     config.routes.remove(0);
     ask(&config, Method::GET, "/api/v1/analitics/x");
     ask(&config, Method::GET, "/orders");

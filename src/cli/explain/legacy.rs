@@ -1,0 +1,47 @@
+//! What the façade of the old services does with a path below `/api/v1/proxy/`.
+
+use http::Method;
+
+use super::page::Page;
+use super::{ANSWERED, REFUSED};
+use crate::config::{Config, CsrfMode};
+use crate::routing::{CanonicalPath, join_base};
+
+/// Everything below it is the façade's, whatever the routes say.
+const PREFIX: &str = "/api/v1/proxy/";
+
+/// Writes the rows and gives the exit status; `None`: the path is not the façade's.
+pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &CanonicalPath, query: &str) -> Option<u8> {
+    let rest = path.as_str().strip_prefix(PREFIX)?;
+    let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+    let legacy = &config.legacy;
+    let Some(service) = legacy.services.get(name) else {
+        let known: Vec<&str> = legacy.services.keys().map(String::as_str).collect();
+        page.row("Answered by", "pingora-bff itself: 404 unknown_service");
+        page.row("Why", format!("legacy_services in legacy_services.yaml names no `{name}`"));
+        page.more(format!("it names: {}", if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }));
+        return Some(REFUSED);
+    };
+    page.row("Answered by", format!("the legacy façade, service `{name}`"));
+    page.row("Why", format!("everything below {PREFIX} is the façade's and comes before every route"));
+    page.row("Client needs", "Authorization: Bearer, or a live session; else 401 not_authenticated");
+    if !method.is_safe() {
+        page.more("by session: the same origin or a listed CORS origin; else 403 csrf_failed");
+        if config.settings.csrf_mode == CsrfMode::Token {
+            page.more("by session: X-CSRF-Token (csrf.mode is token); else 403 csrf_failed");
+        }
+    }
+    page.more(format!("a body of at most {} bytes; else 413 body_too_large", legacy.max_body_size));
+    let base = &service.base_url;
+    let target = join_base(base.path(), &format!("/{below}"));
+    page.row("Upstream", format!("{method} {}{target}{query}", base.origin().ascii_serialization()));
+    page.more(format!("first byte and whole answer {}", humantime::format_duration(service.timeout)));
+    page.more(format!(
+        "503 circuit_open for {} after {} failures in a row; 503 rate_limited beyond {} at once",
+        humantime::format_duration(legacy.breaker_reset_time),
+        legacy.breaker_threshold,
+        legacy.max_concurrent
+    ));
+    page.row("Token", "the caller's own, or the login access token of the session, as it is");
+    Some(ANSWERED)
+}

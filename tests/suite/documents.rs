@@ -1,0 +1,56 @@
+//! What the documents say is there: every refusal, every metric, every subcommand.
+
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The quoted words of `text` that look like a name: `no_route`, `http_requests_total`.
+fn quoted_names(text: &str) -> Vec<&str> {
+    let plain = |word: &&str| word.contains('_') && word.bytes().all(|one| one.is_ascii_lowercase() || one == b'_');
+    text.split('"').skip(1).step_by(2).filter(plain).collect()
+}
+
+#[test]
+fn the_readme_says_what_to_do_about_every_refusal() {
+    let (source, readme) = (read("src/reply/problem.rs"), read("README.md"));
+    let face = source.split("pub fn face").nth(1).unwrap().split("fn retry_after").next().unwrap();
+    let codes = quoted_names(face);
+    assert!(codes.len() > 10, "the table of refusals was not found");
+    let missing: Vec<&str> = codes.into_iter().filter(|code| !readme.contains(&format!("`{code}` |"))).collect();
+    assert!(missing.is_empty(), "no line in the README's table: {missing:?}");
+}
+
+#[test]
+fn the_readme_names_every_metric() {
+    let (source, readme) = (read("src/telemetry/metrics.rs"), read("README.md"));
+    let list = source.split("\nmetrics! {").nth(1).unwrap().split("\n}").next().unwrap();
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(names.len() > 20, "the metrics were not found");
+    let missing: Vec<&str> = names.into_iter().filter(|name| !readme.contains(name)).collect();
+    assert!(missing.is_empty(), "not in the README: {missing:?}");
+}
+
+#[test]
+fn every_file_that_a_document_points_at_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = read(document);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(target.starts_with("https://") || root.join(target).exists(), "{document}: {target}");
+        }
+    }
+    let text = read("ARCHITECTURE.md");
+    // Rooms are named below `src/`, other places from the root.
+    let paths = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.contains('/') && Path::new(word).extension().is_some_and(|one| one == "rs"));
+    for path in paths {
+        let found = ["", "src/", "src/proxy/"].iter().any(|below| root.join(below).join(path).exists());
+        assert!(found, "ARCHITECTURE.md: {path}");
+    }
+}
