@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn only_a_4xx_that_says_so_is_invalid_grant() {
-        let judge = |status, body: &str| refusal(&Answer { status, body: body.into() });
+        let judge = |status, body: &str| refusal(&Answer { status, location: None, body: body.into() });
         let spent = r#"{"error":"invalid_grant","error_description":"spent\n"}"#;
         assert_eq!(judge(400, spent), GrantError::InvalidGrant { description: "spent ".into() });
         assert_eq!(judge(401, r#"{"error":"invalid_client"}"#).label(), "refused");
