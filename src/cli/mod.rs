@@ -47,8 +47,11 @@ enum Command {
         /// Write the demo's configuration into DIR, to go on from it, and exit.
         #[arg(long, value_name = "DIR")]
         print_config: Option<PathBuf>,
-        /// The port the browser shall see; a free one if it is taken.
-        #[arg(long, default_value_t = 8080)]
+        /// Serve everything but the proxy, for a configuration of `--print-config`: on five ports from PORT on.
+        #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "9180")]
+        parts: Option<u16>,
+        /// The port the browser shall see; the demo takes a free one if it is taken.
+        #[arg(long, default_value_t = crate::demo::PORT)]
         port: u16,
     },
 }
@@ -83,7 +86,11 @@ impl Cli {
                 folders.print(|config| explain::render(config, &method, &target))
             }
             #[cfg(feature = "demo")]
-            Command::Demo { print_config, port } => demo::run(print_config, port),
+            Command::Demo { print_config, parts, port } => match (print_config, parts) {
+                (Some(dir), first) => demo::print_config(&dir, port, first.unwrap_or(crate::demo::FIRST_PORT)),
+                (None, Some(first)) => demo::serve_parts(port, first),
+                (None, None) => demo::run(port),
+            },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The demo's configuration: four ordinary files with the addresses of this run filled in. The run
+//! The demo's configuration: five ordinary files with the addresses of this run filled in. The run
 //! reads them from a folder like any other, so what is written out is what was seen working.
 
 use std::fs::{self, OpenOptions};
@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::listen::Ports;
 use crate::config::Secret;
 
 /// Audience of the token that the login itself brings.
@@ -45,10 +46,30 @@ pub struct Addresses {
     pub legacy: String,
 }
 
+impl Addresses {
+    /// Everything on 127.0.0.1; the browser says `localhost`.
+    pub fn new(listen: Vec<SocketAddr>, admin_listen: SocketAddr, parts: Ports, client_secret: Secret) -> Self {
+        let at = |port: u16| format!("http://127.0.0.1:{port}");
+        let public = listen.first().map_or(0, SocketAddr::port);
+        Self {
+            listen,
+            admin_listen,
+            public_url: format!("http://localhost:{public}"),
+            issuer: at(parts.provider),
+            client_secret,
+            page: at(parts.page),
+            analytics: at(parts.analytics),
+            crud: at(parts.crud),
+            legacy: at(parts.legacy),
+        }
+    }
+}
+
 /// Path below the folder, and text with `%NAMES%` to fill in.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("conf/settings.yaml", include_str!("templates/conf/settings.yaml")),
     ("conf/idps.yaml", include_str!("templates/conf/idps.yaml")),
+    ("conf/legacy_services.yaml", include_str!("templates/conf/legacy_services.yaml")),
     ("routes/api.yaml", include_str!("templates/routes/api.yaml")),
     ("routes/page.yaml", include_str!("templates/routes/page.yaml")),
 ];
@@ -89,18 +110,8 @@ mod tests {
     use super::*;
 
     fn addresses() -> Addresses {
-        let at = |port: u16| format!("http://127.0.0.1:{port}");
-        Addresses {
-            listen: vec![([127, 0, 0, 1], 8080).into()],
-            admin_listen: ([127, 0, 0, 1], 9090).into(),
-            public_url: "http://localhost:8080".to_owned(),
-            issuer: at(1),
-            client_secret: Secret::new("s3cret"),
-            page: at(2),
-            analytics: at(3),
-            crud: at(4),
-            legacy: at(5),
-        }
+        let listen = vec![([127, 0, 0, 1], 8080).into()];
+        Addresses::new(listen, ([127, 0, 0, 1], 9090).into(), Ports::from(9180).unwrap(), Secret::new("s3cret"))
     }
 
     #[test]

@@ -12,25 +12,45 @@ use tokio::sync::oneshot;
 pub struct Door(TcpListener, u16);
 
 impl Door {
-    fn open() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    /// 0: a free one.
+    fn open(port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .map_err(|error| io::Error::new(error.kind(), format!("127.0.0.1:{port}: {error}")))?;
         let port = listener.local_addr()?.port();
         Ok(Self(listener, port))
     }
+}
 
-    /// `http://127.0.0.1:PORT`.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.1)
+/// Ports of the parts, on 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// The development provider.
+    pub provider: u16,
+    /// The analytics service.
+    pub analytics: u16,
+    /// The crud service.
+    pub crud: u16,
+    /// The legacy service.
+    pub legacy: u16,
+    /// The page.
+    pub page: u16,
+}
+
+impl Ports {
+    /// Whichever are free.
+    pub const ANY: Self = Self { provider: 0, analytics: 0, crud: 0, legacy: 0, page: 0 };
+
+    /// Five in a row.
+    pub fn from(first: u16) -> io::Result<Self> {
+        let at = |offset| first.checked_add(offset).filter(|_| first > 0);
+        let five = || Some(Self { provider: at(0)?, analytics: at(1)?, crud: at(2)?, legacy: at(3)?, page: at(4)? });
+        five().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{first}: no five ports from there")))
     }
 }
 
-/// All doors of one run. The proxy's own are only found, not held: it opens them itself.
+/// The doors of all parts.
 #[derive(Debug)]
 pub struct Doors {
-    /// Where the proxy shall listen: IPv4 and, where there is one, IPv6 loopback, as `localhost` may be either.
-    pub public: Vec<SocketAddr>,
-    /// Where its metrics shall be.
-    pub admin: SocketAddr,
     /// The development provider.
     pub provider: Door,
     /// The analytics service.
@@ -44,33 +64,36 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// `http://localhost:PORT`.
-    pub fn public_url(&self) -> String {
-        let port = self.public.first().map_or(0, SocketAddr::port);
-        format!("http://localhost:{port}")
+    /// Opens them; the error names the port that could not be had.
+    pub fn open(ports: Ports) -> io::Result<Self> {
+        Ok(Self {
+            provider: Door::open(ports.provider)?,
+            analytics: Door::open(ports.analytics)?,
+            crud: Door::open(ports.crud)?,
+            legacy: Door::open(ports.legacy)?,
+            page: Door::open(ports.page)?,
+        })
+    }
+
+    /// What was opened.
+    pub fn ports(&self) -> Ports {
+        Ports {
+            provider: self.provider.1,
+            analytics: self.analytics.1,
+            crud: self.crud.1,
+            legacy: self.legacy.1,
+            page: self.page.1,
+        }
     }
 }
 
-/// Opens the services' doors and finds two free ports for the proxy, `preferred` if it can be had.
-pub fn find_doors(preferred: u16) -> io::Result<Doors> {
-    let has_v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
-    let doors = Doors {
-        public: find_public(preferred, has_v6)?,
-        admin: TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?,
-        provider: Door::open()?,
-        analytics: Door::open()?,
-        crud: Door::open()?,
-        legacy: Door::open()?,
-        page: Door::open()?,
-    };
-    Ok(doors)
-}
-
-fn find_public(preferred: u16, has_v6: bool) -> io::Result<Vec<SocketAddr>> {
+/// Where the proxy can listen: `preferred` if it can be had, on IPv4 and, where there is one, IPv6
+/// loopback, as `localhost` may be either. Found, not held: the proxy opens them itself.
+pub fn find_public(preferred: u16) -> io::Result<Vec<SocketAddr>> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     // A port that is free on IPv4 may be taken on IPv6, so one more attempt may not be enough.
     for port in [preferred, 0, 0, 0, 0] {
-        match try_public(port, has_v6) {
+        match try_public(port) {
             Ok(addresses) => return Ok(addresses),
             Err(error) => last = error,
         }
@@ -78,14 +101,25 @@ fn find_public(preferred: u16, has_v6: bool) -> io::Result<Vec<SocketAddr>> {
     Err(last)
 }
 
-fn try_public(port: u16, has_v6: bool) -> io::Result<Vec<SocketAddr>> {
+fn try_public(port: u16) -> io::Result<Vec<SocketAddr>> {
     let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-    let mut addresses = vec![v4.local_addr()?];
-    if has_v6 {
-        let port = v4.local_addr()?.port();
-        addresses.push(TcpListener::bind((Ipv6Addr::LOCALHOST, port))?.local_addr()?);
+    let addresses = on_loopback(v4.local_addr()?.port());
+    for address in addresses.iter().filter(|address| address.is_ipv6()) {
+        TcpListener::bind(address)?;
     }
     Ok(addresses)
+}
+
+/// This port on IPv4 and, where there is one, IPv6 loopback.
+pub fn on_loopback(port: u16) -> Vec<SocketAddr> {
+    let has_v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let v4 = (Ipv4Addr::LOCALHOST, port).into();
+    if has_v6 { vec![v4, (Ipv6Addr::LOCALHOST, port).into()] } else { vec![v4] }
+}
+
+/// A free address for the proxy's metrics; found, not held.
+pub fn find_admin() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// Serves until `stopped` is told or forgotten; open streams end with it.

@@ -13,6 +13,7 @@ mod tests;
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,81 +25,70 @@ use tokio::sync::oneshot;
 use crate::config::Secret;
 use crate::resilience::{Clock, SystemClock};
 use config::Addresses;
-use listen::{Doors, find_doors};
+use listen::{Doors, Ports};
 use provider::{Client, Keys, Provider};
 use services::Service;
 
-/// How the demo is to be started.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The port that the browser shall see; if it is taken, a free one is found.
-    pub port: u16,
-    /// Where to write the configuration, and to leave it. `None`: a private folder that ends with the demo.
-    pub config_dir: Option<PathBuf>,
-}
+/// The port that the browser sees, unless another is asked for.
+pub const PORT: u16 = 8080;
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { port: 8080, config_dir: None }
-    }
-}
+/// The first of the five ports that a printed configuration names.
+pub const FIRST_PORT: u16 = 9180;
 
-/// A running demo, but for the proxy: start that from [`Running::conf_dir`] and
-/// [`Running::routes_dir`]. Dropping this ends the provider and the services.
+/// The metrics' port in a printed configuration: the program's own default.
+const ADMIN_PORT: u16 = 9090;
+
+/// The client secret of a printed configuration. It opens nothing but a provider that takes any password.
+const PRINTED_SECRET: &str = "demo-only-replace-me";
+
+/// Provider, services and page. Dropping this ends them.
 #[derive(Debug)]
-pub struct Running {
-    /// What to open in a browser, without a trailing slash.
-    pub public_url: String,
-    /// The provider's issuer.
-    pub provider_issuer: String,
-    /// Name and base URL of each service.
-    pub services: Vec<(&'static str, String)>,
-    /// The folder that holds `conf/` and `routes/`.
-    pub config_dir: PathBuf,
-    config_is_ours: bool,
+pub struct Parts {
+    addresses: Addresses,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts provider, services and page on free loopback ports and writes the configuration.
-/// Returns when they listen.
-pub fn start(options: &Options) -> io::Result<Running> {
-    let doors = find_doors(options.port)?;
-    let addresses = Addresses {
-        listen: doors.public.clone(),
-        admin_listen: doors.admin,
-        public_url: doors.public_url(),
-        issuer: doors.provider.url(),
-        client_secret: Secret::new(provider::random_id().map_err(io::Error::other)?),
-        page: doors.page.url(),
-        analytics: doors.analytics.url(),
-        crud: doors.crud.url(),
-        legacy: doors.legacy.url(),
-    };
-    let servers = build(doors, &addresses)?;
-    let config_dir = match &options.config_dir {
-        Some(dir) => dir.clone(),
-        None => private_dir()?,
-    };
-    let mut running = Running {
-        public_url: addresses.public_url.clone(),
-        provider_issuer: addresses.issuer.clone(),
-        services: vec![
-            ("analytics", addresses.analytics.clone()),
-            ("crud", addresses.crud.clone()),
-            ("legacy", addresses.legacy.clone()),
-            ("page", addresses.page.clone()),
-        ],
-        config_dir,
-        config_is_ours: options.config_dir.is_none(),
-        stop: None,
-        thread: None,
-    };
-    config::write(&running.config_dir, &addresses)?;
-    let (stop, stopped) = oneshot::channel();
-    running.thread = Some(listen::serve(servers, stopped)?);
-    running.stop = Some(stop);
+/// A running demo, but for the proxy: start that from [`Running::conf_dir`] and
+/// [`Running::routes_dir`]. Dropping this ends the parts and removes the folder.
+#[derive(Debug)]
+pub struct Running {
+    parts: Parts,
+    dir: PathBuf,
+}
+
+/// Starts the parts on free loopback ports and writes the configuration into a private folder.
+/// `port`: what the browser shall see; if it is taken, a free one is found. Returns when they listen.
+pub fn start(port: u16) -> io::Result<Running> {
+    let doors = Doors::open(Ports::ANY)?;
+    let secret = Secret::new(provider::random_id().map_err(io::Error::other)?);
+    let addresses = Addresses::new(listen::find_public(port)?, listen::find_admin()?, doors.ports(), secret);
+    let running = Running { parts: serve(doors, addresses)?, dir: private_dir()? };
+    config::write(&running.dir, &running.parts.addresses)?;
     Ok(running)
+}
+
+/// Starts the parts alone, where the configuration that [`print`] writes looks for them.
+/// `port`: the proxy's. A port that is taken is an error.
+pub fn start_parts(port: u16, first: u16) -> io::Result<Parts> {
+    serve(Doors::open(Ports::from(first)?)?, printed(port, first)?)
+}
+
+/// Writes the configuration for a proxy on `port` and parts on five ports from `first` on; starts
+/// nothing. A file that is already there is an error (`AlreadyExists`) and stays as it is.
+pub fn print(dir: &Path, port: u16, first: u16) -> io::Result<()> {
+    config::write(dir, &printed(port, first)?)
+}
+
+fn printed(port: u16, first: u16) -> io::Result<Addresses> {
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+    Ok(Addresses::new(listen::on_loopback(port), admin, Ports::from(first)?, Secret::new(PRINTED_SECRET)))
+}
+
+fn serve(doors: Doors, addresses: Addresses) -> io::Result<Parts> {
+    let (stop, stopped) = oneshot::channel();
+    let thread = listen::serve(build(doors, &addresses)?, stopped)?;
+    Ok(Parts { addresses, stop: Some(stop), thread: Some(thread) })
 }
 
 fn build(doors: Doors, addresses: &Addresses) -> io::Result<Vec<(listen::Door, Router)>> {
@@ -139,38 +129,51 @@ fn private_dir() -> io::Result<PathBuf> {
     Ok(dir)
 }
 
+impl Parts {
+    /// Name and base URL of each part, a line each.
+    pub fn listing(&self) -> String {
+        let Addresses { issuer, analytics, crud, legacy, page, .. } = &self.addresses;
+        format!(
+            "    provider    {issuer}\n    analytics   {analytics}\n    crud        {crud}\n    \
+             legacy      {legacy}\n    page        {page}\n"
+        )
+    }
+
+    /// What the browser opens once the proxy runs, without a trailing slash.
+    pub fn public_url(&self) -> &str {
+        &self.addresses.public_url
+    }
+}
+
 impl Running {
     /// The folder to give to `--conf`.
     pub fn conf_dir(&self) -> PathBuf {
-        self.config_dir.join("conf")
+        self.dir.join("conf")
     }
 
     /// The folder to give to `--routes`.
     pub fn routes_dir(&self) -> PathBuf {
-        self.config_dir.join("routes")
+        self.dir.join("routes")
     }
 
     /// What to tell the person who started it.
     pub fn summary(&self) -> String {
-        let parts: Vec<String> = self.services.iter().map(|(name, url)| format!("    {name:<11} {url}\n")).collect();
         format!(
             "\n  The demo is ready: open {url}\n\
              \n  Log in as ada or grace, with any password. Then press the buttons and compare\n  \
              what the browser sent with what the service received.\n\
-             \n  Behind the proxy, all on loopback:\n    {provider:<11} {issuer}\n{parts}\
+             \n  Behind the proxy, all on loopback:\n{parts}\
              \n  Configuration of this run: {dir}\n  \
-             To keep a copy to go on from: pingora-bff demo --print-config DIR\n  \
+             To get one to go on from: pingora-bff demo --print-config DIR\n  \
              Ctrl-C ends everything.\n",
-            url = self.public_url,
-            provider = "provider",
-            issuer = self.provider_issuer,
-            parts = parts.concat(),
-            dir = self.config_dir.display(),
+            url = self.parts.public_url(),
+            parts = self.parts.listing(),
+            dir = self.dir.display(),
         )
     }
 }
 
-impl Drop for Running {
+impl Drop for Parts {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
@@ -178,9 +181,12 @@ impl Drop for Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        if self.config_is_ours {
-            remove(&self.config_dir);
-        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        remove(&self.dir);
     }
 }
 

@@ -1,5 +1,5 @@
 // Drives the demo page as a newcomer does: log in by typing, call each service, read the decoded token,
-// log out. Arguments: the page's URL, where to put the screenshots. Needs CHROMIUM, the browser's path.
+// break the legacy service until its circuit opens, log out. Arguments: the page's URL, where to put the screenshots. Needs CHROMIUM, the browser's path.
 
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
@@ -19,13 +19,16 @@ try {
   page.setDefaultTimeout(10_000);
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => {
-    // The browser itself reports every 4xx answer, which this page asks for on purpose.
-    if (message.type() === 'error' && !message.text().includes('the server responded with a status of 4')) {
+    // The browser itself reports every 4xx and 5xx answer, which this page asks for on purpose.
+    if (message.type() === 'error' && !/the server responded with a status of [45]/.test(message.text())) {
       complaints.push(message.text());
     }
   });
   await logIn(page);
   await callServices(page);
+  await seeRefusals(page);
+  await breakAndHeal(page);
+  await askTwice(page);
   await lookOnAPhone(page);
   await logOut(page);
   assert.deepEqual(complaints, [], 'the page complained in the console');
@@ -68,6 +71,60 @@ async function callServices(page) {
   await hasText(page, '#received', 'authorization');
   assert.equal(await page.locator('#error').isVisible(), false);
   say('the legacy service answered');
+}
+
+async function seeRefusals(page) {
+  for (const [button, title] of [
+    ['#call-anonymous', '401 not_authenticated'],
+    ['#call-nowhere', '404 no_route'],
+    ['#call-unknown-service', '404 unknown_service'],
+    ['#call-too-large', '413 body_too_large'],
+  ]) {
+    await press(page, button, title.slice(0, 3));
+    assert.equal(await page.locator('#error-title').innerText(), title);
+    assert.match(await page.locator('#error-meaning').innerText(), /\.\s+\S.*\./, 'a meaning and a remedy');
+    say(`${button} says ${title}`);
+  }
+}
+
+/** Three failures open the circuit; the first call after its rest closes it. */
+async function breakAndHeal(page) {
+  await press(page, '#legacy-call', '200');
+  await hasText(page, '#received', 'authorization');
+  await circuitIs(page, 'closed');
+  await press(page, '#legacy-broken', '200');
+  for (let call = 0; call < 3; call++) await press(page, '#legacy-call', '500');
+  await circuitIs(page, 'open');
+  assert.match(await page.locator('#legacy-state').innerText(), /^open/);
+  await press(page, '#legacy-call', '503');
+  assert.equal(await page.locator('#error-title').innerText(), '503 circuit_open');
+  await page.screenshot({ path: `${shots}/demo-page-circuit.png`, fullPage: true });
+  say('three failures opened the circuit');
+  await press(page, '#legacy-ok', '200');
+  await circuitIs(page, 'half_open');
+  await press(page, '#legacy-call', '200');
+  await circuitIs(page, 'closed');
+  say('the trial closed it again');
+}
+
+async function askTwice(page) {
+  await press(page, '#legacy-again', '200');
+  await press(page, '#legacy-again', '200');
+  const told = await page.locator('#legacy-cache').innerText();
+  assert.match(told, /^(X-Cache: HIT · Age: \d+|nothing said)/);
+  say(`the second answer's cache: ${told}`);
+}
+
+/** Presses a button, and waits until the page shows an answer of this status. */
+async function press(page, button, status) {
+  // What was shown before must not be taken for the answer to this call.
+  await page.evaluate(() => { document.querySelector('#status').textContent = ''; });
+  await page.locator(button).click();
+  await page.waitForFunction((wanted) => document.querySelector('#status').textContent.startsWith(wanted), status);
+}
+
+async function circuitIs(page, state) {
+  await page.locator(`#legacy-circuit[data-state=${state}]`).waitFor({ timeout: 15_000 });
 }
 
 async function lookOnAPhone(page) {

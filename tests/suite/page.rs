@@ -1,20 +1,26 @@
-//! The demo as a newcomer meets it: one command, the printed URL, a real browser (`tests/oidc/page.mjs`).
+//! The demo as a newcomer meets it: one command, the printed URL, a real browser (`tests/oidc/page.mjs`), Ctrl-C,
+//! and the configuration to go on from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::harness::{Log, http_client};
+use serde_json::Value;
 
-struct Demo {
+use crate::harness::{Browser, Log, free_port, http_client, location};
+
+/// The program with these arguments; killed by its id when dropped.
+struct Started {
     child: Child,
     log: Log,
 }
 
-impl Demo {
-    fn start() -> Self {
+impl Started {
+    fn with(arguments: &[&str], temp: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pingora-bff"))
-            .arg("demo")
-            .current_dir(std::env::temp_dir())
+            .args(arguments)
+            .current_dir(temp)
+            .env("TMPDIR", temp)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -26,7 +32,16 @@ impl Demo {
         Self { child, log }
     }
 
-    /// The URL it printed.
+    /// The demo, once its page is served; with the URL it printed.
+    async fn demo(temp: &Path) -> (Self, String) {
+        // Not the default port: two demos that start at once could both find it free.
+        let demo = Self::with(&["demo", "--port", &free_port().to_string()], temp);
+        eventually!("the demo prints its URL", demo.url().is_some());
+        let url = demo.url().unwrap();
+        eventually!("the page is served", is_served(&url).await);
+        (demo, url)
+    }
+
     fn url(&self) -> Option<String> {
         let text = self.log.text();
         let start = text.find("http://localhost:")?;
@@ -34,9 +49,35 @@ impl Demo {
         // A line that is still being written has no port yet.
         (url.len() > "http://localhost:".len() + 1).then_some(url)
     }
+
+    /// As Ctrl-C does.
+    fn interrupt(&self) {
+        let kill = format!("kill -INT {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
 }
 
-impl Drop for Demo {
+async fn is_served(url: &str) -> bool {
+    http_client().get(url).send().await.is_ok_and(|answer| answer.status() == 200)
+}
+
+/// Fills in the demo provider's form.
+async fn log_in(url: &str) -> Browser {
+    let browser = Browser::new();
+    let form = location(&browser.get(format!("{url}/auth/login")).await).expect("the way to the provider");
+    let sent = browser.client.post(form).form(&[("login", "ada"), ("password", "x")]).send().await.unwrap();
+    let answer = browser.get(location(&sent).expect("the way back")).await;
+    assert!(answer.status().is_redirection(), "{}", answer.status());
+    browser
+}
+
+/// The first of five ports in a row that nobody listens on at the moment.
+fn five_free_ports() -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (0..1000).map(|_| free_port()).find(|first| *first < 65_000 && (1..5).all(|more| is_free(first + more))).unwrap()
+}
+
+impl Drop for Started {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -57,11 +98,8 @@ fn chromium() -> PathBuf {
 
 #[tokio::test]
 async fn a_newcomer_logs_in_sees_the_decoded_tokens_and_logs_out() {
-    let demo = Demo::start();
-    eventually!("the demo prints its URL", demo.url().is_some());
-    let url = demo.url().unwrap();
-    let page = async || http_client().get(&url).send().await.is_ok_and(|answer| answer.status() == 200);
-    eventually!("the page is served", page().await);
+    let temp = tempfile::tempdir().unwrap();
+    let (demo, url) = Started::demo(temp.path()).await;
     let shots = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
     let output = tokio::process::Command::new("node")
         .args(["page.mjs", &url, shots])
@@ -70,8 +108,62 @@ async fn a_newcomer_logs_in_sees_the_decoded_tokens_and_logs_out() {
         .kill_on_drop(true)
         .output();
     let output =
-        tokio::time::timeout(std::time::Duration::from_secs(60), output).await.expect("within a minute").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), output).await.expect("within a minute").unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n--- the demo said:\n{}", demo.log.text());
     println!("{said}");
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_demo_at_once_and_leaves_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let (mut demo, url) = Started::demo(temp.path()).await;
+    let left = || std::fs::read_dir(temp.path()).unwrap().count();
+    assert_eq!(left(), 1, "its configuration");
+    let browser = log_in(&url).await;
+    let events = browser.get(format!("{url}/api/v1/analytics/events")).await;
+    assert_eq!(events.status(), 200);
+    let started = Instant::now();
+    demo.interrupt();
+    eventually!("it ends", demo.child.try_wait().unwrap().is_some());
+    let took = started.elapsed();
+    assert_eq!(demo.child.wait().unwrap().code(), Some(0), "{}", demo.log.text());
+    assert!(took < Duration::from_secs(2), "an open stream held it for {took:?}");
+    assert_eq!(left(), 0, "its configuration is gone");
+}
+
+#[tokio::test]
+async fn a_printed_configuration_runs_against_the_parts() {
+    let temp = tempfile::tempdir().unwrap();
+    let (port, first) = (free_port().to_string(), five_free_ports().to_string());
+    let print = ["demo", "--print-config", "mine", "--port", &port, "--parts", &first];
+    let mut printing = Started::with(&print, temp.path());
+    assert_eq!(printing.child.wait().unwrap().code(), Some(0));
+    let two_lines = [
+        format!("  pingora-bff demo --parts {first} --port {port}\n"),
+        "  pingora-bff run --conf mine/conf --routes mine/routes\n".to_owned(),
+    ];
+    eventually!("both commands are told", two_lines.iter().all(|line| printing.log.text().contains(line)));
+    // The one port that has no option: another demo may have it.
+    let settings = temp.path().join("mine/conf/settings.yaml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let moved = text.replace("127.0.0.1:9090", &format!("127.0.0.1:{}", free_port()));
+    assert_ne!(text, moved);
+    std::fs::write(&settings, moved).unwrap();
+
+    let mut parts = Started::with(&["demo", "--parts", &first, "--port", &port], temp.path());
+    let mut edge = Started::with(&["run", "--conf", "mine/conf", "--routes", "mine/routes"], temp.path());
+    let url = format!("http://localhost:{port}");
+    eventually!("the page is served", is_served(&url).await);
+    let browser = log_in(&url).await;
+    for (path, fits) in [("/api/v1/analytics/reports", true), ("/api/v1/proxy/old-crm/customers/1", false)] {
+        let echo: Value = browser.get(format!("{url}{path}")).await.json().await.unwrap();
+        assert_eq!(echo["token"]["signature_is_good"], true, "{path}: {echo}");
+        assert_eq!(echo["token"]["audience_fits"], fits, "{path}: {echo}");
+    }
+    for part in [&mut parts, &mut edge] {
+        part.interrupt();
+        eventually!("it ends", part.child.try_wait().unwrap().is_some());
+        assert_eq!(part.child.wait().unwrap().code(), Some(0), "{}", part.log.text());
+    }
 }

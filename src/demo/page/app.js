@@ -1,6 +1,7 @@
 // The page: asks who is logged in, sends what the buttons say, and shows both sides of the proxy.
 
 import { explain } from "/demo/errors.js";
+import { answered, askMood, cacheWord, isFacade, isStored, setUp } from "/demo/facade.js";
 
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -53,6 +54,7 @@ async function call(button) {
   await send(url, request);
 }
 
+// Shows both sides of one call. Gives the answer, or null when there was none.
 async function send(url, request) {
   const mine = ++last;
   write("sent", describeSent(url, request));
@@ -67,13 +69,16 @@ async function send(url, request) {
   try {
     const answer = await fetch(url, { redirect: "manual", ...request });
     const text = await answer.text();
-    if (mine !== last) return; // A later button was pressed: this answer is nobody's any more.
-    show(answer, text, Math.round(performance.now() - started));
+    if (isFacade(url)) answered(answer);
+    // A later button may have been pressed: then this is not shown any more.
+    if (mine === last) show(url, answer, text, Math.round(performance.now() - started));
+    return answer;
   } catch {
-    if (mine !== last) return;
+    if (mine !== last) return null;
     $("status").textContent = "There was no answer at all.";
     $("received").textContent = "nothing";
     showError("No answer", ["The proxy could not be reached.", "Is the command still running in your terminal?"]);
+    return null;
   }
 }
 
@@ -108,10 +113,11 @@ function describeSent(url, request) {
 
 // --- answers -------------------------------------------------------------------------------
 
-function show(answer, text, milliseconds) {
+function show(url, answer, text, milliseconds) {
   const body = parse(text);
   const isProblem = (answer.headers.get("content-type") ?? "").startsWith("application/problem+json");
-  $("status").textContent = `${answer.status} ${answer.statusText} after ${milliseconds} ms`;
+  const cache = isFacade(url) ? cacheWord(answer) : "";
+  $("status").textContent = `${answer.status} ${answer.statusText} after ${milliseconds} ms${cache && ` · ${cache}`}`;
   if (isProblem) {
     $("received").textContent = ["upstream_error", "upstream_timeout"].includes(body?.code)
       ? "perhaps something, but it did not answer as it should\n\n" + pretty(body)
@@ -121,10 +127,10 @@ function show(answer, text, milliseconds) {
     if (answer.status === 401) askWho();
     return;
   }
-  if (body?.method) write("received", describeReceived(body));
+  if (body?.method) write("received", [...storedNote(answer), ...describeReceived(body)]);
   else $("received").textContent = body ? pretty(body) : text;
   if (!answer.ok) showError(`${answer.status} from the service`, explain(null));
-  if (body?.token) showToken(body);
+  if (body?.token) showToken(body, isFacade(url));
   if (body?.service) $("path-service").textContent = `${body.service} service`;
 }
 
@@ -152,7 +158,12 @@ function describeReceived(echo) {
   return lines;
 }
 
-function showToken({ service, token }) {
+function storedNote(answer) {
+  if (!isStored(answer)) return [];
+  return [[`Nothing this time: the answer was stored ${answer.headers.get("age") ?? "some"} s ago, for this request:`, "quiet"], [""]];
+}
+
+function showToken({ service, token }, throughFacade) {
   const { header, claims } = token;
   const audience = [claims?.aud ?? "nobody"].flat().join(" ");
   $("token-aud").textContent = audience;
@@ -161,15 +172,16 @@ function showToken({ service, token }) {
   $("token-left").textContent = claims?.exp ? `${Math.max(0, Math.round(claims.exp - Date.now() / 1000))} s` : "–";
   $("token-header").textContent = pretty(header);
   write("token-claims", pretty(claims).split("\n").map((text) => [text, text.startsWith('  "aud"') ? "marked" : null]));
-  const good = token.signature_is_good && token.audience_fits;
-  $("token-verdict").textContent = verdict(service, token);
+  const good = token.signature_is_good && (token.audience_fits || throughFacade);
+  $("token-verdict").textContent = verdict(service, token, throughFacade);
   $("token-verdict").classList.toggle("bad", !good);
   $("path-token").textContent = audience.replace("https://", "aud ");
   $("token").hidden = false;
 }
 
-function verdict(service, token) {
+function verdict(service, token, throughFacade) {
   if (!token.signature_is_good) return "✗ The signature is not the provider's.";
+  if (throughFacade) return "✓ Signed by the provider. The façade passes on the login's own token: its audience is the proxy's, as old services have none.";
   if (!token.audience_fits) return `✗ Signed by the provider, but not made for the ${service} service, which expects ${token.expected_audience}.`;
   return `✓ Signed by the provider, and made for the ${service} service and no other.`;
 }
@@ -191,26 +203,7 @@ function withCode(text) {
   });
 }
 
-// --- the legacy service's mood -------------------------------------------------------------
-
-for (const choice of document.querySelectorAll("[name=mood]")) {
-  choice.addEventListener("change", () =>
-    send("/api/v1/legacy/_mode", {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json" },
-      body: JSON.stringify({ mode: choice.value }),
-    }),
-  );
-}
-
-// The mood belongs to the service, not to this page: another login may have changed it.
-async function askMood() {
-  const answer = await fetch("/api/v1/legacy/_mode", { headers: { Accept: "application/json" } });
-  if (!answer.ok) return;
-  const { mode } = await answer.json();
-  const choice = document.querySelector(`[name=mood][value="${CSS.escape(mode)}"]`);
-  if (choice) choice.checked = true;
-}
+setUp(send);
 
 // --- events --------------------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ export const meanings = {
   unknown_service: ["The legacy façade knows no service of this name.", "Services are listed in conf/legacy_services.yaml."],
   method_not_allowed: ["The path is known, but not with this method.", "See `methods` of the route in routes/*.yaml."],
   bad_request: ["The request can be read in more than one way, so it is refused before anybody guesses.", "There is nothing to configure: the client must send a plain path."],
-  body_too_large: ["The body is larger than the limit.", "See `request_limits.max_body_size` in conf/legacy_services.yaml."],
+  body_too_large: ["The body is larger than the limit.", "See `request_limits.max_body_size` in conf/legacy_services.yaml, or `max_body_size` of the route."],
   rate_limited: ["Too many requests in a short time.", "Wait as long as `Retry-After` says."],
-  upstream_error: ["The service could not be reached, or broke off.", "Check its `base_url` in routes/*.yaml, and whether it runs."],
-  upstream_timeout: ["The service took longer than it may.", "See `timeout` of the service in routes/*.yaml."],
+  upstream_error: ["The service could not be reached, or broke off.", "Check its URL in routes/*.yaml or conf/legacy_services.yaml, and whether it runs."],
+  upstream_timeout: ["The service took longer than it may.", "See its `timeout` in routes/*.yaml; for the façade `legacy_service_timeouts` in conf/legacy_services.yaml."],
   upstream_auth_failed: ["The identity provider could not be asked for a token.", "Check `issuer` in conf/idps.yaml, and whether the provider runs."],
-  circuit_open: ["The service failed so often that it is left alone for a while.", "See `circuit_breaker` in conf/legacy_services.yaml."],
+  circuit_open: ["The service failed so often in a row that it is left alone for a while; then one call is let through as a trial.", "See `circuit_breaker` in conf/legacy_services.yaml."],
   store_unavailable: ["The session store cannot be reached; your cookie is kept.", "See `session.store` in conf/settings.yaml."],
 };
 

@@ -1,4 +1,4 @@
-//! The page itself: four files, served by a service like any other; the proxy reaches it through
+//! The page itself: five files, served by a service like any other; the proxy reaches it through
 //! ordinary routes with `auth: none`.
 
 use axum::Router;
@@ -17,6 +17,7 @@ pub fn router() -> Router {
         .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("index.html")) }))
         .route("/demo/style.css", get(|| async { file("text/css; charset=utf-8", include_str!("style.css")) }))
         .route("/demo/app.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("app.js")) }))
+        .route("/demo/facade.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("facade.js")) }))
         .route("/demo/errors.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("errors.js")) }))
         .route("/demo/icon.svg", get(|| async { file("image/svg+xml", include_str!("icon.svg")) }))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is no such page in the demo.\n") })

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
@@ -76,7 +76,9 @@ async fn answer(State(legacy): State<Arc<Legacy>>, request: Request) -> Response
             json!({ "service": legacy.service.name, "answer": legacy.service.count(), "error": "told to be broken" });
         return (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response();
     }
-    Json(echo::describe(&legacy.service, request).await).into_response()
+    // Nothing about how long it is fresh, so the configuration decides; when this service fails, a cache may go on.
+    let stale = (header::CACHE_CONTROL, "stale-if-error=300");
+    ([stale], Json(echo::describe(&legacy.service, request).await)).into_response()
 }
 
 fn delay_of(query: &str, mode: Mode) -> Duration {
