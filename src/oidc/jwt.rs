@@ -58,6 +58,9 @@ impl<'a> Compact<'a> {
         let header = Header::read(header)?;
         // A third dot ends up in the payload, where base64url refuses it.
         let claims = read(payload).ok_or("its payload is no JSON object in base64url, or repeats a name")?;
+        if !signature.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            return Err("its signature is not base64url");
+        }
         Ok(Self { header, claims, message, signature })
     }
 }
@@ -99,6 +102,7 @@ mod tests {
             String::new(),
             "a.b".into(),
             format!("{good}.x"),
+            format!("{good}="),
             good.replace(".c2ln", ""),
             token(r#"{"alg":"ES256","crit":["exp"],"exp":1}"#, "{}"),
             token(r#"{"alg":"ES256","alg":"none"}"#, "{}"),
