@@ -196,3 +196,31 @@ async fn a_provider_that_cannot_be_asked_says_nothing_about_the_token() {
     assert_eq!(upstream.count(), 0);
     assert_eq!(call(&edge, &edge.client_token(Some(OWN)).await).await.status(), 200, "keys need no such question");
 }
+
+#[tokio::test]
+async fn the_facade_takes_either_credential_and_the_token_decides() {
+    let upstream = Upstream::start().await;
+    let services = format!("legacy_services: {{ res-admin: \"{}\" }}\n", upstream.url());
+    let edge = setup(&upstream).legacy(&services).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let token = edge.client_token(Some(OWN)).await;
+    let url = edge.url("/api/v1/proxy/res-admin/x");
+    let user = Some(format!("auth:account:testidp:{}", claims(&token)["sub"].as_str().unwrap()));
+    for client in [&http_client(), &browser.client] {
+        let request = client.post(&url).bearer_auth(&token).header("sec-fetch-site", "cross-site");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        let received = upstream.last();
+        assert_eq!((received.bearer(), received.head.one("x-original-user")), (token.clone(), user.clone()));
+        assert_eq!(received.head.one("cookie"), None);
+        assert_refused(client.get(&url).bearer_auth("bad").send().await.unwrap(), "no fallback to the session").await;
+    }
+    // Another scheme is not ours: the session speaks, and the header stays here.
+    let request = browser.client.get(&url).header("authorization", "Basic YTpi").send();
+    assert_eq!(request.await.unwrap().status(), 200);
+    assert_ne!(upstream.last().bearer(), token);
+    let user = upstream.last().head.one("x-original-user");
+    assert_eq!(user.as_deref(), Some("auth:account:testidp:ada"));
+    let cross_site =
+        browser.client.post(&url).header("sec-fetch-site", "cross-site").header("authorization", "Basic YTpi");
+    assert_eq!(cross_site.send().await.unwrap().status(), 403, "and is guarded as one");
+}

@@ -95,8 +95,8 @@ fn check_kind(claims: &Claims) -> Result<(), &'static str> {
 }
 
 fn subject<'a>(claims: &'a Claims, names: &[&str]) -> Result<&'a str, &'static str> {
-    let named = names.iter().find(|name| claims.get(name).is_some());
-    let subject = named.and_then(|name| claims.text(name)).ok_or("it has no usable claim sub")?;
+    let present = names.iter().find(|name| claims.get(name).is_some());
+    let subject = present.and_then(|name| claims.text(name)).ok_or("it has no usable claim sub")?;
     if subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {
         return Err("it has no usable claim sub");
     }

@@ -7,6 +7,8 @@ mod introspection;
 mod remembered;
 mod validator;
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::resilience::UnixTime;
@@ -46,12 +48,12 @@ pub enum BearerError {
 }
 
 impl BearerError {
-    fn invalid(reason: impl ToString) -> Self {
-        Self::Invalid { reason: reason.to_string() }
+    fn invalid(reason: impl fmt::Display) -> Self {
+        Self::Invalid { reason: format!("{reason}") }
     }
 
-    fn cannot_ask(reason: impl ToString) -> Self {
-        Self::CannotAsk { reason: reason.to_string() }
+    fn cannot_ask(reason: impl fmt::Display) -> Self {
+        Self::CannotAsk { reason: format!("{reason}") }
     }
 
     /// The value of the `status` label of `bff_token_validation_total`.

@@ -26,7 +26,7 @@ fn active(more: &Value) -> Canned {
     Canned::Json(200, all)
 }
 
-fn not_asked<T: std::fmt::Debug>(outcome: Result<T, BearerError>) {
+fn not_asked<T: std::fmt::Debug>(outcome: &Result<T, BearerError>) {
     assert!(matches!(outcome, Err(BearerError::CannotAsk { .. })), "{outcome:?}");
 }
 
@@ -120,7 +120,7 @@ async fn an_answer_that_is_none_refuses_nobody() {
     .enumerate()
     {
         world.answer(PATH, canned);
-        not_asked(validator.validate("opaque").await);
+        not_asked(&validator.validate("opaque").await);
         assert_eq!(world.requests(PATH).len(), n + 1, "no use in asking again at once");
     }
 }
@@ -129,7 +129,7 @@ async fn an_answer_that_is_none_refuses_nobody() {
 async fn a_broken_connection_is_tried_twice_more() {
     let (world, validator) = world().await;
     world.answer(PATH, Canned::Reset);
-    not_asked(validator.validate("opaque").await);
+    not_asked(&validator.validate("opaque").await);
     assert_eq!(world.requests(PATH).len(), 3);
     let recovery = async {
         while world.requests(PATH).len() < 4 {
@@ -197,5 +197,5 @@ async fn entries_of_one_endpoint_ask_once_and_others_in_turn() {
     // One says no and the other nothing: that is not a no.
     world.answer(PATH, Canned::Html(500, ""));
     other.answer(PATH, Canned::Json(200, json!({ "active": false })));
-    not_asked(validator.validate("three").await);
+    not_asked(&validator.validate("three").await);
 }
