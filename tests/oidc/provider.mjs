@@ -197,5 +197,7 @@ serve = (request, response) => misbehave(request, response)
 const side = await listen((request, response) => control(request, response)
   .catch((error) => response.writeHead(500).end(String(error))));
 
+// Nobody reads on after the first line, and the library's notices must not end us by a broken pipe.
+process.stdout.on('error', () => {});
 process.stdin.on('end', () => process.exit(0)).resume();
 console.log(JSON.stringify({ issuer, control: `http://127.0.0.1:${side.address().port}` }));
