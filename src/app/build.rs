@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig};
 use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
-use crate::oidc::{RelyingParty, SetupError};
+use crate::oidc::{BearerValidator, RelyingParty, SetupError};
 use crate::proxy::{Bff, Destination, Gateway, Origins};
 use crate::resilience::{Clock, SystemClock};
 use crate::routing::{RouteErrors, RouteTable};
@@ -24,7 +24,7 @@ pub enum StartError {
     /// `auth.idp` names no entry.
     #[error("auth.idp `{0}` is not in idps.yaml")]
     NoIdp(String),
-    /// The login entry cannot work.
+    /// An entry cannot work.
     #[error("idps.yaml, entry `{0}`: {1}")]
     Idp(String, SetupError),
     /// The session store or its secret.
@@ -63,6 +63,8 @@ impl Bff {
         let metrics = Arc::new(Metrics::new()?);
         let sessions = Arc::new(Sessions::open(&settings.session, Arc::clone(&clock), Arc::clone(&metrics))?);
         let relying_party = Arc::new(relying_party(config, &clock, &metrics)?);
+        let bearers = BearerValidator::new(&config.idps, Arc::clone(&clock), Arc::clone(&metrics))
+            .map_err(|(entry, error)| StartError::Idp(entry, error))?;
         let broker = Arc::new(TokenBroker::new(
             Arc::clone(&sessions),
             Arc::clone(&relying_party),
@@ -94,6 +96,7 @@ impl Bff {
             facade,
             endpoints,
             broker,
+            bearers: Arc::new(bearers),
             origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),
             trusted_proxies: settings.server.trusted_proxies.clone(),
             metrics,

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::resilience::UnixTime;
 
+/// 9999-12-31T23:59:59Z, the last second RFC 3339 can write.
+const LATEST: i64 = 253_402_300_799;
+
 /// The claims by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Claims(BTreeMap<String, Value>);
@@ -25,10 +28,12 @@ impl Claims {
         self.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The claim as a `NumericDate` (RFC 7519 §2), which may have a fraction.
+    /// The claim as a `NumericDate` (RFC 7519 §2), which may have a fraction. `None` too for what is
+    /// no date: before 1970, or after the year 9999 (milliseconds, most often, that never expire).
     pub(super) fn time(&self, name: &str) -> Option<UnixTime> {
         let value = self.get(name)?;
-        value.as_i64().or_else(|| whole_seconds(value.as_f64()?)).filter(|seconds| *seconds >= 0).map(UnixTime)
+        let seconds = value.as_i64().or_else(|| whole_seconds(value.as_f64()?))?;
+        (0..=LATEST).contains(&seconds).then_some(UnixTime(seconds))
     }
 
     /// `aud`: one text or several; `None` when absent or anything else.
@@ -115,5 +120,7 @@ mod tests {
         assert_eq!(claims(r#"{"exp":"7"}"#).time("exp"), None);
         assert_eq!(claims(r#"{"exp":1e300}"#).time("exp"), None);
         assert_eq!(claims(r#"{"exp":-1}"#).time("exp"), None);
+        assert_eq!(claims(r#"{"exp":1700000000000}"#).time("exp"), None);
+        assert_eq!(claims(r#"{"exp":9223372036854775807}"#).time("exp"), None);
     }
 }

@@ -28,6 +28,7 @@ pub(super) enum Endpoint {
     Authorization,
     Token,
     Revocation,
+    Introspection,
 }
 
 impl Endpoint {
@@ -38,6 +39,7 @@ impl Endpoint {
             Self::Authorization => "authorization",
             Self::Token => "token",
             Self::Revocation => "revocation",
+            Self::Introspection => "introspection",
         }
     }
 }

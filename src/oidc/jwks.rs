@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
@@ -11,7 +13,7 @@ use super::discovery::Discovery;
 use super::error::{FetchError, IdpError, quote};
 use super::http::{Endpoint, HttpClient};
 use super::kept::Kept;
-use crate::resilience::{Clock, UnixTime};
+use crate::resilience::{Clock, SingleFlight, UnixTime};
 
 /// Tokens signed with unknown keys cause at most one request per this span.
 const MISS_INTERVAL: Duration = Duration::from_secs(10);
@@ -66,10 +68,14 @@ pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     }
 }
 
+/// One published set.
+type Keys = Arc<Vec<VerifyingKey>>;
+
 /// The provider's keys, kept. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Jwks {
     kept: Kept<Vec<VerifyingKey>>,
+    misses: SingleFlight<(), Result<Option<Keys>, IdpError>>,
     clock: Arc<dyn Clock>,
     missed_at: Arc<Mutex<Option<UnixTime>>>,
 }
@@ -85,11 +91,11 @@ impl Jwks {
                 read_keys(&body).map_err(IdpError::Keys)
             })
         });
-        Self { kept, clock, missed_at: Arc::default() }
+        Self { kept, misses: SingleFlight::default(), clock, missed_at: Arc::default() }
     }
 
     /// The keys in hand, fetched when there are none.
-    pub(super) async fn get(&self) -> Result<Arc<Vec<VerifyingKey>>, IdpError> {
+    pub(super) async fn get(&self) -> Result<Keys, IdpError> {
         self.kept.get().await
     }
 
@@ -98,9 +104,19 @@ impl Jwks {
         self.kept.peek().is_some()
     }
 
-    /// A new set because a key was unknown; `None` when that was asked a moment ago and the answer
-    /// still stands.
-    pub(super) async fn refetch(&self) -> Result<Option<Arc<Vec<VerifyingKey>>>, IdpError> {
+    /// A newer set than `seen` because a key was not in that; `None` when this was asked a moment ago
+    /// and the answer still stands. Whoever comes while it is being asked waits for the answer: a
+    /// token of a brand-new key must not be refused for being the second one.
+    pub(super) async fn refetch(&self, seen: &Keys) -> Result<Option<Keys>, IdpError> {
+        if let Some(newer) = self.kept.peek().filter(|held| !Arc::ptr_eq(held, seen)) {
+            return Ok(Some(newer));
+        }
+        let asker = self.clone();
+        let answer = self.misses.run((), || async move { asker.ask_again().await }).await;
+        answer.unwrap_or(Err(IdpError::Interrupted))
+    }
+
+    async fn ask_again(&self) -> Result<Option<Keys>, IdpError> {
         if self.take_turn() {
             return self.kept.fetch().await.map(Some);
         }
@@ -165,6 +181,7 @@ fn read_key(value: serde_json::Value) -> Option<VerifyingKey> {
         None => None,
     };
     let (key_type, key) = match (written.kty.as_str(), written.crv.as_deref()) {
+        ("RSA", _) if !is_strong(written.n.as_deref()?) => return None,
         ("RSA", _) => (KeyType::Rsa, DecodingKey::from_rsa_components(&written.n?, &written.e?).ok()?),
         ("EC", Some("P-256")) => (KeyType::P256, DecodingKey::from_ec_components(&written.x?, &written.y?).ok()?),
         ("EC", Some("P-384")) => (KeyType::P384, DecodingKey::from_ec_components(&written.x?, &written.y?).ok()?),
@@ -172,6 +189,15 @@ fn read_key(value: serde_json::Value) -> Option<VerifyingKey> {
         _ => return None,
     };
     Some(VerifyingKey { kid: written.kid, algorithm, key_type, key })
+}
+
+/// RFC 7518 §3.3: an RSA modulus has 2048 bits or more.
+fn is_strong(modulus: &str) -> bool {
+    let bytes = URL_SAFE_NO_PAD.decode(modulus).unwrap_or_default();
+    let mut significant = bytes.iter().skip_while(|byte| **byte == 0);
+    let first = significant.next().map_or(0, |byte| byte.leading_zeros() as usize);
+    let bits = (significant.count() + 1) * 8 - first;
+    (2048..=8192).contains(&bits)
 }
 
 #[cfg(test)]
@@ -189,6 +215,20 @@ mod tests {
         let keys = read_keys(body.as_bytes()).unwrap();
         assert_eq!(keys.len(), 1);
         assert!(keys[0].fits(Algorithm::EdDSA) && !keys[0].fits(Algorithm::RS256));
+    }
+
+    #[test]
+    fn short_rsa_keys_are_skipped() {
+        let modulus = |bits: usize| {
+            let mut bytes = vec![0xFF; bits / 8];
+            bytes[0] = 0x80;
+            URL_SAFE_NO_PAD.encode(bytes)
+        };
+        for (bits, strong) in [(512, false), (1024, false), (2040, false), (2048, true), (4096, true), (16384, false)] {
+            assert_eq!(is_strong(&modulus(bits)), strong, "{bits}");
+        }
+        let padded = URL_SAFE_NO_PAD.encode([&[0; 128][..], &[0xFF; 128][..]].concat());
+        assert!(!is_strong(&padded) && !is_strong("") && !is_strong("!"), "zeros in front are no strength");
     }
 
     #[test]

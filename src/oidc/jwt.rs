@@ -9,15 +9,32 @@ use super::claims::Claims;
 /// Larger tokens do not fit the headers they would travel in.
 const MAX_TOKEN: usize = 64 * 1024;
 
-/// The header parameters we act on.
-#[derive(Debug, Clone, Deserialize)]
+/// The header parameters we act on. Keys that a token brings along or points to (`jwk`, `jku`,
+/// `x5c`, `x5u`) are not among them: they prove nothing and are never fetched (RFC 8725 §3.10).
+#[derive(Debug, Clone)]
 pub(super) struct Header {
     pub(super) alg: String,
     pub(super) kid: Option<String>,
     pub(super) typ: Option<String>,
-    /// RFC 7515 §4.1.11: extensions that must be understood. We understand none.
-    #[serde(default)]
-    crit: Option<serde_json::Value>,
+}
+
+impl Header {
+    fn read(part: &str) -> Result<Self, &'static str> {
+        let written: Claims = read(part).ok_or("its header is no JSON object in base64url, or repeats a name")?;
+        let text = |name, wrong| match written.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(|text| Some(text.to_owned())).ok_or(wrong),
+        };
+        // RFC 7515 §4.1.11: extensions that must be understood. We understand none.
+        if written.get("crit").is_some() {
+            return Err("it needs an extension (crit)");
+        }
+        Ok(Self {
+            alg: text("alg", "its alg is no text")?.ok_or("it names no algorithm (alg)")?,
+            kid: text("kid", "its kid is no text")?,
+            typ: text("typ", "its typ is no text")?,
+        })
+    }
 }
 
 /// A JWT in its parts. Nothing is verified.
@@ -38,14 +55,23 @@ impl<'a> Compact<'a> {
         }
         let (message, signature) = token.rsplit_once('.').ok_or("not three parts")?;
         let (header, payload) = message.split_once('.').ok_or("not three parts")?;
-        let header: Header = read(header).ok_or("its header is no JSON object in base64url")?;
-        if header.crit.is_some() {
-            return Err("it needs an extension (crit)");
-        }
+        let header = Header::read(header)?;
         // A third dot ends up in the payload, where base64url refuses it.
         let claims = read(payload).ok_or("its payload is no JSON object in base64url, or repeats a name")?;
+        if !signature.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            return Err("its signature is not base64url");
+        }
         Ok(Self { header, claims, message, signature })
     }
+}
+
+/// Whether `token` means to be a signed JWT, however badly; anything else is opaque to us.
+pub(super) fn is_meant(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    token.split('.').count() == 3
+        && URL_SAFE_NO_PAD
+            .decode(header)
+            .is_ok_and(|json| serde_json::from_slice::<serde_json::Map<_, _>>(&json).is_ok())
 }
 
 fn read<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
@@ -76,9 +102,15 @@ mod tests {
             String::new(),
             "a.b".into(),
             format!("{good}.x"),
+            format!("{good}="),
             good.replace(".c2ln", ""),
             token(r#"{"alg":"ES256","crit":["exp"],"exp":1}"#, "{}"),
             token(r#"{"alg":"ES256","alg":"none"}"#, "{}"),
+            token(r#"{"alg":"ES256","jku":"a","jku":"b"}"#, "{}"),
+            token(r#"{"alg":"ES256","crit":null}"#, "{}"),
+            token(r#"{"alg":"ES256","kid":7}"#, "{}"),
+            token(r#"{"alg":["ES256"]}"#, "{}"),
+            token("{}", "{}"),
             token(r#"{"alg":"ES256"}"#, r#"{"aud":"a","aud":"b"}"#),
             token(r#"{"alg":"ES256"}"#, &format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_TOKEN))),
         ];

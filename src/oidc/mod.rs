@@ -1,8 +1,10 @@
 //! The relying party: everything we say to an OpenID provider and everything we refuse to believe
-//! of what it says. Discovery, keys, the token endpoint, login, logout. The only room that dials out
-//! to a provider, and the only one that names the HTTP client.
+//! of what it says. Discovery, keys, the token endpoint, login, logout, and the access tokens that
+//! callers bring. The only room that dials out to a provider, and the only one that names the HTTP
+//! client.
 
 mod audiences;
+mod bearer;
 mod callback;
 mod claims;
 mod client_auth;
@@ -25,6 +27,7 @@ mod token_response;
 #[cfg(test)]
 mod tests;
 
+pub use bearer::{BearerError, BearerValidator, Caller};
 pub use callback::CallbackParams;
 pub use discovery::Metadata;
 pub use error::{CallbackError, FetchError, GrantError, IdTokenError, IdpError, LoginError, SetupError};

@@ -153,7 +153,7 @@ impl RelyingParty {
 }
 
 /// Everything that is written is on loopback over plain http.
-fn is_local(idp: &IdpConfig) -> bool {
+pub(super) fn is_local(idp: &IdpConfig) -> bool {
     let written = [&idp.token_url, &idp.jwks_url, &idp.revocation_url, &idp.introspection_url];
     let plain = |url: &Url| url.scheme() == "http" && is_loopback(url);
     Url::parse(&idp.issuer).is_ok_and(|issuer| plain(&issuer)) && written.into_iter().flatten().all(plain)

@@ -2,10 +2,36 @@
 //! signature right (RFC 8725 §3.1, §3.2). For every kind of token of this provider.
 
 use jsonwebtoken::Algorithm;
+use thiserror::Error;
 
-use super::error::{IdTokenError, quote};
+use super::error::{IdTokenError, IdpError, quote};
 use super::jwks::{Jwks, VerifyingKey, algorithm};
 use super::jwt::Compact;
+
+/// Why a signature proves nothing. Carries no piece of the token but the name of its algorithm.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum SignatureError {
+    #[error("it is signed with an algorithm that its entry of idps.yaml does not allow")]
+    Algorithm(String),
+    #[error("it is signed with a key the provider does not publish")]
+    UnknownKey,
+    #[error("its signature is wrong")]
+    Wrong,
+    /// The keys cannot be had: nothing is known against the token.
+    #[error(transparent)]
+    NotChecked(#[from] IdpError),
+}
+
+impl From<SignatureError> for IdTokenError {
+    fn from(error: SignatureError) -> Self {
+        match error {
+            SignatureError::Algorithm(name) => Self::Algorithm(name),
+            SignatureError::UnknownKey => Self::UnknownKey,
+            SignatureError::Wrong => Self::Signature,
+            SignatureError::NotChecked(error) => Self::NotChecked(error),
+        }
+    }
+}
 
 /// What one set of keys says of one signature.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,21 +44,24 @@ enum Verdict {
 }
 
 /// Checks the signature and returns the algorithm it was made with. Asks once for new keys when
-/// none of those in hand fits.
-pub(super) async fn verify(token: &Compact<'_>, allowed: &[String], jwks: &Jwks) -> Result<Algorithm, IdTokenError> {
+/// none of those in hand fits, unless they came this moment.
+pub(super) async fn verify(token: &Compact<'_>, allowed: &[String], jwks: &Jwks) -> Result<Algorithm, SignatureError> {
     let name = &token.header.alg;
-    let found = algorithm(name).filter(|_| allowed.iter().any(|one| one == name));
-    let Some(algorithm) = found else { return Err(IdTokenError::Algorithm(quote(name))) };
-    let mut verdict = judge(token, algorithm, &jwks.get().await?);
+    let found = algorithm(name).filter(|found| allowed.iter().any(|one| algorithm(one) == Some(*found)));
+    let Some(algorithm) = found else { return Err(SignatureError::Algorithm(quote(name))) };
+    let in_hand = jwks.is_held();
+    let keys = jwks.get().await?;
+    let mut verdict = judge(token, algorithm, &keys);
     if verdict == Verdict::Unknown
-        && let Some(newer) = jwks.refetch().await?
+        && in_hand
+        && let Some(newer) = jwks.refetch(&keys).await?
     {
         verdict = judge(token, algorithm, &newer);
     }
     match verdict {
         Verdict::Valid => Ok(algorithm),
-        Verdict::Wrong => Err(IdTokenError::Signature),
-        Verdict::Unknown => Err(IdTokenError::UnknownKey),
+        Verdict::Wrong => Err(SignatureError::Wrong),
+        Verdict::Unknown => Err(SignatureError::UnknownKey),
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use prometheus::IntGauge;
 
+use super::who::Who;
 use crate::legacy::{LegacyService, Slot};
 use crate::reply::ProxyError;
 use crate::resilience::Permit;
 use crate::routing::Route;
-use crate::session::Session;
 use crate::token::Bearer;
 use crate::upstream::Upstream;
 
@@ -41,7 +41,7 @@ pub struct RequestContext {
     pub(super) upstream_fault: bool,
     /// Path and query as forwarded.
     pub(super) upstream_target: String,
-    pub(super) session: Option<Arc<Session>>,
+    pub(super) who: Who,
     pub(super) bearer: Option<Bearer>,
     /// Whether a bearer was wanted and found.
     pub(super) token_found: Option<bool>,
@@ -79,7 +79,7 @@ impl RequestContext {
             keeps_authorization: false,
             upstream_fault: false,
             upstream_target: String::new(),
-            session: None,
+            who: Who::Nobody,
             bearer: None,
             token_found: None,
             cors_origin: None,

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
+use crate::oidc::BearerValidator;
 use crate::routing::{Route, RouteTable};
 use crate::telemetry::{AccessLog, Metrics};
 use crate::token::{TokenBroker, TokenPolicy};
@@ -56,6 +57,8 @@ pub struct Gateway {
     pub endpoints: Arc<Endpoints>,
     /// Tokens for services.
     pub broker: Arc<TokenBroker>,
+    /// Callers with access tokens of their own.
+    pub bearers: Arc<BearerValidator>,
     /// CORS and CSRF.
     pub origins: Origins,
     /// `server.trusted_proxies`.

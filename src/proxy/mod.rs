@@ -8,6 +8,7 @@ mod gateway;
 mod headers;
 mod pipeline;
 mod stages;
+mod who;
 
 pub use gateway::{Destination, Gateway, Origins};
 pub use pipeline::Bff;

@@ -31,6 +31,12 @@ pub enum ProxyError {
     /// No session, or a dead one.
     #[error("there is no live session; log in first")]
     NotAuthenticated,
+    /// This path wants an access token in `Authorization`, and there is none.
+    #[error("this path wants an access token: Authorization: Bearer")]
+    BearerMissing,
+    /// The caller's access token is not good here. Why is in the log.
+    #[error("the access token is expired, not meant for this service, or otherwise not valid; get a new one")]
+    InvalidToken,
     /// The session lives but no token fits this service.
     #[error("{reason}")]
     NoTokenAvailable {

@@ -1,6 +1,6 @@
 //! The one table from [`ProxyError`] to what the client sees: status, `code`, title (RFC 9457).
 
-use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ impl ProxyError {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", "The request is ambiguous or malformed"),
             Self::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, "bad_request", "The request did not arrive in time"),
             Self::NotAuthenticated => (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in"),
+            Self::BearerMissing => (StatusCode::UNAUTHORIZED, "not_authenticated", "No access token"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token", "Access token not accepted"),
             Self::NoTokenAvailable { .. } => {
                 (StatusCode::UNAUTHORIZED, "no_token_available", "No token for this service")
             }
@@ -61,6 +63,16 @@ impl ProxyError {
             }
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
+        }
+    }
+
+    /// RFC 6750 §3: what a caller with a token of its own is told. A browser with a session cookie
+    /// is told nothing, since it could do nothing but ask for a password.
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::BearerMissing => Some(HeaderValue::from_static("Bearer")),
+            Self::InvalidToken => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+            _ => None,
         }
     }
 
@@ -103,6 +115,7 @@ pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
         let methods = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         reply.headers.extend(HeaderValue::from_str(&methods).ok().map(|value| (ALLOW, value)));
     }
+    reply.headers.extend(error.challenge().map(|value| (WWW_AUTHENTICATE, value)));
     if let Some(seconds) = error.retry_after() {
         reply.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
     }
@@ -123,6 +136,8 @@ mod tests {
             ProxyError::BadRequest(reason()),
             ProxyError::ClientTimeout,
             ProxyError::NotAuthenticated,
+            ProxyError::BearerMissing,
+            ProxyError::InvalidToken,
             ProxyError::NoTokenAvailable { service: service(), reason: reason() },
             ProxyError::CsrfFailed(reason()),
             ProxyError::ForbiddenOrigin,

@@ -15,7 +15,9 @@ impl Identity {
     }
 }
 
-fn arn(provider: &str, subject: &str) -> String {
+/// The audit name of `subject` at the provider of this alias, whoever vouches for it.
+#[must_use]
+pub fn arn(provider: &str, subject: &str) -> String {
     let provider = utf8_percent_encode(provider, UNSAFE);
     let subject = utf8_percent_encode(subject, UNSAFE);
     format!("auth:account:{provider}:{subject}")

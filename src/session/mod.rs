@@ -20,6 +20,7 @@ mod tending;
 #[cfg(test)]
 mod tests;
 
+pub use arn::arn;
 pub use cookie::{InvalidCookie, Reading, SessionCookie};
 pub use cookie_pairs::Cut;
 pub use cookie_token::{CookieToken, NoRandom};

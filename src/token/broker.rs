@@ -143,6 +143,13 @@ impl TokenBroker {
         bearer_header(&token).map(Some)
     }
 
+    /// The bearer of a policy that asks for nobody's session; `Ok(None)` where it needs one.
+    pub async fn service_bearer(&self, policy: &TokenPolicy) -> Result<Option<Bearer>, NoBearer> {
+        let TokenPolicy::ServiceToken { need, cache_ttl } = policy else { return Ok(None) };
+        let token = self.shared.service_token(need, *cache_ttl).await?;
+        bearer_header(&token).map(Some)
+    }
+
     /// Fetches the token of every mapped service, one after the other, in the background.
     pub fn map_in_background(self: &Arc<Self>, session: Arc<Session>) {
         let broker = Arc::clone(self);

@@ -7,7 +7,7 @@
 // use by hand CLIENT_ID, CLIENT_SECRET, REDIRECT_URIS, POST_LOGOUT_REDIRECT_URIS.
 //
 // Control port, JSON in and out:
-//   POST /clients  client metadata; `access_ttl` (seconds) is ours
+//   POST /clients  client metadata; `access_ttl` and `access_age` (seconds) are ours
 //   POST /mode     {"client": ID or "*", "token": "ok"|"500"|"hang"|"reset"|"html"|"delay:MS"}
 //   GET  /counters?client=ID  granted token requests by grant type, and `refused`, `faulted`, `revoked`
 //   GET  /refresh-tokens?client=ID   the live ones;  DELETE forgets them
@@ -56,6 +56,13 @@ function resourceServer(_ctx, indicator, client) {
   };
 }
 
+/** Moves a JWT into the past, as if it had been minted `access_age` seconds ago. */
+function aged(_ctx, token, { payload }) {
+  const age = token.client?.access_age ?? 0;
+  payload.iat -= age;
+  payload.exp -= age;
+}
+
 const configuration = {
   adapter: MapAdapter,
   clients: staticClients(),
@@ -66,7 +73,8 @@ const configuration = {
   claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'preferred_username'] },
   conformIdTokenClaims: false,
   clientBasedCORS: () => false,
-  extraClientMetadata: { properties: ['access_ttl'] },
+  extraClientMetadata: { properties: ['access_ttl', 'access_age'] },
+  formats: { customizers: { jwt: aged } },
   ttl: {
     AccessToken: (_ctx, _token, client) => client.access_ttl ?? defaultTtl,
     ClientCredentials: (_ctx, _token, client) => client.access_ttl ?? defaultTtl,
@@ -189,5 +197,7 @@ serve = (request, response) => misbehave(request, response)
 const side = await listen((request, response) => control(request, response)
   .catch((error) => response.writeHead(500).end(String(error))));
 
+// Nobody reads on after the first line, and the library's notices must not end us by a broken pipe.
+process.stdout.on('error', () => {});
 process.stdin.on('end', () => process.exit(0)).resume();
 console.log(JSON.stringify({ issuer, control: `http://127.0.0.1:${side.address().port}` }));

@@ -14,6 +14,7 @@ mod harness;
 
 mod architecture;
 mod bearer;
+mod bearer_route;
 mod config;
 mod documents;
 mod legacy;

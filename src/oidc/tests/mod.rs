@@ -1,9 +1,11 @@
 //! The whole room against a provider that misbehaves on demand, row by row of what a relying party
 //! must refuse and what it must accept.
 
+mod bearer;
 mod discovery;
 mod http;
 mod id_token;
+mod introspection;
 mod keys;
 mod login;
 mod provider;

@@ -11,12 +11,16 @@ pub(in crate::proxy) async fn obtain_bearer(
     ctx: &mut RequestContext,
     policy: &TokenPolicy,
 ) -> Result<(), ProxyError> {
-    let Some(session) = &ctx.session else { return Ok(()) };
-    if *policy == TokenPolicy::None {
-        return Ok(());
-    }
+    let obtained = match (policy, ctx.who.session()) {
+        (TokenPolicy::None, _) => return Ok(()),
+        (_, Some(session)) => gateway.broker.bearer(session, policy).await,
+        // A token of our own is nobody's in particular.
+        (TokenPolicy::ServiceToken { .. }, None) => gateway.broker.service_bearer(policy).await,
+        // What the caller brought, if anything, travels on.
+        (_, None) => return Ok(()),
+    };
     let service = ctx.service.as_deref().unwrap_or_default();
-    match gateway.broker.bearer(session, policy).await {
+    match obtained {
         Ok(bearer) => {
             ctx.token_found = Some(true);
             ctx.bearer = bearer;

@@ -36,7 +36,7 @@ pub(in crate::proxy) fn conclude(
     if !gateway.access_log.wanted() {
         return;
     }
-    let hash = ctx.session.as_ref().map(|login| gateway.endpoints.sessions.log_id(login));
+    let hash = ctx.who.session().map(|login| gateway.endpoints.sessions.log_id(login));
     gateway.access_log.write(&AccessLine {
         timestamp: SystemClock::timestamp(),
         level: "INFO",

@@ -29,8 +29,8 @@ pub(in crate::proxy) fn forward(
     cut_cookies(gateway, request)?;
 
     request.set_raw_path(ctx.upstream_target.as_bytes())?;
-    if let Some(session) = &ctx.session {
-        request.insert_header("X-Original-User", session.identity.arn())?;
+    if let Some(arn) = ctx.who.arn() {
+        request.insert_header("X-Original-User", arn)?;
     }
     if let Some(bearer) = &ctx.bearer {
         request.insert_header(AUTHORIZATION, bearer.0.clone())?;

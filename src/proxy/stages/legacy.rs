@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
 use pingora::{Error, ErrorSource};
 
 use crate::legacy::{LegacyService, Verdict};
@@ -16,7 +15,7 @@ use super::{authenticate, authorize, limit};
 
 /// Whether the browser's session would act: a bearer decides the identity, and the cookie is ignored.
 pub(in crate::proxy) fn acts_by_session(session: &Downstream) -> bool {
-    !session.req_header().headers.contains_key(AUTHORIZATION)
+    !authenticate::brings_token(session)
 }
 
 /// Who asks ► is there such a service ► is the body small enough ► is there room ► which token.

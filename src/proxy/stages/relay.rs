@@ -32,7 +32,7 @@ pub(in crate::proxy) fn received(response: &mut ResponseHeader, ctx: &mut Reques
     }
     ctx.upstream_status = Some(response.status.as_u16());
     ctx.upstream_elapsed = ctx.upstream_started.map(|started| started.elapsed());
-    if ctx.session.is_some() {
+    if ctx.who.session().is_some() {
         for name in [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS] {
             response.remove_header(&name);
         }

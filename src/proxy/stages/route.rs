@@ -13,6 +13,7 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 use crate::routing::{CanonicalPath, Lookup, Route, join_base};
+use crate::token::TokenPolicy;
 
 /// Whose request this is.
 pub(in crate::proxy) enum Routed {
@@ -46,7 +47,8 @@ pub(in crate::proxy) fn route(
             ctx.upstream = Some(Arc::clone(&destination.upstream));
             ctx.streaming = route.streaming;
             ctx.body_limit = route.max_body_size;
-            ctx.keeps_authorization = route.auth != AuthMode::Session;
+            let replaced = matches!(destination.policy, TokenPolicy::None | TokenPolicy::ServiceToken { .. });
+            ctx.keeps_authorization = route.auth != AuthMode::Session && !replaced;
             ctx.route = Some(Arc::clone(route));
             Ok(Routed::Theirs(Arc::clone(route)))
         }

@@ -141,6 +141,12 @@ impl Setup {
         self
     }
 
+    /// Seconds an access token of this edge has lived when it is minted.
+    pub(crate) fn access_age(mut self, seconds: u64) -> Self {
+        self.client_metadata["access_age"] = json!(seconds);
+        self
+    }
+
     /// How the client authenticates: the lines of `idps.yaml`, and what the provider has to know.
     pub(crate) fn client_auth(mut self, lines: &[&str], metadata: &Value) -> Self {
         self.client_auth = lines.join("\n    ");

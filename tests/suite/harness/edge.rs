@@ -67,6 +67,11 @@ impl Edge {
         self.provider.count(&self.client_id, grant_type).await
     }
 
+    /// An access token of this edge's client in its own name: a JWT for `audience`, opaque without one.
+    pub(crate) async fn client_token(&self, audience: Option<&str>) -> String {
+        self.provider.client_token(&self.client_id, audience).await
+    }
+
     /// The value of the first counter whose line starts with `name`; 0 when there is none yet.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let page = http_client().get(self.admin_url("/metrics")).send().await.unwrap().text().await.unwrap();

@@ -25,7 +25,7 @@ pub(crate) use browser::{Browser, location};
 pub(crate) use config::Setup;
 pub(crate) use edge::{Edge, failing_run, problem};
 pub(crate) use log::{Log, field};
-pub(crate) use provider::{AUDIENCES, Provider};
+pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};
 pub(crate) use upstream::{Behaviour, Received, Upstream};
 

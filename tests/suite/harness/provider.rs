@@ -78,6 +78,16 @@ impl Provider {
         self.get("/counters", client_id).await[what].as_u64().unwrap_or(0)
     }
 
+    /// `client_credentials`: a JWT for `audience`, or an opaque token.
+    pub(crate) async fn client_token(&self, client_id: &str, audience: Option<&str>) -> String {
+        let mut form = vec![("grant_type", "client_credentials")];
+        form.extend(audience.map(|audience| ("resource", audience)));
+        let encoded: String = url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+        let request = http_client().post(format!("{}/token", self.issuer)).basic_auth(client_id, Some(encoded));
+        let answer: Value = request.form(&form).send().await.unwrap().json().await.unwrap();
+        answer["access_token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
+    }
+
     /// How many refresh tokens of this client would still be accepted.
     pub(crate) async fn live_refresh_tokens(&self, client_id: &str) -> usize {
         self.get("/refresh-tokens", client_id).await.as_array().unwrap().len()

@@ -1,0 +1,123 @@
+//! What an access token must say, and what shows that a token is another kind: a provider signs ID
+//! tokens, logout tokens and access tokens with the same keys (RFC 8725 §3.11).
+
+use std::time::Duration;
+
+use super::Caller;
+use super::entry::Entry;
+use crate::oidc::claims::Claims;
+use crate::oidc::jwt::Compact;
+use crate::resilience::UnixTime;
+
+/// How far the provider's clock and ours may differ.
+const LEEWAY: Duration = Duration::from_secs(60);
+/// OpenID Connect Core §2: `sub` has at most 255 characters.
+const MAX_SUBJECT: usize = 255;
+
+/// The entry a JWT names by its issuer and one of its audiences; with several, the first one written.
+pub(super) fn choose<'a>(claims: &Claims, entries: &'a [Entry]) -> Result<&'a Entry, &'static str> {
+    let issuer = claims.text("iss").ok_or("it has no usable claim iss")?;
+    let audience = claims.audience().ok_or("it has no usable claim aud")?;
+    let mut of_issuer = entries.iter().filter(|entry| entry.issuer == issuer).peekable();
+    of_issuer.peek().ok_or("no entry of idps.yaml has its issuer")?;
+    of_issuer
+        .find(|entry| audience.contains(&entry.audience))
+        .ok_or("it is for another audience than any entry of idps.yaml with its issuer")
+}
+
+/// Checks everything but issuer, audience (see [`choose`]) and signature.
+pub(super) fn check(token: &Compact<'_>, entry: &Entry, now: UnixTime) -> Result<Caller, &'static str> {
+    check_type(token.header.typ.as_deref())?;
+    let claims = &token.claims;
+    check_kind(claims)?;
+    let expires_at = check_times(claims, now)?.ok_or("it has no usable claim exp")?;
+    let subject = subject(claims, &["sub"])?;
+    Ok(caller(entry, subject, Some(expires_at)))
+}
+
+/// Checks an answer that calls a token active: what it says must fit, what it leaves out is the
+/// provider's word (RFC 7662 §2.2: everything but `active` is optional).
+pub(super) fn check_introspected(claims: &Claims, entry: &Entry, now: UnixTime) -> Result<Caller, &'static str> {
+    if claims.get("iss").is_some() && claims.text("iss") != Some(&entry.issuer) {
+        return Err("it is of another issuer");
+    }
+    let fits = |audience: Vec<String>| audience.contains(&entry.audience);
+    if claims.get("aud").is_some() && !claims.audience().is_some_and(fits) {
+        return Err("it is for another audience");
+    }
+    let bearer = |kind: &serde_json::Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
+    if claims.get("token_type").is_some_and(|kind| !bearer(kind)) {
+        return Err("it is no bearer token");
+    }
+    check_kind(claims)?;
+    let expires_at = check_times(claims, now)?;
+    // A token of a client's own has no resource owner: RFC 9068 §2.2 names the client then.
+    let subject = subject(claims, &["sub", "client_id"])?;
+    Ok(caller(entry, subject, expires_at))
+}
+
+fn caller(entry: &Entry, subject: &str, expires_at: Option<UnixTime>) -> Caller {
+    Caller {
+        issuer: entry.issuer.clone(),
+        subject: subject.to_owned(),
+        provider: entry.provider.clone(),
+        audience: entry.audience.clone(),
+        expires_at,
+    }
+}
+
+/// RFC 9068 §2.1; providers older than it write `JWT` or nothing.
+fn check_type(typ: Option<&str>) -> Result<(), &'static str> {
+    let Some(typ) = typ else { return Ok(()) };
+    let typ = typ.to_ascii_lowercase();
+    // RFC 7515 §4.1.9: `application/` may be left out.
+    match typ.strip_prefix("application/").unwrap_or(&typ) {
+        "jwt" | "at+jwt" => Ok(()),
+        _ => Err("its typ is that of another kind of token"),
+    }
+}
+
+fn check_kind(claims: &Claims) -> Result<(), &'static str> {
+    // OpenID Connect Core §3.1.3.6 and §3.3.2.11; RFC 8417 §2.2, of which a logout token is one.
+    if ["at_hash", "c_hash", "events"].iter().any(|name| claims.get(name).is_some()) {
+        return Err("it is an ID token or an event, not an access token");
+    }
+    // Keycloak and Cognito say it in claims of their own.
+    let says = |name, kind: &str| claims.text(name).is_none_or(|said| said.eq_ignore_ascii_case(kind));
+    if !says("typ", "bearer") || !says("token_use", "access") {
+        return Err("it says itself that it is no access token");
+    }
+    // RFC 7800: whoever shows it must also prove to hold a key, which a bearer does not.
+    if claims.get("cnf").is_some() {
+        return Err("it is bound to a key (cnf)");
+    }
+    Ok(())
+}
+
+fn subject<'a>(claims: &'a Claims, names: &[&str]) -> Result<&'a str, &'static str> {
+    let present = names.iter().find(|name| claims.get(name).is_some());
+    let subject = present.and_then(|name| claims.text(name)).ok_or("it has no usable claim sub")?;
+    if subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {
+        return Err("it has no usable claim sub");
+    }
+    Ok(subject)
+}
+
+/// The end of its life, where it has one. A date that is none is refused, not overlooked.
+fn check_times(claims: &Claims, now: UnixTime) -> Result<Option<UnixTime>, &'static str> {
+    let date = |name, wrong| match (claims.get(name), claims.time(name)) {
+        (None, _) => Ok(None),
+        (Some(_), None) => Err(wrong),
+        (Some(_), found) => Ok(found),
+    };
+    let expires = date("exp", "its exp is no date")?;
+    let starts = date("nbf", "its nbf is no date")?;
+    let issued = date("iat", "its iat is no date")?;
+    if expires.is_some_and(|at| at.plus(LEEWAY) <= now) {
+        return Err("it has expired");
+    }
+    if starts.max(issued).is_some_and(|at| at > now.plus(LEEWAY)) {
+        return Err("it is from the future; are the clocks in step?");
+    }
+    Ok(expires)
+}

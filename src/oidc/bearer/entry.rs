@@ -1,0 +1,115 @@
+//! The entries of `idps.yaml` that can vouch for somebody else's token: those with an `audience`.
+//! What they share, they share: keys by issuer and endpoints, introspection by endpoint and client.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::introspection::Introspector;
+use crate::config::IdpConfig;
+use crate::oidc::discovery::Discovery;
+use crate::oidc::error::SetupError;
+use crate::oidc::http::HttpClient;
+use crate::oidc::jwks::Jwks;
+use crate::oidc::relying_party::is_local;
+use crate::resilience::Clock;
+use crate::telemetry::Metrics;
+
+/// One entry, alive.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) issuer: String,
+    pub(super) provider: String,
+    pub(super) audience: String,
+    pub(super) algorithms: Vec<String>,
+    pub(super) jwks: Jwks,
+    /// Where `introspection_url` is written. One that discovery names is not asked: nobody said that
+    /// strangers' tokens may be shown there.
+    pub(super) introspector: Option<Arc<Introspector>>,
+}
+
+/// Where an entry's keys come from; entries of one source share them.
+#[derive(Debug, PartialEq, Eq)]
+struct Source<'a> {
+    issuer: &'a str,
+    endpoints: [Option<&'a Url>; 6],
+}
+
+impl<'a> Source<'a> {
+    fn of(idp: &'a IdpConfig) -> Self {
+        Self {
+            issuer: &idp.issuer,
+            endpoints: [
+                idp.authorization_url.as_ref(),
+                idp.token_url.as_ref(),
+                idp.jwks_url.as_ref(),
+                idp.introspection_url.as_ref(),
+                idp.revocation_url.as_ref(),
+                idp.end_session_url.as_ref(),
+            ],
+        }
+    }
+}
+
+/// Builds the entries; the error names the one that cannot work. Asks nobody.
+pub(super) fn build(
+    idps: &[IdpConfig],
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Entry>, (String, SetupError)> {
+    let mut sources: Vec<(Source<'_>, Discovery, Jwks)> = Vec::new();
+    let mut introspectors: Vec<(&IdpConfig, Arc<Introspector>)> = Vec::new();
+    let mut entries = Vec::new();
+    for idp in idps {
+        let Some(audience) = &idp.audience else { continue };
+        let failed = |error| (idp.name.clone(), error);
+        let (discovery, jwks) = source(idp, &mut sources, clock, metrics).map_err(failed)?;
+        let asked_already = introspectors.iter().find(|(first, _)| ask_alike(first, idp));
+        let introspector = match (&idp.introspection_url, asked_already) {
+            (None, _) => None,
+            (Some(_), Some((_, shared))) => Some(Arc::clone(shared)),
+            (Some(url), None) => {
+                let built = Introspector::new(idp, url, discovery, Arc::clone(clock), metrics).map_err(failed)?;
+                let built = Arc::new(built);
+                introspectors.push((idp, Arc::clone(&built)));
+                Some(built)
+            }
+        };
+        entries.push(Entry {
+            issuer: idp.issuer.clone(),
+            provider: idp.provider.clone(),
+            audience: audience.clone(),
+            algorithms: idp.algorithms.clone(),
+            jwks,
+            introspector,
+        });
+    }
+    Ok(entries)
+}
+
+fn source<'a>(
+    idp: &'a IdpConfig,
+    sources: &mut Vec<(Source<'a>, Discovery, Jwks)>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Discovery, Jwks), SetupError> {
+    let wanted = Source::of(idp);
+    if let Some((_, discovery, jwks)) = sources.iter().find(|(source, _, _)| *source == wanted) {
+        return Ok((discovery.clone(), jwks.clone()));
+    }
+    let http = HttpClient::new(is_local(idp), Arc::clone(metrics))?;
+    let discovery = Discovery::new(idp, http.clone(), Arc::clone(clock))?;
+    let jwks = Jwks::new(&idp.name, discovery.clone(), http, Arc::clone(clock));
+    sources.push((wanted, discovery.clone(), jwks.clone()));
+    Ok((discovery, jwks))
+}
+
+/// The same question of the same authority by the same client.
+fn ask_alike(one: &IdpConfig, other: &IdpConfig) -> bool {
+    one.issuer == other.issuer
+        && one.introspection_url == other.introspection_url
+        && one.client_id == other.client_id
+        && one.client_secret == other.client_secret
+        && one.token_auth_method == other.token_auth_method
+        && one.key_id == other.key_id
+}
