@@ -107,8 +107,7 @@ async fn a_newcomer_logs_in_sees_the_decoded_tokens_and_logs_out() {
         .env("CHROMIUM", chromium())
         .kill_on_drop(true)
         .output();
-    let output =
-        tokio::time::timeout(Duration::from_secs(60), output).await.expect("within a minute").unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("within a minute").unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n--- the demo said:\n{}", demo.log.text());
     println!("{said}");
