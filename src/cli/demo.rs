@@ -28,17 +28,12 @@ pub(super) fn print_config(dir: &Path, port: u16, first: u16) -> ExitCode {
     if let Err(error) = demo::print(dir, port, first) {
         return fail(&format!("error: the configuration cannot be written: {error}"), 1);
     }
-    let mut parts = "pingora-bff demo --parts".to_owned();
-    if first != demo::FIRST_PORT {
-        parts.push_str(&format!(" {first}"));
-    }
-    if port != demo::PORT {
-        parts.push_str(&format!(" --port {port}"));
-    }
+    let first = if first == demo::FIRST_PORT { String::new() } else { format!(" {first}") };
+    let public = if port == demo::PORT { String::new() } else { format!(" --port {port}") };
     let dir = dir.display();
     say(&format!(
         "The demo's configuration is in {dir}. To run it, in two terminals:\n\
-         \n  {parts}\n  pingora-bff run --conf {dir}/conf --routes {dir}/routes\n\
+         \n  pingora-bff demo --parts{first}{public}\n  pingora-bff run --conf {dir}/conf --routes {dir}/routes\n\
          \nThen open http://localhost:{port}. The first serves the provider, the services and the page;\n\
          the second is the proxy: change a file, start it again. What to replace is marked DEMO:\n\
          \n  conf/idps.yaml              issuer, client_id and client_secret of your provider\n  \
