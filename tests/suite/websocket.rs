@@ -1,4 +1,4 @@
-//! WebSockets pass where a route says so, and nowhere else. Browsers open them from any page, with
+//! `WebSocket`s pass where a route says so, and nowhere else. Browsers open them from any page, with
 //! cookies: the handshake is checked like an unsafe request.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
