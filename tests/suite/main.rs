@@ -16,6 +16,7 @@ mod architecture;
 mod bearer;
 mod bearer_route;
 mod config;
+mod doctor;
 mod documents;
 mod legacy;
 mod login;
