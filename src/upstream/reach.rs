@@ -2,13 +2,18 @@
 //! connection, TLS. Nothing is sent.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use pingora::ErrorType;
 use pingora::connectors::TransportConnector;
 use pingora::upstreams::peer::{HttpPeer, Peer as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::{Upstream, UpstreamError};
+
+/// What a service gets to object to our certificate after the handshake.
+const OBJECTION: Duration = Duration::from_millis(500);
 
 /// What stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +47,10 @@ impl Upstream {
         let Some(address) = peer.address().as_inet().copied() else {
             return Err(Unreachable::Name("no address".to_owned()));
         };
-        if self.tls { self.shake_hands(&peer).await? } else { self.connect(address).await? }
+        self.connect(address).await?;
+        if self.tls {
+            self.shake_hands(&peer).await?;
+        }
         Ok(address)
     }
 
@@ -57,15 +65,25 @@ impl Upstream {
         }
     }
 
+    /// On a connection of its own, made by the engine with the authorities and names of a request.
     async fn shake_hands(&self, peer: &HttpPeer) -> Result<(), Unreachable> {
-        let Err(error) = TransportConnector::new(None).new_stream(peer).await else { return Ok(()) };
-        let why = error.cause.as_ref().map_or_else(|| error.etype().as_str().to_owned(), ToString::to_string);
-        Err(match error.etype() {
-            ErrorType::TLSHandshakeFailure
-            | ErrorType::TLSHandshakeTimedout
-            | ErrorType::InvalidCert
-            | ErrorType::HandshakeError => Unreachable::Tls(why),
-            _ => Unreachable::Connection(format!("{}: {why}", peer.address())),
-        })
+        let error = match TransportConnector::new(None).new_stream(peer).await {
+            Ok(mut stream) => {
+                // RFC 8446 §4.4.2.4: a server that misses our certificate says so only afterwards.
+                let word = tokio::time::timeout(OBJECTION, stream.read(&mut [0])).await;
+                return match word {
+                    Ok(Err(error)) => Err(Unreachable::Tls(error.to_string())),
+                    _ => Ok(()),
+                };
+            }
+            Err(error) => error,
+        };
+        Err(Unreachable::Tls(match (&error.cause, error.etype()) {
+            (Some(cause), _) => cause.to_string(),
+            (None, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => {
+                format!("no answer within {}s", self.connect_timeout.as_secs_f32())
+            }
+            (None, kind) => kind.as_str().to_owned(),
+        }))
     }
 }
