@@ -13,6 +13,7 @@
 mod harness;
 
 mod architecture;
+mod backchannel;
 mod bearer;
 mod bearer_route;
 mod config;
