@@ -4,6 +4,7 @@ mod bearer;
 pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 pub mod explain;
 pub mod routes;
 mod run;
@@ -41,6 +42,8 @@ enum Command {
         #[command(flatten)]
         folders: Folders,
     },
+    /// On line: ask the provider, every service and the session store; exit 0 well, 1 with something to change.
+    Doctor(Folders),
     /// Everything embedded on loopback: provider, services, and a page to try them on.
     #[cfg(feature = "demo")]
     Demo {
@@ -85,6 +88,10 @@ impl Cli {
             Command::Explain { method, target, folders } => {
                 folders.print(|config| explain::render(config, &method, &target))
             }
+            Command::Doctor(folders) => match Config::load(&folders.conf, &folders.routes, &environment) {
+                Ok(config) => doctor::run(&config),
+                Err(findings) => fail(&findings, check::WITH_ERRORS),
+            },
             #[cfg(feature = "demo")]
             Command::Demo { print_config, parts, port } => match (print_config, parts) {
                 (Some(dir), first) => demo::print_config(&dir, port, first.unwrap_or(crate::demo::FIRST_PORT)),

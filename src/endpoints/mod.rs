@@ -2,6 +2,7 @@
 //! health. Nothing here knows the engine: a request's parts come in, a [`Reply`] goes out.
 
 pub mod admin;
+mod backchannel_logout;
 mod callback;
 mod health;
 mod login;
@@ -37,6 +38,8 @@ pub enum Endpoint {
     SessionStatus,
     /// `POST /auth/logout`, `GET` for same-origin navigations
     Logout,
+    /// `POST /auth/backchannel-logout`
+    BackchannelLogout,
     /// `GET /auth/verify`, `/auth/forward`
     Verify,
     /// `GET /api/v1/proxy/health`
@@ -56,6 +59,7 @@ impl Endpoint {
             "/auth/callback" => Self::Callback,
             "/auth/session" | "/api/auth/session" => Self::SessionStatus,
             "/auth/logout" => Self::Logout,
+            "/auth/backchannel-logout" => Self::BackchannelLogout,
             "/auth/verify" | "/auth/forward" => Self::Verify,
             "/api/v1/proxy/health" => Self::FacadeHealth,
             "/health/live" => Self::Live,
@@ -72,6 +76,7 @@ impl Endpoint {
             Self::Callback => "auth-callback",
             Self::SessionStatus => "auth-session",
             Self::Logout => "auth-logout",
+            Self::BackchannelLogout => "auth-backchannel-logout",
             Self::Verify => "auth-verify",
             Self::FacadeHealth => "legacy-health",
             Self::Live => "health-live",
@@ -86,10 +91,25 @@ impl Endpoint {
         const LOGOUT: &[Method] = &[Method::GET, Method::POST];
         match self {
             Self::Logout => LOGOUT,
+            Self::BackchannelLogout => &[Method::POST],
             // Other proxies send the original method to a ForwardAuth address: any will do.
             Self::Verify => &[],
             _ => READ,
         }
+    }
+
+    /// Bytes of a body that is read before the answer; `None`: bodies mean nothing here.
+    #[must_use]
+    pub fn body_limit(self) -> Option<u64> {
+        // A logout token and its form.
+        (self == Self::BackchannelLogout).then_some(64 * 1024)
+    }
+
+    /// Whether the browser's session may act here, so that other sites must be kept out. The provider
+    /// calls its endpoint without a browser, and no cookie is looked at there.
+    #[must_use]
+    pub fn acts_by_session(self) -> bool {
+        self != Self::BackchannelLogout
     }
 }
 
@@ -98,6 +118,8 @@ impl Endpoint {
 pub struct Asked<'a> {
     /// Method, target and headers as received.
     pub parts: &'a request::Parts,
+    /// The whole body where [`Endpoint::body_limit`] asks for it, else empty.
+    pub body: &'a [u8],
     /// For pages and errors.
     pub correlation_id: &'a str,
 }
@@ -155,6 +177,7 @@ impl Endpoints {
             Endpoint::Callback => Ok(self.callback(asked).await),
             Endpoint::SessionStatus => self.session_status(asked).await,
             Endpoint::Logout => self.logout(asked).await,
+            Endpoint::BackchannelLogout => self.backchannel_logout(asked).await,
             Endpoint::Verify => {
                 let started = Instant::now();
                 let answer = self.verify(asked).await;

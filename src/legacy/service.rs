@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pingora_limits::inflight::{Guard, Inflight};
 
-use crate::config::{Config, LegacyServiceConfig, Secret, ServiceConfig, ServiceTlsConfig};
+use crate::config::{Config, LegacyServiceConfig, Place, Secret, ServiceConfig, ServiceTlsConfig};
 use crate::resilience::{CircuitBreaker, Permit, Phase, Refused};
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstream, UpstreamError};
@@ -59,6 +59,7 @@ impl LegacyService {
             timeout: written.timeout,
             connect_timeout: written.timeout.min(Duration::from_secs(5)),
             tls: ServiceTlsConfig::default(),
+            written_at: Place { file: config.conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
         };
         let legacy = &config.legacy;
         let built = Self {

@@ -47,7 +47,7 @@ impl RelyingParty {
         }
         let mut any = false;
         for audience in audiences {
-            if refuses(&self.http, self.question(endpoint.clone(), audience)).await {
+            if refuses(&self.http, self.question(endpoint.clone(), "openid", Some(audience))).await {
                 tracing::error!(
                     idp = self.name(),
                     audience,
@@ -61,20 +61,21 @@ impl RelyingParty {
         any
     }
 
-    fn question(&self, mut endpoint: Url, audience: &str) -> Url {
+    /// An authorization request that no page can come of.
+    pub(super) fn question(&self, mut endpoint: Url, scope: &str, audience: Option<&str>) -> Url {
         endpoint
             .query_pairs_mut()
             .append_pair("response_type", "code")
             .append_pair("client_id", &self.idp.client_id)
             .append_pair("redirect_uri", self.redirect_uri.as_str())
-            .append_pair("scope", "openid")
+            .append_pair("scope", scope)
             .append_pair("prompt", "none")
             .append_pair("state", "audience-check")
             .append_pair("nonce", "audience-check")
             // No code comes of this; some providers refuse any request without PKCE.
             .append_pair("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
             .append_pair("code_challenge_method", "S256")
-            .append_pair("resource", audience);
+            .extend_pairs(audience.map(|one| ("resource", one)));
         endpoint
     }
 }

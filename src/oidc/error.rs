@@ -101,6 +101,9 @@ pub enum IdpError {
     /// Neither the document nor `idps.yaml` names it.
     #[error("neither discovery nor idps.yaml names the {0}")]
     NoEndpoint(&'static str),
+    /// The authorization endpoint cannot be asked.
+    #[error("the authorization endpoint: the provider {0}")]
+    Authorization(FetchError),
     /// The key set cannot be fetched or read.
     #[error("signing keys: the provider {0}")]
     Keys(FetchError),

@@ -19,7 +19,7 @@ use crate::resilience::{Clock, UnixTime};
 use crate::telemetry::Metrics;
 
 /// How far the provider's clock and ours may differ.
-const LEEWAY: Duration = Duration::from_secs(60);
+pub(super) const LEEWAY: Duration = Duration::from_secs(60);
 /// OpenID Connect Core §2: `sub` has at most 255 ASCII characters.
 const MAX_SUBJECT: usize = 255;
 

@@ -18,6 +18,8 @@ mod jwt;
 mod kept;
 mod login;
 mod logout;
+mod logout_token;
+mod probe;
 mod random;
 mod relying_party;
 mod signature;
@@ -34,5 +36,7 @@ pub use error::{CallbackError, FetchError, GrantError, IdTokenError, IdpError, L
 pub use grant::Ask;
 pub use login::{Flow, Login, LoginAsk};
 pub use logout::Revocation;
+pub use logout_token::{LogoutNotice, LogoutTokenError};
+pub use probe::{ClientStanding, WayBack};
 pub use relying_party::RelyingParty;
 pub use token_response::TokenResponse;

@@ -33,6 +33,7 @@ pub struct RelyingParty {
     pub(super) tokens: TokenEndpoint,
     pub(super) http: HttpClient,
     pub(super) refused: RefusedAudiences,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -56,7 +57,7 @@ impl RelyingParty {
         let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
         let jwks = Jwks::new(&idp.name, discovery.clone(), http.clone(), Arc::clone(&clock));
         let id_tokens = IdTokenVerifier::new(idp, jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
-        let tokens = TokenEndpoint::new(idp, auth, discovery.clone(), http.clone(), Arc::clone(&clock), metrics);
+        let tokens = TokenEndpoint::new(idp, auth, discovery.clone(), http.clone(), Arc::clone(&clock), Arc::clone(&metrics));
         let scopes = idp.scopes.clone().unwrap_or_else(|| default_scopes.to_vec());
         Ok(Self {
             idp: idp.clone(),
@@ -69,6 +70,7 @@ impl RelyingParty {
             clock,
             http,
             refused: RefusedAudiences::default(),
+            metrics,
         })
     }
 

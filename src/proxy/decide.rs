@@ -3,11 +3,11 @@
 
 use pingora::{Error, ErrorType};
 
-use super::Downstream;
 use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::stages::route::Routed;
 use super::stages::{admit, authenticate, authorize, legacy, limit, origin, route};
+use super::{Downstream, downstream};
 use crate::config::AuthMode;
 use crate::endpoints::Asked;
 use crate::reply::{Circumstances, ProxyError, Reply, from_error};
@@ -21,7 +21,7 @@ pub(super) async fn decide(
     let path = admit::admit(gateway, session, ctx)?;
     let routed = route::route(gateway, session, ctx, &path)?;
     let guarded = match &routed {
-        Routed::Ours(_) => true,
+        Routed::Ours(endpoint) => endpoint.acts_by_session(),
         Routed::Theirs(route) => route.auth == AuthMode::Session,
         Routed::Legacy(_) => legacy::acts_by_session(session),
     };
@@ -30,7 +30,11 @@ pub(super) async fn decide(
     }
     match routed {
         Routed::Ours(endpoint) => {
-            let asked = Asked { parts: session.req_header(), correlation_id: &ctx.correlation_id };
+            let body = match endpoint.body_limit() {
+                Some(limit) => downstream::read_body(session, limit).await?,
+                None => Vec::new(),
+            };
+            let asked = Asked { parts: session.req_header(), body: &body, correlation_id: &ctx.correlation_id };
             gateway.endpoints.answer(endpoint, asked).await.map(Some)
         }
         Routed::Theirs(route) => {

@@ -12,11 +12,13 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use super::Downstream;
 use super::context::RequestContext;
 use super::gateway::Gateway;
-use super::stages::relay;
-use crate::reply::Reply;
+use super::stages::{limit, relay};
+use crate::reply::{ProxyError, Reply};
 
 /// A body up to this is read to its end before we refuse, so that the connection can go on.
 const DRAINED: u64 = 64 * 1024;
+/// In which the whole of a body that we answer to ourselves must arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
 /// What a client that is still sending gets to notice our answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -80,6 +82,26 @@ pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, 
         linger(session).await;
     }
     Ok(())
+}
+
+/// The whole body of a request that is answered here, if it has at most `limit` bytes.
+pub(super) async fn read_body(session: &mut Downstream, limit: u64) -> Result<Vec<u8>, ProxyError> {
+    limit::declared(session, Some(limit))?;
+    tokio::time::timeout(BODY_TIME, collect_body(session, limit)).await.unwrap_or(Err(ProxyError::ClientTimeout))
+}
+
+async fn collect_body(session: &mut Downstream, limit: u64) -> Result<Vec<u8>, ProxyError> {
+    let unreadable = |_error| ProxyError::BadRequest("the body could not be read".to_owned());
+    // RFC 9110 §10.1.1: whoever asked waits for this word.
+    if session.req_header().headers.contains_key(EXPECT) {
+        session.as_downstream_mut().write_continue_response().await.map_err(unreadable)?;
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = session.read_request_body().await.map_err(unreadable)? {
+        limit::streamed(body.len() as u64 + chunk.len() as u64, Some(limit))?;
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Whether the request's body is over: read to its end here if it is short and on its way.

@@ -11,6 +11,7 @@ use super::cookie_token::NoRandom;
 use super::lease::Lease;
 use super::sessions::{Sessions, no_random, unsealed};
 use super::store::StoreError;
+use crate::resilience::UnixTime;
 
 impl Sessions {
     /// Keeps a login flow under its `state`, sealed to it: who reads the store learns no PKCE verifier.
@@ -34,6 +35,16 @@ impl Sessions {
         Ok(opened.ok())
     }
 
+    /// Whether `id` is told for the first time before `until`; it then counts as told until then.
+    pub async fn first_time(&self, id: &str, until: UnixTime) -> Result<bool, StoreError> {
+        self.store.put_note(&told_name(id), Vec::new(), until, self.clock.now()).await
+    }
+
+    /// Makes the next [`Self::first_time`] of `id` the first one again.
+    pub async fn untell(&self, id: &str) -> Result<(), StoreError> {
+        self.store.take_note(&told_name(id), self.clock.now()).await.map(drop)
+    }
+
     /// Takes the lease `name` for `span`; `None` while somebody has it.
     pub async fn lease(&self, name: &str, span: Duration) -> Result<Option<Lease>, StoreError> {
         let mut random = [0; 12];
@@ -43,6 +54,11 @@ impl Sessions {
         let (name, store) = (name.to_owned(), std::sync::Arc::clone(&self.store));
         Ok(fence.map(|fence| Lease { fence, name, holder, store }))
     }
+}
+
+/// Others choose `id`: hashed, it has one length and no separators.
+fn told_name(id: &str) -> String {
+    format!("told:{}", URL_SAFE_NO_PAD.encode(digest(&SHA256, id.as_bytes())))
 }
 
 /// `state` travels through the browser's address bar; the store keeps only its hash.

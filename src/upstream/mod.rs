@@ -1,6 +1,7 @@
 //! From a `target_service` to the address the engine dials: built once at start, resolved while running.
 
 mod addresses;
+mod reach;
 mod tls;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,6 +16,8 @@ use pingora::utils::tls::CertKey;
 
 use crate::config::ServiceConfig;
 use addresses::Addresses;
+
+pub use reach::Unreachable;
 
 /// How long an unused connection to a service is kept: below the shortest keep-alive that common
 /// servers have (Node and uvicorn close after 5 s), so that a POST never meets a dying connection.

@@ -13,9 +13,11 @@
 mod harness;
 
 mod architecture;
+mod backchannel;
 mod bearer;
 mod bearer_route;
 mod config;
+mod doctor;
 mod documents;
 mod legacy;
 mod login;

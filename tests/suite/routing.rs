@@ -54,6 +54,7 @@ fn service(base_url: &str) -> ServiceConfig {
         timeout: Duration::from_secs(30),
         connect_timeout: Duration::from_millis(1500),
         tls: ServiceTlsConfig::default(),
+        written_at: Place { file: "routes/api.yaml".into(), line: 2, column: 3 },
     }
 }
 

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tempfile::TempDir;
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, problem};
+use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, doctor, problem};
 
 /// A certificate authority and what it signed, as PEM files.
 struct Authority {
@@ -112,6 +112,29 @@ async fn a_service_that_cannot_be_verified_gets_no_request() {
         assert_eq!(problem(answer).await["code"], "upstream_error", "{what}");
     }
     assert_eq!(upstream.heads(), 0);
+}
+
+#[tokio::test]
+async fn the_doctor_shakes_hands_as_a_request_would() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let upstream = authority.service("inside.example.test").await;
+    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
+    let ours = format!("client_cert: {}, client_key: {}", shown(&cert), shown(&key));
+    let name = "server_name: inside.example.test";
+    for (well, tls) in [
+        (true, format!("ca: {}, {ours}, {name}", shown(&authority.ca()))),
+        (false, format!("ca: {}, {ours}, {name}", shown(&other.ca()))),
+        (false, format!("ca: {}, {ours}, server_name: outside.example.test", shown(&authority.ca()))),
+        (false, format!("ca: {}, {name}", shown(&authority.ca()))),
+    ] {
+        let setup = Setup::new().service_alone("own", &upstream.url(), None, &format!("tls: {{ {tls} }}"));
+        let route = "{ id: own, path: /x, target_service: own_service, auth: none }";
+        let (_code, page) = doctor(setup.route(route), "http://127.0.0.1:1", "nobody").await;
+        let line = page.lines().find(|line| line.contains("own_service at")).unwrap();
+        assert_eq!(line.starts_with('✓'), well, "{tls}:\n{line}");
+        assert!(well || line.contains("services.own_service.tls"), "{line}");
+    }
+    assert_eq!(upstream.heads(), 0, "nothing was sent");
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ pub struct ServiceConfig {
     pub connect_timeout: Duration,
     /// `tls:`; all empty: the system's authorities, the name from `base_url`.
     pub tls: ServiceTlsConfig,
+    /// Where its name is written.
+    pub written_at: Place,
 }
 
 /// `services.*.tls`: PEM files.

@@ -8,7 +8,7 @@ use crate::config::node::Node;
 use crate::config::pem::{certificate_file, key_file};
 use crate::config::reader::{Located, MapReader, entries};
 use crate::config::scalar::{positive_duration, url};
-use crate::config::{ServiceConfig, ServiceTlsConfig};
+use crate::config::{Place, ServiceConfig, ServiceTlsConfig};
 
 /// A service and the place of its name; without `config` if that could not be read, so that the name is still known.
 pub(in crate::config) struct WrittenService {
@@ -19,12 +19,12 @@ pub(in crate::config) struct WrittenService {
 pub(super) fn read_services(node: &Node, found: &Collector) -> Option<Vec<WrittenService>> {
     let services = entries(node, found)?.iter().map(|entry| {
         let name = Located { value: entry.key.clone(), spot: entry.key_spot.clone() };
-        WrittenService { name, config: read_service(&entry.node, found) }
+        WrittenService { name, config: read_service(&entry.node, entry.key_spot.place(), found) }
     });
     Some(services.collect())
 }
 
-fn read_service(node: &Node, found: &Collector) -> Option<ServiceConfig> {
+fn read_service(node: &Node, written_at: Place, found: &Collector) -> Option<ServiceConfig> {
     let mut map = MapReader::new(node, found)?;
     let base_url = map.required("base_url", url);
     let timeout = map.field("timeout", positive_duration).unwrap_or(Duration::from_secs(30));
@@ -36,7 +36,8 @@ fn read_service(node: &Node, found: &Collector) -> Option<ServiceConfig> {
         let warning = Diagnostic::warning(&tls.spot, "`tls` has no effect: `base_url` is plain http");
         found.push(warning.label("write `https://…` there, or remove this"));
     }
-    Some(ServiceConfig { base_url, timeout, connect_timeout, tls: tls.map(|tls| tls.value).unwrap_or_default() })
+    let tls = tls.map(|tls| tls.value).unwrap_or_default();
+    Some(ServiceConfig { base_url, timeout, connect_timeout, tls, written_at })
 }
 
 fn read_tls(node: &Node, found: &Collector) -> Option<ServiceTlsConfig> {

@@ -8,6 +8,7 @@ mod id_token;
 mod introspection;
 mod keys;
 mod login;
+mod logout_token;
 mod provider;
 mod refresh;
 mod token_endpoint;

@@ -96,6 +96,16 @@ impl Browser {
         panic!("16 redirects without an end, the last to {url}");
     }
 
+    /// Logs out at the provider itself, as from another of its clients.
+    pub(crate) async fn logout_at_provider(&self, edge: &Edge) {
+        let page = self.get(format!("{}/session/end", edge.provider.issuer)).await.text().await.unwrap();
+        let xsrf = page.split("name=\"xsrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let form = [("xsrf", xsrf.expect("the provider's form")), ("logout", "yes")];
+        let confirm = format!("{}/session/end/confirm", edge.provider.issuer);
+        let answer = self.client.post(confirm).form(&form).send().await.unwrap();
+        assert_eq!(answer.status(), 303, "{}", answer.text().await.unwrap());
+    }
+
     /// What the browser would send as `Cookie` to this origin.
     pub(crate) fn cookie_header(&self, origin: &str) -> String {
         let header = self.jar.cookies(&Url::parse(origin).unwrap());

@@ -147,6 +147,12 @@ impl Setup {
         self
     }
 
+    /// One more field of the client's registration at the provider.
+    pub(crate) fn registered(mut self, field: &str, value: Value) -> Self {
+        self.client_metadata[field] = value;
+        self
+    }
+
     /// How the client authenticates: the lines of `idps.yaml`, and what the provider has to know.
     pub(crate) fn client_auth(mut self, lines: &[&str], metadata: &Value) -> Self {
         self.client_auth = lines.join("\n    ");

@@ -161,6 +161,22 @@ pub(crate) async fn failing_run(setup: Setup, port: u16) -> (ExitStatus, String)
     }
 }
 
+/// What `pingora-bff doctor` says of this configuration with that client; exit status and standard output.
+pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { dir: dir.path(), port: DOCTORED, admin_port: free_port(), client_id };
+    setup.write(&place, issuer);
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pingora-bff"));
+    command.args(["doctor", "--conf", "conf", "--routes", "routes"]).current_dir(dir.path()).kill_on_drop(true);
+    let run = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+    let output = run.expect("it ends").unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
+/// The port that a configuration for [`doctor`] names; nobody listens there.
+pub(crate) const DOCTORED: u16 = 8080;
+
 fn spawn(dir: &TempDir, log: &Log) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pingora-bff"))
         .args(["run", "--conf", "conf", "--routes", "routes"])

@@ -23,7 +23,7 @@ mod wire;
 
 pub(crate) use browser::{Browser, location};
 pub(crate) use config::Setup;
-pub(crate) use edge::{Edge, failing_run, problem};
+pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
 pub(crate) use log::{Log, field};
 pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};

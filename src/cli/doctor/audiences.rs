@@ -1,0 +1,132 @@
+//! For each audience that is configured: does the provider take it at a login, and does it mint a
+//! token whose `aud` says so.
+
+use std::collections::BTreeSet;
+
+use super::report::Report;
+use crate::config::{AudienceParameter, Config, IdpConfig};
+use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
+
+/// One audience and who wants it.
+struct Wanted {
+    /// The service.
+    service: String,
+    audience: String,
+    scopes: Vec<String>,
+    /// File and key of the audience.
+    place: String,
+    /// File and key of the scopes.
+    scopes_place: String,
+}
+
+pub(super) async fn examine(
+    config: &Config,
+    idp: &IdpConfig,
+    party: Option<&RelyingParty>,
+    report: &mut Report<'_>,
+) {
+    let all = wanted(config);
+    if all.is_empty() {
+        return;
+    }
+    report.section("Audiences");
+    let Some(party) = party else {
+        for one in &all {
+            report.skip(what(one), format_args!("provider `{}` must be well first", idp.name));
+        }
+        return;
+    };
+    let distinct: BTreeSet<String> = all.iter().map(|one| one.audience.clone()).collect();
+    party.sort_out_audiences(&Vec::from_iter(distinct)).await;
+    for one in &all {
+        if party.refuses_audience(&one.audience) {
+            let place = format!("{} (or allow it for client {} at the provider)", one.place, idp.client_id);
+            report.bad(what(one), "the provider refuses it at a login (invalid_target)", place);
+        } else {
+            mint(party, one, report).await;
+        }
+    }
+}
+
+fn what(one: &Wanted) -> String {
+    format!("{} for {}", one.audience, one.service)
+}
+
+/// `service_audiences`, and the policies of routes that name an audience of their own.
+fn wanted(config: &Config) -> Vec<Wanted> {
+    let settings = &config.settings;
+    let file = config.conf_dir.join("settings.yaml").display().to_string();
+    let scopes_of = |service: &str| settings.service_scopes.get(service).cloned().unwrap_or_default();
+    let mapped = settings.service_audiences.iter().map(|(service, audience)| Wanted {
+        service: service.clone(),
+        audience: audience.clone(),
+        scopes: scopes_of(service),
+        place: format!("{file}: service_audiences.{service}"),
+        scopes_place: format!("{file}: service_scopes.{service}"),
+    });
+    let of_routes = config.routes.iter().filter_map(|route| {
+        let policy = route.token_policy.as_ref()?;
+        let key = |key| format!("{}: routes[{}].token_policy.{key}", route.written_at, route.id);
+        Some(Wanted {
+            service: format!("{} (route {})", route.target_service, route.id),
+            audience: policy.audience.clone()?,
+            scopes: policy.scopes.clone().unwrap_or_else(|| scopes_of(&route.target_service)),
+            place: key("audience"),
+            scopes_place: key("scopes"),
+        })
+    });
+    mapped.chain(of_routes).collect()
+}
+
+async fn mint(party: &RelyingParty, one: &Wanted, report: &mut Report<'_>) {
+    let ask = |scopes| Ask { audience: Some(&one.audience), scopes };
+    match party.client_credentials(&ask(&one.scopes)).await {
+        Ok(tokens) => compare(party, one, &tokens, "", report),
+        Err(GrantError::Refused { error, .. }) if error == "invalid_scope" && !one.scopes.is_empty() => {
+            let note = format!(
+                "; {} was refused for a token of our own (invalid_scope) and could not be tested: {}",
+                one.scopes.join(" "),
+                one.scopes_place
+            );
+            match party.client_credentials(&ask(&[])).await {
+                Ok(tokens) => compare(party, one, &tokens, &note, report),
+                Err(error) => judge(party, one, &error, report),
+            }
+        }
+        Err(error) => judge(party, one, &error, report),
+    }
+}
+
+/// Exactly what the request path compares before it sends a token on.
+fn compare(party: &RelyingParty, one: &Wanted, tokens: &TokenResponse, note: &str, report: &mut Report<'_>) {
+    if tokens.audience.contains(&one.audience) {
+        report.good(what(one), format_args!("a token was minted, and its aud says so{note}"));
+        return;
+    }
+    let found = if tokens.audience.is_empty() {
+        "has no readable aud (an opaque token)".to_owned()
+    } else {
+        format!("has aud {}", tokens.audience.join(", "))
+    };
+    let place = format!("{} (or audience_parameter of idps[{}] in idps.yaml)", one.place, party.name());
+    report.bad(what(one), format_args!("the token that was minted {found}{note}"), place);
+}
+
+/// A client that gets no tokens of its own may get them for its users all the same.
+fn judge(party: &RelyingParty, one: &Wanted, error: &GrantError, report: &mut Report<'_>) {
+    let client = &party.config().client_id;
+    match error {
+        GrantError::Refused { error: code, .. } if code == "invalid_target" => {
+            let place = format!("{} (or allow it for client {client} at the provider)", one.place);
+            report.bad(what(one), error, place);
+        }
+        GrantError::Refused { .. } | GrantError::InvalidGrant { .. } => {
+            let login = match party.config().audience_parameter {
+                AudienceParameter::Resource => "a login is not refused for it, but only one can show aud",
+                AudienceParameter::Audience | AudienceParameter::None => "only a login can show aud",
+            };
+            report.skip(what(one), format_args!("no client_credentials for client {client} ({error}); {login}"));
+        }
+        _ => report.bad(what(one), error, format_args!("idps.yaml: idps[{}].token_url", party.name())),
+    }
+}

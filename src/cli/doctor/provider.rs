@@ -1,0 +1,137 @@
+//! One entry of `idps.yaml`: is the provider there, does it know us, would it send a browser back.
+
+use std::sync::Arc;
+
+use super::report::Report;
+use crate::config::{ClientAuthMethod, Config, IdpConfig};
+use crate::oidc::{ClientStanding, IdpError, RelyingParty, SetupError, WayBack};
+use crate::resilience::Clock;
+use crate::telemetry::Metrics;
+
+/// The files of one entry, for the ends of lines.
+struct Places {
+    idps: String,
+    settings: String,
+    entry: String,
+}
+
+impl Places {
+    fn of(config: &Config, idp: &IdpConfig) -> Self {
+        let file = |name| config.conf_dir.join(name).display().to_string();
+        Self { idps: file("idps.yaml"), settings: file("settings.yaml"), entry: format!("idps[{}]", idp.name) }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}: {}.{key}", self.idps, self.entry)
+    }
+}
+
+/// The party, if the provider knows it and tokens can be asked for.
+pub(super) async fn examine(
+    config: &Config,
+    idp: &IdpConfig,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+    report: &mut Report<'_>,
+) -> Option<RelyingParty> {
+    report.section(format_args!("Identity provider `{}`, {}", idp.name, idp.issuer));
+    let places = Places::of(config, idp);
+    let settings = &config.settings;
+    let (url, scopes) = (&settings.server.public_url, &settings.auth.oauth_scopes);
+    let party = match RelyingParty::new(idp, url, scopes, Arc::clone(clock), Arc::clone(metrics)) {
+        Ok(party) => party,
+        Err(error) => {
+            report.bad("entry", &error, places.key(key_of(&error)));
+            return None;
+        }
+    };
+    if !discover(&party, &places, report).await {
+        report.skip("everything else of this provider", "nothing is known of it");
+        return None;
+    }
+    match party.published_keys().await {
+        Ok(count) => report.good("signing keys", format_args!("{count} usable")),
+        Err(error) => report.bad("signing keys", error, places.key("jwks_url")),
+    }
+    let users_log_in = idp.name == settings.auth.idp;
+    if !users_log_in && idp.introspection_url.is_none() {
+        report.skip("client authentication", "no login and no introspection with this entry");
+        return None;
+    }
+    let known = prove_client(&party, &places, report).await;
+    if users_log_in {
+        look_for_the_way_back(&party, &places, report).await;
+    }
+    known.then_some(party)
+}
+
+async fn discover(party: &RelyingParty, places: &Places, report: &mut Report<'_>) -> bool {
+    match party.discover().await {
+        Ok(metadata) => report.good("discovery", format_args!("the issuer is {}", metadata.issuer)),
+        // What is written is enough to go on with.
+        Err(error @ IdpError::Discovery { .. }) if party.metadata().is_some() => {
+            report.skip("discovery", format_args!("{error}; idps.yaml writes every endpoint that is needed"));
+        }
+        Err(error) => {
+            report.bad("discovery", error, places.key("issuer"));
+            return false;
+        }
+    }
+    true
+}
+
+async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report<'_>) -> bool {
+    let idp = party.config();
+    let what = format!("client authentication as {}", idp.client_id);
+    match party.prove_client().await {
+        ClientStanding::Known if idp.token_auth_method == ClientAuthMethod::None => {
+            report.good(what, "a public client that the provider knows");
+        }
+        ClientStanding::Known => report.good(what, "the provider believes it"),
+        ClientStanding::Refused(words) => {
+            let place = format!("{} (or client_id, token_auth_method)", places.key("client_secret"));
+            report.bad(what, format_args!("invalid_client: {words}"), place);
+            return false;
+        }
+        ClientStanding::MayNotRefresh(words) => {
+            let found = format!(
+                "unauthorized_client: {words}; either the secret is wrong, or this client may not use the \
+                 refresh_token grant, and sessions get no other token than the one of their login"
+            );
+            report.bad(what, found, format_args!("{}, or the client at the provider", places.key("client_secret")));
+        }
+        ClientStanding::NotAsked(error) => {
+            report.bad(what, error, places.key("token_url"));
+            return false;
+        }
+    }
+    true
+}
+
+async fn look_for_the_way_back(party: &RelyingParty, places: &Places, report: &mut Report<'_>) {
+    let what = "way back from a login";
+    let uri = party.redirect_uri();
+    match party.ask_way_back().await {
+        Ok(WayBack::Here) => report.good(what, format_args!("the provider accepts {uri}")),
+        Ok(WayBack::Refused(error, words)) => {
+            let key = if error == "invalid_scope" { "auth.oauth_scopes" } else { "auth" };
+            let place = format!("{}: {key}, or the client at the provider", places.settings);
+            report.bad(what, format_args!("a login would end in {error}: {words}"), place);
+        }
+        Ok(WayBack::Page) => {
+            let found = format!("the provider does not send browsers back to {uri}; it must be registered there");
+            report.bad(what, found, format_args!("{}: server.public_url, or register it", places.settings));
+        }
+        Ok(WayBack::Elsewhere) => report.skip(what, "the provider shows a page of its own even with prompt=none"),
+        Err(error) => report.bad(what, error, places.key("authorization_url")),
+    }
+}
+
+fn key_of(error: &SetupError) -> &'static str {
+    match error {
+        SetupError::Issuer(_) | SetupError::Tls(_) => "issuer",
+        SetupError::Endpoint(_) => "authorization_url, token_url, jwks_url, …",
+        SetupError::NoSecret | SetupError::ClientKey(_) => "client_secret",
+        SetupError::Algorithms => "algorithms",
+    }
+}

@@ -1,0 +1,82 @@
+//! `POST /auth/backchannel-logout`: the provider ends sessions without a browser
+//! (OpenID Connect Back-Channel Logout 1.0 §2.5 to §2.8).
+
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::json;
+use url::form_urlencoded;
+
+use super::{Asked, Endpoints};
+use crate::oidc::{LogoutNotice, LogoutTokenError};
+use crate::reply::{ProxyError, Reply};
+use crate::session::{Selector, StoreError};
+
+/// The label of `bff_sessions_destroyed_total`.
+const REASON: &str = "backchannel_logout";
+
+impl Endpoints {
+    pub(super) async fn backchannel_logout(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
+        let Some(token) = logout_token(asked) else {
+            return Ok(refused("a form with exactly one logout_token is needed", asked));
+        };
+        let notice = match self.relying_party.read_logout_token(&token).await {
+            Ok(notice) => notice,
+            Err(error @ LogoutTokenError::NotChecked(_)) => {
+                let service = self.relying_party.name().to_owned();
+                return Err(ProxyError::UpstreamAuthFailed { service, reason: error.to_string() });
+            }
+            Err(error) => return Ok(refused(&error.to_string(), asked)),
+        };
+        match self.heed(&notice).await {
+            // Nobody of that name here is as good: the provider asks every client of the login.
+            Ok(Some(ended)) => {
+                tracing::info!(correlation_id = asked.correlation_id, ended, "the provider ended a login");
+                Ok(Reply::empty(StatusCode::OK))
+            }
+            Ok(None) => Ok(refused("the logout token was used before (jti)", asked)),
+            Err(error) => {
+                tracing::error!(%error, correlation_id = asked.correlation_id, "a back-channel logout cannot be done");
+                Err(ProxyError::StoreUnavailable)
+            }
+        }
+    }
+
+    /// How many sessions ended; `None` when this notice was heeded before.
+    async fn heed(&self, notice: &LogoutNotice) -> Result<Option<usize>, StoreError> {
+        let id = format!("{} {}", notice.issuer, notice.id);
+        if !self.sessions.first_time(&id, notice.refused_from).await? {
+            return Ok(None);
+        }
+        let Some(selector) = selector(notice) else { return Ok(Some(0)) };
+        let ended = self.sessions.end_all(&selector, REASON).await;
+        if ended.is_err() {
+            // What was not done may be asked for again.
+            let _ = self.sessions.untell(&id).await;
+        }
+        ended.map(Some)
+    }
+}
+
+/// §2.4: with a `sid` that one login has ended, without one all of the person's.
+fn selector(notice: &LogoutNotice) -> Option<Selector> {
+    let issuer = notice.issuer.clone();
+    let of_login = notice.idp_session.clone().map(|sid| Selector::IdpSession { issuer: issuer.clone(), sid });
+    of_login.or_else(|| notice.subject.clone().map(|subject| Selector::Subject { issuer, subject }))
+}
+
+fn logout_token(asked: Asked<'_>) -> Option<String> {
+    let kind = asked.header(CONTENT_TYPE.as_str())?.split(';').next()?.trim().to_ascii_lowercase();
+    if kind != "application/x-www-form-urlencoded" {
+        return None;
+    }
+    let mut tokens = form_urlencoded::parse(asked.body).filter(|(name, _)| name == "logout_token");
+    let token = tokens.next()?.1.into_owned();
+    tokens.next().is_none().then_some(token)
+}
+
+/// §2.8.
+fn refused(reason: &str, asked: Asked<'_>) -> Reply {
+    tracing::warn!(reason, correlation_id = asked.correlation_id, "a back-channel logout was refused");
+    let body = json!({ "error": "invalid_request", "error_description": reason });
+    Reply::json(StatusCode::BAD_REQUEST, &body)
+}

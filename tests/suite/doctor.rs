@@ -1,0 +1,153 @@
+//! `pingora-bff doctor` against the real provider: everything well, and each thing that can be wrong
+//! with the file and the key to change.
+
+use serde_json::json;
+
+use crate::harness::{AUDIENCES, DOCTORED, Provider, Setup, Upstream, doctor, free_port};
+
+const UNKNOWN: &str = "https://unknown.example.test";
+
+/// A client that the shared provider knows.
+async fn client(name: &'static str, metadata: &serde_json::Value) -> (&'static Provider, &'static str) {
+    let provider = Provider::shared();
+    provider.register(name, &format!("http://localhost:{DOCTORED}"), metadata).await;
+    (provider, name)
+}
+
+/// The lines that begin with this sign.
+fn lines<'a>(page: &'a str, sign: &str) -> Vec<&'a str> {
+    page.lines().filter(|line| line.starts_with(sign)).collect()
+}
+
+/// The only line with a ✗; it must hold each of these words.
+fn assert_only(page: &str, code: Option<i32>, words: &[&str]) {
+    let bad = lines(page, "✗");
+    assert_eq!((bad.len(), code), (1, Some(1)), "{page}");
+    for word in words {
+        assert!(bad[0].contains(word), "{word} is missing:\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_works_is_green_throughout() {
+    let (provider, client) = client("doctor-well", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
+        .service("crud", &upstream.url(), Some(AUDIENCES[2]))
+        .service_scope("crud", "application.all")
+        .legacy(&format!("legacy_services: {{ old: \"{}/base\" }}\n", upstream.url()));
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
+    assert_eq!(lines(&page, "-"), Vec::<&str>::new(), "{page}");
+    for found in ["discovery", "signing keys", "client authentication", "way back", AUDIENCES[1], AUDIENCES[2]] {
+        assert!(lines(&page, "✓").iter().any(|line| line.contains(found)), "{found}:\n{page}");
+    }
+    for found in ["analytics_service at", "crud_service at", "old at", "answers", "keeps"] {
+        assert!(lines(&page, "✓").iter().any(|line| line.contains(found)), "{found}:\n{page}");
+    }
+    assert!(page.trim_end().ends_with("11 ✓, 0 ✗, 0 not tested: all is well"), "{page}");
+}
+
+#[tokio::test]
+async fn a_wrong_secret_names_its_key() {
+    let (provider, client) = client("doctor-secret", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let secret = "client_secret: \"not-the-one-that-is-registered\"";
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
+        .client_auth(&[secret, "token_auth_method: client_secret_basic"], &json!({}));
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["invalid_client", "conf/idps.yaml", "idps[main].client_secret"]);
+    assert!(!page.contains("not-the-one"), "a secret is never shown:\n{page}");
+    let skipped = lines(&page, "-");
+    assert!(skipped.len() == 1 && skipped[0].contains(AUDIENCES[1]), "{page}");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_names_its_issuer() {
+    let provider = Provider::start();
+    let issuer = provider.issuer.clone();
+    drop(provider);
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1]));
+    let (code, page) = doctor(setup, &issuer, "nobody").await;
+    assert_only(&page, code, &["discovery", "cannot be reached", "conf/idps.yaml", "idps[main].issuer"]);
+    assert_eq!(lines(&page, "-").len(), 2, "{page}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_dead_names_its_base_url() {
+    let (provider, client) = client("doctor-dead", &json!({})).await;
+    let gone = format!("http://127.0.0.1:{}", free_port());
+    let setup = Setup::new().service("analytics", &gone, None);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["refused", "routes/all.yaml:2:", "services.analytics_service.base_url"]);
+
+    let setup = Setup::new().service("analytics", "http://does-not-exist.invalid", None);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["does not resolve", "routes/all.yaml:2:", "services.analytics_service.base_url"]);
+
+    // Somebody answers, but not with TLS.
+    let upstream = Upstream::start().await;
+    let plain = upstream.url().replace("http://", "https://");
+    let setup = Setup::new().service("analytics", &plain, None);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["TLS", "routes/all.yaml:2:", "services.analytics_service.tls"]);
+
+    let legacy = format!("legacy_services: {{ old: \"{gone}\" }}\n");
+    let setup = Setup::new().service("analytics", &upstream.url(), None).legacy(&legacy);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["old at", "refused", "conf/legacy_services.yaml", "legacy_services.old"]);
+}
+
+#[tokio::test]
+async fn a_wrong_audience_names_its_service() {
+    let (provider, client) = client("doctor-audience", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
+        .service("crud", &upstream.url(), Some(UNKNOWN));
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    let words = [UNKNOWN, "invalid_target", "conf/settings.yaml", "service_audiences.crud_service", client];
+    assert_only(&page, code, &words);
+    assert!(lines(&page, "✓").iter().any(|line| line.contains(AUDIENCES[1])), "{page}");
+}
+
+#[tokio::test]
+async fn a_client_without_tokens_of_its_own_is_said_to_be_untested() {
+    let metadata = json!({ "grant_types": ["authorization_code", "refresh_token"] });
+    let (provider, client) = client("doctor-users-only", &metadata).await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1]));
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
+    let skipped = lines(&page, "-");
+    assert!(skipped.len() == 1 && skipped[0].contains(AUDIENCES[1]) && skipped[0].contains(client), "{page}");
+}
+
+#[tokio::test]
+async fn a_way_back_that_is_not_registered_names_the_public_url() {
+    let (provider, client) = client("doctor-way-back", &json!({"redirect_uris": ["http://localhost:1/x"]})).await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), None);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["http://localhost:8080/auth/callback", "conf/settings.yaml", "server.public_url"]);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_open_names_its_key() {
+    let (provider, client) = client("doctor-store", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), None).store("sqlite:/proc/nowhere/sessions.db");
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["session store sqlite", "conf/settings.yaml", "session.store"]);
+}
+
+#[tokio::test]
+async fn a_configuration_with_errors_is_not_examined() {
+    let setup = Setup::new().top("no_such_key: 1");
+    let (code, page) = doctor(setup, "http://127.0.0.1:1", "nobody").await;
+    assert_eq!(code, Some(2), "{page}");
+    assert!(page.contains("no_such_key") && lines(&page, "✓").is_empty(), "{page}");
+}
