@@ -1,6 +1,7 @@
 //! The façade of the old services: `/api/v1/proxy/{service}/{path}`. Destinations come from
 //! `legacy_services.yaml` alone; nothing in a request can name another.
 
+pub mod cache;
 mod health;
 mod service;
 
