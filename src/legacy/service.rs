@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use pingora_limits::inflight::{Guard, Inflight};
 
+use super::PREFIX;
+use super::cache::Place;
 use crate::config::{Config, LegacyServiceConfig, Secret, ServiceConfig, ServiceTlsConfig};
 use crate::resilience::{CircuitBreaker, Permit, Phase, Refused};
 use crate::telemetry::Metrics;
@@ -20,6 +22,8 @@ pub struct LegacyService {
     pub name: Arc<str>,
     /// Its address.
     pub upstream: Arc<Upstream>,
+    /// Where its resources are, for what a change of one of them invalidates.
+    pub place: Place,
     /// `X-EmpowerID-Api-Key`, for the service `empowerid` only.
     pub api_key: Option<Secret>,
     breaker: Arc<CircuitBreaker>,
@@ -61,9 +65,13 @@ impl LegacyService {
             tls: ServiceTlsConfig::default(),
         };
         let legacy = &config.legacy;
+        let upstream = Arc::new(Upstream::build(name, &service)?);
+        let mut outside = config.settings.server.public_url.clone();
+        outside.set_path(&format!("{PREFIX}{name}/"));
         let built = Self {
             name: name.into(),
-            upstream: Arc::new(Upstream::build(name, &service)?),
+            place: Place { inside: written.base_url.clone(), base_path: upstream.base_path.clone(), outside },
+            upstream,
             api_key: config.settings.empowerid_api_key.clone().filter(|_| name == EMPOWERID),
             breaker: CircuitBreaker::new(legacy.breaker_threshold, legacy.breaker_reset_time),
             inflight: Inflight::new(),

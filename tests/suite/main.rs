@@ -15,6 +15,7 @@ mod harness;
 mod architecture;
 mod bearer;
 mod bearer_route;
+mod cache;
 mod config;
 mod documents;
 mod legacy;

@@ -21,6 +21,14 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// One token, one partition; kept as a digest.
+    #[must_use]
+    pub fn by_token(token: &[u8]) -> Self {
+        Self(frame(&[digest(&SHA256, token).as_ref()]).into())
+    }
+}
+
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Caller(…)")

@@ -152,7 +152,7 @@ impl Recall {
     #[must_use]
     pub fn may_ask(&mut self) -> bool {
         self.asked_service = Some(Instant::now());
-        !self.demand.only_if_cached
+        !(self.demand.only_if_cached && self.bypassed.is_none())
     }
 
     /// `should_serve_stale`: without an error while somebody asks again, with one in place of it.

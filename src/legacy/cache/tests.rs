@@ -1,7 +1,7 @@
 //! The storage under its engine's interface: isolation, bounds, and answers that never end.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -16,6 +16,7 @@ use super::entry::describe;
 use super::key::{Caller, Known, Lookup, Resource};
 use super::shelf::Shelf;
 use super::storage::ShelfStorage;
+use crate::resilience::SystemClock;
 
 struct Room {
     shelf: Arc<Shelf>,
@@ -47,7 +48,7 @@ fn meta(terms: Terms, length: Option<usize>) -> CacheMeta {
     if let Some(length) = length {
         header.insert_header("Content-Length", length).unwrap();
     }
-    describe(&Arc::new(terms), SystemTime::now(), header)
+    describe(&Arc::new(terms), SystemClock::moment(), header)
 }
 
 fn key(user: &str, target: &str, language: &str) -> CacheKey {
