@@ -16,6 +16,7 @@ mod architecture;
 mod bearer;
 mod bearer_route;
 mod cache;
+mod cache_tests;
 mod config;
 mod documents;
 mod legacy;

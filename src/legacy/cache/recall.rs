@@ -194,8 +194,7 @@ impl Recall {
         // The age is that of what has just arrived: a 304 makes an answer young again.
         let arrived = self.update.as_ref().unwrap_or(&response.headers);
         let method = &session.req_header().method;
-        let cookie = arrived.contains_key(SET_COOKIE);
-        let unwanted = self.demand.no_store || cookie;
+        let unwanted = self.demand.no_store;
         let exchange = Exchange { method, unwanted, status: header.status, headers: &header.headers, delay };
         match exchange.terms(now, self.cache.default_ttl) {
             Ok(mut terms) => {

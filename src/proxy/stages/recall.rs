@@ -92,10 +92,21 @@ pub(in crate::proxy) fn not_modified(session: &Downstream, response: &ResponseHe
     ctx.recall.as_ref().is_some_and(|recall| recall.not_modified(session, response))
 }
 
-pub(in crate::proxy) fn may_be_stale(session: &Downstream, ctx: &mut RequestContext, error: Option<&Error>) -> bool {
+pub(in crate::proxy) fn may_be_stale(
+    session: &mut Downstream,
+    ctx: &mut RequestContext,
+    error: Option<&Error>,
+) -> bool {
     // The engine swallows the error if a stale answer is served; the circuit must not.
-    ctx.upstream_fault |= error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
-    ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error))
+    let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
+    ctx.upstream_fault |= faulty;
+    let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
+    let answered = faulty && error.is_some_and(|error| matches!(error.etype(), ErrorType::HTTPStatus(_)));
+    if stale && error.is_some() && !answered {
+        // The engine closes after this answer, and the client must know before its next request.
+        session.set_keepalive(None);
+    }
+    stale
 }
 
 /// Tells the client how its request fared with the cache.
