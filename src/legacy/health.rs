@@ -1,4 +1,4 @@
-//! `GET /api/v1/proxy/health`: the circuit of every legacy service.
+//! `GET /api/v1/proxy/health`: the circuit of every legacy service, and the cache.
 
 use serde_json::{Map, Value, json};
 
@@ -19,6 +19,13 @@ impl Facade {
             (name.clone(), describe(service.phase()))
         });
         each.collect()
+    }
+
+    /// `{"entries": n, "bytes": n, "hits": n, "misses": n}`.
+    #[must_use]
+    pub fn cache_health(&self) -> Value {
+        let ((entries, bytes), (hits, misses)) = (self.cache.size(), self.cache.counts());
+        json!({ "entries": entries, "bytes": bytes, "hits": hits, "misses": misses })
     }
 
     /// Brings every circuit's gauge up to date: an open one becomes half-open by time alone.

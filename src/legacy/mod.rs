@@ -1,11 +1,14 @@
 //! The façade of the old services: `/api/v1/proxy/{service}/{path}`. Destinations come from
 //! `legacy_services.yaml` alone; nothing in a request can name another.
 
+pub mod cache;
 mod health;
 mod service;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use cache::ResponseCache;
 
 use crate::config::Config;
 use crate::routing::{CanonicalPath, join_base};
@@ -21,6 +24,8 @@ const PREFIX: &str = "/api/v1/proxy/";
 #[derive(Debug)]
 pub struct Facade {
     services: BTreeMap<String, Arc<LegacyService>>,
+    /// Their answers.
+    pub cache: &'static ResponseCache,
     /// `request_limits.max_body_size`, bytes.
     pub max_body_size: u64,
 }
@@ -42,7 +47,8 @@ impl Facade {
             let service = LegacyService::build(name, written, config, Arc::clone(metrics))?;
             services.insert(name.clone(), Arc::new(service));
         }
-        Ok(Self { services, max_body_size: config.legacy.max_body_size })
+        let cache = ResponseCache::build(&config.legacy, metrics);
+        Ok(Self { services, cache, max_body_size: config.legacy.max_body_size })
     }
 
     /// `None`: the path is not the façade's.

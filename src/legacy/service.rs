@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use pingora_limits::inflight::{Guard, Inflight};
 
-use crate::config::{Config, LegacyServiceConfig, Place, Secret, ServiceConfig, ServiceTlsConfig};
+use super::PREFIX;
+use super::cache::Place;
+use crate::config::{Config, LegacyServiceConfig, Secret, ServiceConfig, ServiceTlsConfig};
 use crate::resilience::{CircuitBreaker, Permit, Phase, Refused};
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstream, UpstreamError};
@@ -20,6 +22,8 @@ pub struct LegacyService {
     pub name: Arc<str>,
     /// Its address.
     pub upstream: Arc<Upstream>,
+    /// Where its resources are, for what a change of one of them invalidates.
+    pub place: Place,
     /// `X-EmpowerID-Api-Key`, for the service `empowerid` only.
     pub api_key: Option<Secret>,
     breaker: Arc<CircuitBreaker>,
@@ -59,12 +63,16 @@ impl LegacyService {
             timeout: written.timeout,
             connect_timeout: written.timeout.min(Duration::from_secs(5)),
             tls: ServiceTlsConfig::default(),
-            written_at: Place { file: config.conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
+            written_at: crate::config::Place { file: config.conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
         };
         let legacy = &config.legacy;
+        let upstream = Arc::new(Upstream::build(name, &service)?);
+        let mut outside = config.settings.server.public_url.clone();
+        outside.set_path(&format!("{PREFIX}{name}/"));
         let built = Self {
             name: name.into(),
-            upstream: Arc::new(Upstream::build(name, &service)?),
+            place: Place { inside: written.base_url.clone(), base_path: upstream.base_path.clone(), outside },
+            upstream,
             api_key: config.settings.empowerid_api_key.clone().filter(|_| name == EMPOWERID),
             breaker: CircuitBreaker::new(legacy.breaker_threshold, legacy.breaker_reset_time),
             inflight: Inflight::new(),

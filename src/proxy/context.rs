@@ -7,6 +7,7 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 
 use super::who::Who;
+use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
 use crate::reply::ProxyError;
 use crate::resilience::Permit;
@@ -31,6 +32,8 @@ pub struct RequestContext {
     pub(super) legacy: Option<LegacyCall>,
     /// This is a WebSocket handshake on a route that takes it.
     pub(super) websocket: bool,
+    /// Its dealings with the response cache.
+    pub(super) recall: Option<Recall>,
     /// Neither a total timeout nor buffering.
     pub(super) streaming: bool,
     /// Bytes the request body may have.
@@ -74,6 +77,7 @@ impl RequestContext {
             service: None,
             legacy: None,
             websocket: false,
+            recall: None,
             streaming: false,
             body_limit: None,
             keeps_authorization: false,
@@ -101,8 +105,8 @@ impl RequestContext {
 #[derive(Debug)]
 pub(super) struct LegacyCall {
     pub(super) service: Arc<LegacyService>,
-    /// Held, not read.
-    pub(super) _slot: Slot,
+    /// Taken when the service is called: a stored answer needs none.
+    pub(super) slot: Option<Slot>,
     pub(super) permit: Option<Permit>,
 }
 

@@ -71,6 +71,9 @@ pub enum ProxyError {
         /// Until a trial may go.
         retry_after: Duration,
     },
+    /// The request takes a stored answer only (RFC 9111 §5.2.1.7), and there is none.
+    #[error("only a stored answer was asked for, and none is stored")]
+    NotStored,
     /// The session store could not be asked. The session may well be alive.
     #[error("the session store cannot be reached; the session is kept, try again")]
     StoreUnavailable,

@@ -61,6 +61,7 @@ impl ProxyError {
             Self::StoreUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Session store unreachable")
             }
+            Self::NotStored => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Nothing is stored"),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
         }
@@ -150,6 +151,7 @@ mod tests {
             ProxyError::UnknownService,
             ProxyError::Busy,
             ProxyError::CircuitOpen { retry_after: Duration::from_millis(12_001) },
+            ProxyError::NotStored,
             ProxyError::StoreUnavailable,
             ProxyError::UpstreamTimeout(Duration::from_secs(30)),
         ];

@@ -42,6 +42,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
 pub struct SystemClock;
 
 impl SystemClock {
+    /// The current time as the engine's cache reads it: its freshness has no injected clock.
+    #[must_use]
+    pub fn moment() -> SystemTime {
+        SystemTime::now()
+    }
+
     /// The current time as RFC 3339 in UTC, with milliseconds: for log lines.
     #[must_use]
     pub fn timestamp() -> String {

@@ -16,6 +16,8 @@ mod architecture;
 mod backchannel;
 mod bearer;
 mod bearer_route;
+mod cache;
+mod cache_tests;
 mod config;
 mod doctor;
 mod documents;

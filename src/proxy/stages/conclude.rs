@@ -19,6 +19,10 @@ pub(in crate::proxy) fn conclude(
     error: Option<&Error>,
 ) {
     legacy::judge(ctx, error);
+    if session.subrequest_ctx.is_some() {
+        // A stored answer is being refreshed; the request that caused it has its own line.
+        return count_service(gateway, ctx);
+    }
     let elapsed = ctx.started.elapsed();
     let written = session.response_written().map(|response| response.status.as_u16());
     let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);

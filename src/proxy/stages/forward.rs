@@ -48,6 +48,13 @@ pub(in crate::proxy) fn forward(
     Ok(())
 }
 
+/// Scheme and authority that a service is told the client used.
+pub(in crate::proxy) fn client_origin(gateway: &Gateway, session: &Downstream) -> String {
+    let client = Client::of(gateway, session, session.req_header());
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    format!("{}://{}", text(&client.proto), client.host.as_ref().map(text).unwrap_or_default())
+}
+
 fn cut_cookies(gateway: &Gateway, request: &mut RequestHeader) -> Fallible {
     match gateway.endpoints.cookies.cut(&request.headers) {
         Cut::Unchanged => {}

@@ -18,7 +18,7 @@ pub(in crate::proxy) fn acts_by_session(session: &Downstream) -> bool {
     !authenticate::brings_token(session)
 }
 
-/// Who asks ► is there such a service ► is the body small enough ► is there room ► which token.
+/// Who asks ► is there such a service ► is the body small enough ► which token.
 pub(in crate::proxy) async fn enter(
     gateway: &Gateway,
     session: &mut Downstream,
@@ -30,16 +30,19 @@ pub(in crate::proxy) async fn enter(
     ctx.body_limit = Some(gateway.facade.max_body_size);
     limit::upgrade(session, false)?;
     limit::declared(session, ctx.body_limit)?;
-    let slot = service.enter().map_err(|_busy| ProxyError::Busy)?;
     let policy = TokenPolicy::SessionPassthrough { service: Arc::clone(&service.name) };
     authorize::obtain_bearer(gateway, ctx, &policy).await?;
-    ctx.legacy = Some(LegacyCall { service, _slot: slot, permit: None });
+    ctx.legacy = Some(LegacyCall { service, slot: None, permit: None });
     Ok(())
 }
 
-/// The circuit's word, asked only when the service is really about to be called: a stored answer needs none.
+/// A place among the concurrent calls and the circuit's word, asked only when the service is really
+/// about to be called: a stored answer needs neither.
 pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), ProxyError> {
     let Some(call) = &mut ctx.legacy else { return Ok(()) };
+    if call.slot.is_none() {
+        call.slot = Some(call.service.enter().map_err(|_busy| ProxyError::Busy)?);
+    }
     if call.permit.is_none() {
         let permit = call.service.permit();
         call.permit = Some(permit.map_err(|refused| ProxyError::CircuitOpen { retry_after: refused.retry_after })?);

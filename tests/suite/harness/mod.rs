@@ -27,7 +27,7 @@ pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
 pub(crate) use log::{Log, field};
 pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};
-pub(crate) use upstream::{Behaviour, Received, Upstream};
+pub(crate) use upstream::{Behaviour, Received, Say, Upstream};
 
 /// A port nobody listens on at the moment.
 pub(crate) fn free_port() -> u16 {

@@ -24,8 +24,59 @@ pub(crate) enum Behaviour {
     Status(u16),
     /// Closes without an answer.
     Close,
+    /// Answers with these header lines and `USER #N`, the user it was told of and the number of the
+    /// request. With an `ETag` among them, a request that holds it gets a 304 with the lines.
+    Say(Say),
     /// Sends so many events, one at a time; each holds the microseconds since the service started.
     Events { count: usize, every: Duration },
+}
+
+/// An answer for caches.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Say {
+    /// 0: 200.
+    pub(crate) status: u16,
+    /// Header lines, each ending in CRLF.
+    pub(crate) lines: String,
+    /// Waits first.
+    pub(crate) after: Duration,
+    /// Announces this much more than it sends, then closes.
+    pub(crate) missing: usize,
+}
+
+impl Say {
+    /// 200 with one `Cache-Control` and perhaps more lines.
+    pub(crate) fn cache_control(value: &str, more: &str) -> Behaviour {
+        Behaviour::Say(Self { lines: format!("Cache-Control: {value}\r\n{more}"), ..Self::default() })
+    }
+
+    async fn answer(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin),
+        received: &Received,
+        number: usize,
+    ) -> std::io::Result<()> {
+        tokio::time::sleep(self.after).await;
+        let held =
+            received.head.one("if-none-match").is_some_and(|tag| self.lines.contains(&format!("ETag: {tag}\r\n")));
+        let status = if held {
+            304
+        } else if self.status == 0 {
+            200
+        } else {
+            self.status
+        };
+        let body = format!("{} #{number}", received.head.one("x-original-user").unwrap_or_default());
+        let length = body.len() + self.missing;
+        let framing = if held { String::new() } else { format!("Content-Length: {length}\r\n") };
+        let head = format!("HTTP/1.1 {status} Said\r\n{framing}{}\r\n", self.lines);
+        writer.write_all(head.as_bytes()).await?;
+        if !held && received.head.start_line().split(' ').next() != Some("HEAD") {
+            writer.write_all(body.as_bytes()).await?;
+        }
+        writer.flush().await?;
+        if self.missing > 0 { Err(std::io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
 }
 
 /// A request as it arrived.
@@ -163,11 +214,16 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, state: &State) -> std::io::R
         let body = reader.body(&head).await?;
         let received = Received { head, body };
         let echo = describe(&received);
-        state.received.lock().unwrap().push(received);
+        let (asked, number) = {
+            let mut all = state.received.lock().unwrap();
+            all.push(received.clone());
+            (received, all.len())
+        };
         let behaviour = state.behaviour.lock().unwrap().clone();
         match behaviour {
             Behaviour::Close => return Ok(()),
             Behaviour::Events { count, every } => send_events(&mut writer, state, count, every).await?,
+            Behaviour::Say(say) => say.answer(&mut writer, &asked, number).await?,
             Behaviour::Delay(span) => {
                 tokio::time::sleep(span).await;
                 answer(&mut writer, 200, &echo).await?;

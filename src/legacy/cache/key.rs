@@ -1,0 +1,180 @@
+//! Under what an answer is kept. One function makes keys, and it cannot be called without a [`Caller`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderMap, HeaderName};
+use pingora::cache::CacheKey;
+
+/// Who asks, as far as the cache tells callers apart: two callers with one value see each other's answers.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Caller(Arc<[u8]>);
+
+impl Caller {
+    /// `credential` is what of the credential decides about answers: nothing for a session, scope and
+    /// client for a bearer token, since a narrower token must not get what a wider one was given.
+    #[must_use]
+    pub fn new(issuer: &str, subject: &str, credential: &str) -> Self {
+        Self(frame(&[issuer.as_bytes(), subject.as_bytes(), credential.as_bytes()]).into())
+    }
+}
+
+impl Caller {
+    /// One token, one partition; kept as a digest.
+    #[must_use]
+    pub fn by_token(token: &[u8]) -> Self {
+        Self(frame(&[digest(&SHA256, token).as_ref()]).into())
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller(…)")
+    }
+}
+
+/// Whose answer it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Audience {
+    Everybody,
+    Only(Caller),
+}
+
+/// One resource of one service: what an unsafe method invalidates, for every caller and variant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Resource(Arc<[u8]>);
+
+impl Resource {
+    pub(super) fn new(service: &str, target: &str) -> Self {
+        Self(frame(&[service.as_bytes(), target.as_bytes()]).into())
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Everything a look-up needs; travels inside the engine's key.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    pub(super) resource: Resource,
+    pub(super) caller: Caller,
+    /// Scheme and authority the client used: services build links from them.
+    pub(super) origin: Box<str>,
+    pub(super) request: HeaderMap,
+    /// When the question was asked: an answer to it from before an invalidation is not stored.
+    pub(super) asked: Instant,
+}
+
+impl Lookup {
+    /// The engine's key. Requests with one key wait for each other, so it is as wide as an answer can
+    /// be used by all of them: `known` is what was learnt of the resource so far.
+    pub(super) fn key(self: &Arc<Self>, known: &Known) -> CacheKey {
+        let caller: &[u8] = if known.shared { b"" } else { &self.caller.0 };
+        let audience: &[u8] = if known.shared { b"everybody" } else { b"caller" };
+        let selection = selection(&self.request, &known.vary);
+        let mut key =
+            CacheKey::new(frame(&[&self.resource.0, self.origin.as_bytes(), audience, caller, &selection]), "");
+        key.extensions.insert(Arc::clone(self));
+        key
+    }
+}
+
+/// What the store knows of a resource.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Known {
+    /// Its last answer was for everybody.
+    pub(super) shared: bool,
+    /// The `Vary` of its last answer.
+    pub(super) vary: Vec<HeaderName>,
+}
+
+/// A digest of the request fields that select an answer. A digest, because they may be secrets.
+pub(super) fn selection(request: &HeaderMap, vary: &[HeaderName]) -> Vec<u8> {
+    if vary.is_empty() {
+        return Vec::new();
+    }
+    let mut text = Vec::new();
+    for name in vary {
+        text.extend(frame(&[name.as_str().as_bytes(), &normalised(request, name)]));
+    }
+    digest(&SHA256, &text).as_ref().to_vec()
+}
+
+/// RFC 9111 §4.1: white space that cannot matter is taken out and lines of one field are joined. A
+/// field that is absent differs from an empty one.
+fn normalised(request: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    let lines: Vec<_> = request.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    if lines.is_empty() {
+        return b"absent".to_vec();
+    }
+    let mut text = b"=".to_vec();
+    for part in lines.join(&b',').split(|byte| *byte == b',') {
+        text.extend_from_slice(part.trim_ascii());
+        text.push(b',');
+    }
+    text
+}
+
+/// Length-prefixed parts: no two lists of parts make one text.
+fn frame(parts: &[&[u8]]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(parts: [&str; 6]) -> Vec<u8> {
+        let [service, target, issuer, subject, credential, origin] = parts;
+        let lookup = Arc::new(Lookup {
+            resource: Resource::new(service, target),
+            caller: Caller::new(issuer, subject, credential),
+            origin: origin.into(),
+            request: HeaderMap::new(),
+            asked: Instant::now(),
+        });
+        lookup.key(&Known::default()).primary_key().to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn different_parts_make_different_keys(
+            one in proptest::array::uniform6("[ab/:]{0,3}"), other in proptest::array::uniform6("[ab/:]{0,3}"),
+        ) {
+            let [a, b, c, d, e, f] = &one;
+            let [u, v, w, x, y, z] = &other;
+            prop_assert_eq!(one == other, key([a, b, c, d, e, f]) == key([u, v, w, x, y, z]));
+        }
+    }
+
+    #[test]
+    fn selecting_fields_are_compared_as_lists() {
+        let digest = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("accept-language", line.parse().unwrap());
+            }
+            selection(&headers, &["accept-language".parse().unwrap()])
+        };
+        assert_eq!(digest(&["en, de"]), digest(&["en,de"]));
+        assert_eq!(digest(&["en, de"]), digest(&["en", " de"]));
+        assert_ne!(digest(&["en, de"]), digest(&["de, en"]));
+        assert_ne!(digest(&[]), digest(&[""]));
+        assert_ne!(digest(&["EN"]), digest(&["en"]));
+    }
+
+    #[test]
+    fn nobody_sees_in_a_log_who_asked() {
+        assert_eq!(format!("{:?}", Caller::new("i", "ada", "")), "Caller(…)");
+    }
+}

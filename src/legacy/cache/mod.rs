@@ -1,0 +1,160 @@
+//! The façade's response cache: RFC 9111 as a shared cache in which the `Authorization` that we inject
+//! counts. Policy is pure (`directive`, `freshness`, `admission`, `demand`, `validation`,
+//! `invalidation`); `shelf` holds the answers; `storage` and `recall` are what the engine's callbacks
+//! see of it.
+//!
+//! An answer belongs to the caller it was made for, unless it says `public` or `s-maxage`. There is one
+//! place where that is decided, [`admission::Exchange::terms`], and one where it is enforced,
+//! `entry::Entry::answers`.
+
+mod admission;
+mod demand;
+mod directive;
+mod entry;
+mod fields;
+mod freshness;
+mod invalidation;
+mod key;
+mod recall;
+mod shelf;
+mod storage;
+mod structured;
+mod told;
+mod validation;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+use pingora::cache::CacheKey;
+use pingora::cache::lock::{CacheKeyLock, CacheLock, LockStatus, Locked, WritePermit};
+use pingora::cache::predictor::Predictor;
+use pingora::http::RequestHeader;
+use prometheus::IntCounter;
+
+pub use invalidation::Place;
+pub use key::Caller;
+pub use recall::{Bypassed, Question, Recall};
+pub use told::Outcome;
+
+use crate::config::LegacyConfig;
+use crate::telemetry::Metrics;
+use key::Resource;
+use shelf::Shelf;
+use storage::ShelfStorage;
+
+/// How long a request waits for another that asks the same, at most. Then it asks by itself.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long one request may hold the others back before the next one asks as well.
+const LOCK_AGE: Duration = Duration::from_secs(30);
+
+/// Questions remembered as unstorable, in each of 16 shards.
+const REMEMBERED: usize = 512;
+
+/// The cache of one gateway. The engine wants it to live for ever; a gateway is built once a process.
+pub struct ResponseCache {
+    enabled: bool,
+    default_ttl: Duration,
+    longest_wait: Duration,
+    /// Bytes of one body.
+    max_object: usize,
+    shelf: Arc<Shelf>,
+    storage: ShelfStorage,
+    lock: Lock,
+    predictor: Predictor<16>,
+    hits: IntCounter,
+    misses: IntCounter,
+}
+
+impl ResponseCache {
+    /// Builds and leaks it: the engine's cache takes `&'static` only.
+    #[must_use]
+    pub fn build(config: &LegacyConfig, metrics: &Metrics) -> &'static Self {
+        let max_bytes = usize::try_from(config.cache_max_bytes).unwrap_or(usize::MAX);
+        let (entries, bytes) = (metrics.cache_entries.clone(), metrics.cache_bytes.clone());
+        let shelf = Arc::new(Shelf::new(config.cache_max_entries, max_bytes, entries, bytes));
+        Box::leak(Box::new(Self {
+            enabled: config.cache_enabled,
+            default_ttl: config.cache_default_ttl,
+            longest_wait: LONGEST_WAIT,
+            // One answer may not throw out all others.
+            max_object: max_bytes / 4,
+            storage: ShelfStorage(Arc::clone(&shelf)),
+            shelf,
+            lock: Lock(CacheLock::new(LOCK_AGE)),
+            predictor: Predictor::new(REMEMBERED, Some(recall::says_nothing)),
+            hits: metrics.cache_hits.clone(),
+            misses: metrics.cache_misses.clone(),
+        }))
+    }
+
+    /// Begins with one request.
+    #[must_use]
+    pub fn recall(&'static self, question: Question<'_>, request: &RequestHeader) -> Recall {
+        Recall::new(self, question, request)
+    }
+
+    /// Forgets what an unsafe request made invalid. For every answer of a service, once its status is known.
+    pub fn after(
+        &self,
+        service: &str,
+        place: &Place,
+        method: &Method,
+        target: &str,
+        status: StatusCode,
+        response: &HeaderMap,
+    ) {
+        for target in place.invalidated_by(method, target, status, response) {
+            self.shelf.invalidate(&Resource::new(service, &target));
+        }
+    }
+
+    /// Entries and bytes now.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        self.shelf.size()
+    }
+
+    /// Hits and misses so far.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
+    }
+
+    fn count(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Hit | Outcome::Stale => self.hits.inc(),
+            Outcome::Miss => self.misses.inc(),
+            Outcome::Bypass => {}
+        }
+    }
+}
+
+impl fmt::Debug for ResponseCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseCache").field("enabled", &self.enabled).finish_non_exhaustive()
+    }
+}
+
+/// The engine's lock, with one difference: after an error of the service the waiting requests elect the
+/// next one, instead of falling on the service all together.
+struct Lock(CacheLock);
+
+impl CacheKeyLock for Lock {
+    fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
+        self.0.lock(key, stale_writer)
+    }
+
+    fn release(&self, key: &CacheKey, permit: WritePermit, reason: LockStatus) {
+        self.0.release(key, permit, reason);
+    }
+
+    fn custom_lock_status(&self, reason: &'static str) -> LockStatus {
+        if recall::is_failure(reason) { LockStatus::TransientError } else { LockStatus::GiveUp }
+    }
+}

@@ -1,0 +1,279 @@
+//! One request's dealings with the cache: a method for each callback of the engine that is concerned.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, SET_COOKIE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Method, StatusCode};
+use pingora::cache::lock::CacheKeyLockImpl;
+use pingora::cache::{
+    CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable,
+};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::admission::{Exchange, Refusal, Terms};
+use super::demand::{Demand, Use};
+use super::entry::{EntryId, describe};
+use super::key::{Caller, Lookup, Resource};
+use super::told::{Outcome, outcome, tell};
+use super::{ResponseCache, fields, validation};
+use crate::resilience::SystemClock;
+
+/// What is asked of which service, and by whom.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// The service's name.
+    pub service: &'a str,
+    /// Path and query as they are sent to it.
+    pub target: &'a str,
+    /// Scheme and authority the client used.
+    pub origin: &'a str,
+    /// Whose credential is sent.
+    pub caller: Caller,
+    /// How long the service may take.
+    pub timeout: Duration,
+}
+
+/// Why the cache is not asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bypassed {
+    /// Neither GET nor HEAD.
+    Method,
+    /// The request says so, or carries what the cache has no answer for.
+    Request,
+    /// Answers to this question were never storable lately.
+    Remembered,
+    /// Switched off.
+    Off,
+}
+
+impl Bypassed {
+    /// `fwd` of RFC 9211 §2.2.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Request => "request",
+            Self::Remembered | Self::Off => "bypass",
+        }
+    }
+}
+
+/// Kept in the request's context from `request_cache_filter` on.
+#[derive(Debug)]
+pub struct Recall {
+    cache: &'static ResponseCache,
+    lookup: Arc<Lookup>,
+    demand: Demand,
+    wait: Duration,
+    /// The header of a 304 that came for a stored answer.
+    update: Option<HeaderMap>,
+    asked_service: Option<Instant>,
+    pub(super) bypassed: Option<Bypassed>,
+    /// A stored answer was there, fresh or not.
+    pub(super) found: bool,
+    /// A stale answer is served on purpose.
+    pub(super) stale: bool,
+}
+
+impl Recall {
+    pub(super) fn new(cache: &'static ResponseCache, question: Question<'_>, request: &RequestHeader) -> Self {
+        let demand = Demand::of(&request.headers);
+        let lookup = Arc::new(Lookup {
+            resource: Resource::new(question.service, question.target),
+            caller: question.caller,
+            origin: question.origin.into(),
+            request: request.headers.clone(),
+            asked: Instant::now(),
+        });
+        Self {
+            cache,
+            lookup,
+            demand,
+            wait: question.timeout.min(cache.longest_wait),
+            update: None,
+            asked_service: None,
+            bypassed: bypassed(cache, request, demand),
+            found: false,
+            stale: false,
+        }
+    }
+
+    /// `request_cache_filter`: switches the engine's cache on, unless this request is none of its.
+    pub fn enable(&self, session: &mut Session) {
+        if self.bypassed.is_some() {
+            return;
+        }
+        let mut overrides = CacheOptionOverrides::default();
+        overrides.wait_timeout = Some(self.wait);
+        overrides.max_lock_retries = Some(4);
+        let lock: &'static CacheKeyLockImpl = &self.cache.lock;
+        session.cache.enable(&self.cache.storage, None, Some(&self.cache.predictor), Some(lock), Some(overrides));
+        session.cache.set_max_file_size_bytes(self.cache.max_object);
+    }
+
+    /// `cache_key_callback`.
+    #[must_use]
+    pub fn key(&self) -> CacheKey {
+        self.lookup.key(&self.cache.shelf.known(&self.lookup.resource))
+    }
+
+    /// `cache_hit_filter`. `open`: the service's circuit is open, so nobody will be asked.
+    pub fn hit(&mut self, meta: &CacheMeta, open: bool) -> Option<ForcedFreshness> {
+        self.found = true;
+        self.stale = false;
+        let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return Some(ForcedFreshness::ForceMiss) };
+        let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        match self.demand.judge(age, terms.lifetime, terms.never_stale) {
+            Use::Serve => Some(ForcedFreshness::ForceFresh),
+            Use::ServeStale => Some(self.serve_stale()),
+            Use::Validate if open && self.may_serve_stale_while_open(age, terms) => Some(self.serve_stale()),
+            // Past its time: the engine knows, and knows the windows for stale use.
+            Use::Validate if age >= terms.lifetime => None,
+            Use::Validate => Some(ForcedFreshness::ForceExpired),
+        }
+    }
+
+    /// Whether an answer may stand in while the circuit is open (RFC 9111 §4.2.4, RFC 5861 §4).
+    fn may_serve_stale_while_open(&self, age: Duration, terms: &Terms) -> bool {
+        let past = age.saturating_sub(terms.lifetime);
+        let refused = self.demand.no_cache || terms.never_stale;
+        !refused && past <= Duration::from_secs(terms.stale_if_disconnected.max(terms.stale_if_error).into())
+    }
+
+    fn serve_stale(&mut self) -> ForcedFreshness {
+        self.stale = true;
+        ForcedFreshness::ForceFresh
+    }
+
+    /// `proxy_upstream_filter`. `false`: only a stored answer was wanted and there is none; answer 504
+    /// (RFC 9111 §5.2.1.7).
+    #[must_use]
+    pub fn may_ask(&mut self) -> bool {
+        self.asked_service = Some(Instant::now());
+        !(self.demand.only_if_cached && self.bypassed.is_none())
+    }
+
+    /// `should_serve_stale`: without an error while somebody asks again, with one in place of it.
+    #[must_use]
+    pub fn should_serve_stale(&self, session: &Session, error: Option<&Error>) -> bool {
+        let Some(error) = error else { return !self.demand.no_cache };
+        if error.esource() == &ErrorSource::Downstream {
+            return false;
+        }
+        let Some(meta) = session.cache.maybe_cache_meta() else { return false };
+        let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return false };
+        let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        let past = age.saturating_sub(terms.lifetime);
+        // An answer of the service, though a bad one, is no disconnection.
+        let answered = matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.esource() == &ErrorSource::Upstream;
+        let window = if answered { terms.stale_if_error } else { terms.stale_if_disconnected };
+        past <= Duration::from_secs(window.into()) && window > 0
+    }
+
+    /// `upstream_response_filter`: keeps what the engine would lose of a 304.
+    pub fn received(&mut self, response: &ResponseHeader) {
+        if response.status == StatusCode::NOT_MODIFIED && self.found {
+            self.update = Some(response.headers.clone());
+        }
+    }
+
+    /// `response_cache_filter`: whether and how long. With a 304 at hand it is about the stored answer.
+    pub fn admit(&mut self, session: &Session, response: &ResponseHeader) -> RespCacheable {
+        if session.cache.bypassing() {
+            self.bypassed = Some(Bypassed::Remembered);
+        }
+        let stored = self.update.as_ref().and(session.cache.maybe_cache_meta());
+        let mut header = match (&self.update, stored) {
+            (Some(update), Some(meta)) => fields::freshen(meta.response_header(), update),
+            _ => response.clone(),
+        };
+        let now = SystemClock::moment();
+        let delay = self.asked_service.map(|asked| asked.elapsed()).unwrap_or_default();
+        // The age is that of what has just arrived: a 304 makes an answer young again.
+        let arrived = self.update.as_ref().unwrap_or(&response.headers);
+        let method = &session.req_header().method;
+        let unwanted = self.demand.no_store;
+        let exchange = Exchange { method, unwanted, status: header.status, headers: &header.headers, delay };
+        match exchange.terms(now, self.cache.default_ttl) {
+            Ok(mut terms) => {
+                terms.age = super::freshness::initial_age(arrived, now, delay);
+                fields::clean(&mut header, &terms.without);
+                let epoch = now.checked_sub(terms.age).unwrap_or(now);
+                RespCacheable::Cacheable(describe(&Arc::new(terms), epoch, header))
+            }
+            Err(refusal) => {
+                // What the service takes back must not be used again either.
+                if let Some(id) = stored.and_then(|meta| meta.extensions().get::<EntryId>()) {
+                    self.cache.shelf.forget(&self.lookup.resource, *id);
+                }
+                RespCacheable::Uncacheable(NoCacheReason::Custom(reason(refusal, response.status)))
+            }
+        }
+    }
+
+    /// `cache_not_modified_filter`.
+    #[must_use]
+    pub fn not_modified(&self, session: &Session, response: &ResponseHeader) -> bool {
+        let request = session.req_header();
+        validation::not_modified(&request.method, &request.headers, response.status, &response.headers)
+    }
+
+    /// `response_filter`: tells the client, and counts. Not for informational answers.
+    pub fn dress(&self, session: &Session, response: &mut ResponseHeader) -> pingora::Result<Option<Outcome>> {
+        if response.status.is_informational() {
+            return Ok(None);
+        }
+        let outcome = outcome(session, self);
+        // A cookie that came with a 304 is this client's; it was not stored.
+        if matches!(session.cache.phase(), CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_)) {
+            for cookie in self.update.iter().flat_map(|update| update.get_all(SET_COOKIE)) {
+                response.append_header(SET_COOKIE, cookie.clone())?;
+            }
+        }
+        tell(session, self, outcome, SystemClock::moment(), response)?;
+        // A refresh in the background is nobody's request.
+        if session.subrequest_ctx.is_none() {
+            self.cache.count(outcome);
+        }
+        Ok(Some(outcome))
+    }
+}
+
+/// What the engine's predictor and lock go by.
+pub(super) const PASSING: &str = "passing";
+const FAILED: &str = "failed";
+
+fn reason(refusal: Refusal, status: StatusCode) -> &'static str {
+    match refusal {
+        _ if status.is_server_error() => FAILED,
+        Refusal::Request | Refusal::Passing => PASSING,
+        Refusal::Forbidden | Refusal::Useless => "forbidden",
+    }
+}
+
+/// Answers that say nothing about the next one: not remembered as unstorable.
+pub(super) fn says_nothing(reason: &'static str) -> bool {
+    matches!(reason, PASSING | FAILED)
+}
+
+/// After an error somebody else may try; after anything else everybody may, at once.
+pub(super) fn is_failure(reason: &'static str) -> bool {
+    reason == FAILED
+}
+
+fn bypassed(cache: &ResponseCache, request: &RequestHeader, demand: Demand) -> Option<Bypassed> {
+    let headers = &request.headers;
+    if !cache.enabled {
+        return Some(Bypassed::Off);
+    }
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        return Some(Bypassed::Method);
+    }
+    let body =
+        headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING);
+    // The engine would cut these two out and then answer 200 where a 412 is due.
+    let guarded = headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE);
+    (demand.no_store || body || guarded || headers.contains_key(UPGRADE)).then_some(Bypassed::Request)
+}

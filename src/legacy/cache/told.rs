@@ -1,0 +1,91 @@
+//! What clients are told about the cache: `X-Cache`, `Cache-Status` (RFC 9211) and `Age`.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::AGE;
+use pingora::cache::CachePhase;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::admission::Terms;
+use super::fields::remove;
+use super::recall::{Bypassed, Recall};
+
+/// How one request fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A stored answer that holds, asked again or not.
+    Hit,
+    /// A stored answer past its freshness.
+    Stale,
+    /// The service's answer.
+    Miss,
+    /// The cache was not asked.
+    Bypass,
+}
+
+impl Outcome {
+    /// The value of `X-Cache`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "HIT",
+            Self::Stale => "STALE",
+            Self::Miss => "MISS",
+            Self::Bypass => "BYPASS",
+        }
+    }
+}
+
+/// Reads off the engine how a request fared.
+pub(super) fn outcome(session: &Session, recall: &Recall) -> Outcome {
+    match session.cache.phase() {
+        _ if recall.bypassed.is_some() => Outcome::Bypass,
+        CachePhase::Bypass => Outcome::Bypass,
+        CachePhase::Hit if recall.stale => Outcome::Stale,
+        CachePhase::Hit | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => Outcome::Hit,
+        CachePhase::Stale | CachePhase::StaleUpdating => Outcome::Stale,
+        _ => Outcome::Miss,
+    }
+}
+
+/// Writes the fields.
+pub(super) fn tell(
+    session: &Session,
+    recall: &Recall,
+    outcome: Outcome,
+    now: SystemTime,
+    response: &mut ResponseHeader,
+) -> pingora::Result<()> {
+    let meta = session.cache.maybe_cache_meta();
+    let terms = meta.and_then(|meta| meta.extensions().get::<std::sync::Arc<Terms>>());
+    let age = meta.and_then(|meta| now.duration_since(meta.epoch()).ok()).unwrap_or_default();
+    if matches!(outcome, Outcome::Hit | Outcome::Stale) {
+        remove(response, &AGE);
+        response.insert_header(AGE, age.as_secs())?;
+    }
+    let ttl = terms.map(|terms| format!("; ttl={}", seconds_left(terms.lifetime, age))).unwrap_or_default();
+    let phase = session.cache.phase();
+    let status = match (outcome, phase) {
+        (Outcome::Hit, CachePhase::Hit) => format!("hit{ttl}"),
+        (Outcome::Hit, _) => format!("fwd=stale; fwd-status=304; stored{ttl}"),
+        (Outcome::Stale, CachePhase::Stale) => format!("hit; fwd=stale{ttl}"),
+        (Outcome::Stale, _) => format!("hit{ttl}"),
+        (Outcome::Bypass, _) => format!("fwd={}", recall.bypassed.map_or("bypass", Bypassed::as_str)),
+        (Outcome::Miss, _) => {
+            let why = if recall.found { "stale" } else { "miss" };
+            let stored = if matches!(phase, CachePhase::Miss | CachePhase::Expired) { "; stored" } else { "" };
+            let waited = if session.cache.lock_duration().is_some() { "; collapsed=?0" } else { "" };
+            format!("fwd={why}{stored}{ttl}{waited}")
+        }
+    };
+    response.insert_header("X-Cache", outcome.as_str())?;
+    response.append_header("Cache-Status", format!("pingora-bff; {status}"))?;
+    Ok(())
+}
+
+/// Negative once stale (RFC 9211 §2.4).
+fn seconds_left(lifetime: Duration, age: Duration) -> i64 {
+    let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    seconds(lifetime).saturating_sub(seconds(age))
+}

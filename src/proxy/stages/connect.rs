@@ -1,0 +1,32 @@
+//! Connect: the address to dial, once the service may be called.
+
+use std::time::Instant;
+
+use pingora::Error;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::legacy;
+use crate::proxy::context::RequestContext;
+use crate::reply::ProxyError;
+
+/// Asks the circuit, then picks the peer for this attempt.
+pub(in crate::proxy) async fn connect(ctx: &mut RequestContext) -> Result<Box<HttpPeer>, ProxyError> {
+    let upstream = ctx.upstream.clone().ok_or(ProxyError::NoRoute)?;
+    legacy::ask_circuit(ctx)?;
+    ctx.upstream_fault = false;
+    let attempt = ctx.attempts;
+    ctx.attempts += 1;
+    ctx.upstream_started.get_or_insert_with(Instant::now);
+    upstream.peer(ctx.streaming, ctx.websocket, attempt).await.map_err(|error| {
+        ctx.upstream_fault = true;
+        tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
+        ProxyError::UpstreamError("the service's name does not resolve".to_owned())
+    })
+}
+
+/// Nothing was sent: the next address of the service may be tried, whatever the method.
+pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
+    ctx.upstream_fault = true;
+    error.set_retry(ctx.attempts < 2);
+    error
+}

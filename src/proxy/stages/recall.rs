@@ -1,0 +1,115 @@
+//! Recall: the façade's answers from the response cache. One function for each callback of the engine;
+//! on a request that is not the façade's each does nothing.
+
+use http::header::AUTHORIZATION;
+use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::forward::client_origin;
+use crate::legacy::cache::{Caller, Question};
+use crate::proxy::context::RequestContext;
+use crate::proxy::decide::refuse;
+use crate::proxy::gateway::Gateway;
+use crate::proxy::who::Who;
+use crate::proxy::{Downstream, downstream};
+use crate::reply::ProxyError;
+use crate::resilience::Phase;
+
+/// Begins with a request to the façade.
+pub(in crate::proxy) fn enable(gateway: &Gateway, session: &mut Downstream, ctx: &mut RequestContext) {
+    let Some(call) = &ctx.legacy else { return };
+    let Some(caller) = caller(session, ctx) else { return };
+    let origin = client_origin(gateway, session);
+    let question = Question {
+        service: &call.service.name,
+        target: &ctx.upstream_target,
+        origin: &origin,
+        caller,
+        timeout: call.service.upstream.timeout,
+    };
+    let recall = gateway.facade.cache.recall(question, session.req_header());
+    recall.enable(session);
+    ctx.recall = Some(recall);
+}
+
+/// Whose answers these are. A token of the caller's own counts by itself: what it may read is its
+/// service's to know.
+fn caller(session: &Downstream, ctx: &RequestContext) -> Option<Caller> {
+    match &ctx.who {
+        Who::Session(login) => Some(Caller::new(&login.identity.issuer, &login.identity.subject, "session")),
+        Who::Caller(_) => {
+            let token = session.req_header().headers.get(AUTHORIZATION)?;
+            Some(Caller::by_token(token.as_bytes()))
+        }
+        Who::Nobody => None,
+    }
+}
+
+pub(in crate::proxy) fn key(ctx: &RequestContext) -> Result<CacheKey> {
+    let key = ctx.recall.as_ref().map(crate::legacy::cache::Recall::key);
+    key.ok_or_else(|| Error::explain(ErrorType::InternalError, "a cache key without a question"))
+}
+
+pub(in crate::proxy) fn hit(meta: &CacheMeta, ctx: &mut RequestContext) -> Option<ForcedFreshness> {
+    let open = ctx.legacy.as_ref().is_some_and(|call| matches!(call.service.phase(), Phase::Open { .. }));
+    ctx.recall.as_mut().and_then(|recall| recall.hit(meta, open))
+}
+
+/// Whether to go on to the service; `false` once it was answered that nothing is stored.
+pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestContext) -> Result<bool> {
+    if ctx.recall.as_mut().is_none_or(|recall| recall.may_ask()) {
+        return Ok(true);
+    }
+    let reply = refuse(ctx, ProxyError::NotStored);
+    downstream::respond(session, ctx, reply).await?;
+    Ok(false)
+}
+
+/// Takes note of a service's answer: a 304 updates, an unsafe request invalidates.
+pub(in crate::proxy) fn received(
+    gateway: &Gateway,
+    session: &Downstream,
+    response: &ResponseHeader,
+    ctx: &mut RequestContext,
+) {
+    if let Some(recall) = &mut ctx.recall {
+        recall.received(response);
+    }
+    let Some(call) = &ctx.legacy else { return };
+    let (name, place, method) = (&call.service.name, &call.service.place, &session.req_header().method);
+    gateway.facade.cache.after(name, place, method, &ctx.upstream_target, response.status, &response.headers);
+}
+
+pub(in crate::proxy) fn admit(session: &Downstream, response: &ResponseHeader, ctx: &mut RequestContext) -> RespCacheable {
+    match &mut ctx.recall {
+        Some(recall) => recall.admit(session, response),
+        None => RespCacheable::Uncacheable(NoCacheReason::Custom("no question")),
+    }
+}
+
+pub(in crate::proxy) fn not_modified(session: &Downstream, response: &ResponseHeader, ctx: &RequestContext) -> bool {
+    ctx.recall.as_ref().is_some_and(|recall| recall.not_modified(session, response))
+}
+
+pub(in crate::proxy) fn may_be_stale(
+    session: &mut Downstream,
+    ctx: &mut RequestContext,
+    error: Option<&Error>,
+) -> bool {
+    // The engine swallows the error if a stale answer is served; the circuit must not.
+    let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
+    ctx.upstream_fault |= faulty;
+    let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
+    let answered = faulty && error.is_some_and(|error| matches!(error.etype(), ErrorType::HTTPStatus(_)));
+    if stale && error.is_some() && !answered {
+        // The engine closes after this answer, and the client must know before its next request.
+        session.set_keepalive(None);
+    }
+    stale
+}
+
+/// Tells the client how its request fared with the cache.
+pub(in crate::proxy) fn dress(session: &Downstream, response: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
+    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.dress(session, response).map(|_outcome| ()))
+}
