@@ -26,6 +26,7 @@ fn config(store: StoreConfig) -> SessionConfig {
         same_site: SameSite::Lax,
         lifetime: Duration::from_secs(100),
         max_lifetime: Duration::from_secs(1_000),
+        grace: Duration::from_secs(30),
     }
 }
 
