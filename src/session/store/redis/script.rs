@@ -8,8 +8,8 @@ return {ARGV[1], redis.call('HMGET', KEYS[1], 'v', 'iss', 'sub', 'sid', 'c', 'x'
 /// ARGV: px, then the record as `LOAD` gives it. 0: the key is taken by another record. Asked again
 /// after a lost answer, it finds its own.
 pub(super) const INSERT: &str = "
-local there = redis.call('HGET', KEYS[1], 'd')
-if there then return {ARGV[1], there == ARGV[10] and 1 or 0} end
+local there = redis.call('HMGET', KEYS[1], 'd', 'sub')
+if there[1] then return {ARGV[1], (there[1] == ARGV[10] and there[2] == ARGV[5]) and 1 or 0} end
 redis.call('HSET', KEYS[1], 'v', ARGV[3], 'iss', ARGV[4], 'sub', ARGV[5], 'sid', ARGV[6],
   'c', ARGV[7], 'x', ARGV[8], 'e', ARGV[9], 'd', ARGV[10])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
