@@ -21,6 +21,8 @@ const BEAT: Duration = Duration::from_millis(250);
 const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(300);
 /// Between attempts to connect: doubled up to the second, so that recovery stays below a second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+/// A connection that lasted so long is made again at once.
+const WORTH_A_TRY: Duration = Duration::from_millis(50);
 
 /// A connection that works as far as anybody knows.
 #[derive(Clone)]
@@ -88,8 +90,9 @@ impl Link {
                     around.turned();
                     self.watch_over(number, inner).await;
                     around.turned();
-                    if begun.elapsed() > BEAT {
+                    if begun.elapsed() > WORTH_A_TRY {
                         pause = BACK_OFF.0;
+                        continue;
                     }
                 }
                 Err(why) => self.stay_down(why, &*around),
