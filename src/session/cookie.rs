@@ -207,6 +207,7 @@ mod tests {
             same_site: SameSite::Lax,
             lifetime: Duration::from_secs(3_600),
             max_lifetime: Duration::from_secs(43_200),
+            grace: Duration::from_secs(30),
         };
         SessionCookie::new(&config, &url.parse().unwrap()).unwrap()
     }

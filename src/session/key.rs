@@ -19,6 +19,12 @@ impl SessionKey {
         Self(key)
     }
 
+    /// All 64 hex digits, lower case.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Twelve hex digits: enough to follow a session through a log, too few to look one up.
     #[must_use]
     pub fn short(&self) -> String {

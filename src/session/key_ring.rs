@@ -40,6 +40,9 @@ pub enum SecretError {
         /// What the system said.
         reason: io::Error,
     },
+    /// Replicas with secrets of their own could not read each other's sessions.
+    #[error("session.secret is needed with a shared store (make one with `openssl rand -base64 32`)")]
+    Missing,
     /// No randomness to make one from.
     #[error(transparent)]
     Random(#[from] NoRandom),

@@ -6,6 +6,7 @@ mod cookie_pairs;
 mod cookie_token;
 mod flow;
 mod flows;
+mod hearing;
 mod key;
 mod key_ring;
 mod lease;

@@ -65,6 +65,7 @@ impl Sealer {
         let first = match (ring.next(), &config.store) {
             (Some(first), _) => first,
             (None, StoreConfig::Memory) => key_ring::random_key()?,
+            (None, StoreConfig::Redis(_)) => return Err(SecretError::Missing),
             (None, StoreConfig::Sqlite(path)) => {
                 let mut beside = path.as_os_str().to_owned();
                 beside.push(".key");
@@ -233,6 +234,7 @@ mod tests {
             same_site: SameSite::Lax,
             lifetime: std::time::Duration::from_secs(60),
             max_lifetime: std::time::Duration::from_secs(600),
+            grace: std::time::Duration::from_secs(30),
         };
         Sealer::open(&config).unwrap()
     }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use prometheus::IntCounter;
 
 use super::cookie_token::{CookieToken, NoRandom};
+use super::hearing::Hearing;
 use super::key::SessionKey;
 use super::key_ring::SecretError;
 use super::model::{NewSession, Session, Tokens};
 use super::near::{ENTRIES, NearCache};
 use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
-use super::store::{MemoryStore, Record, Saved, Selector, SessionStore, SqliteStore, StoreError};
+use super::store::{Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError};
 use crate::config::{SessionConfig, StoreConfig};
 use crate::resilience::{Clock, UnixTime};
 use crate::telemetry::Metrics;
@@ -48,11 +49,13 @@ pub struct Sessions {
     pub(super) store: Arc<dyn SessionStore>,
     pub(super) sealer: Sealer,
     pub(super) near: Arc<NearCache>,
+    hearing: Arc<Hearing>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     near_hits: IntCounter,
     lifetime: Duration,
     max_lifetime: Duration,
+    grace: Duration,
 }
 
 impl Sessions {
@@ -65,15 +68,20 @@ impl Sessions {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let near = Arc::new(NearCache::new(ENTRIES));
+        let hearing = Arc::new(Hearing::new(Arc::clone(&near), Arc::clone(&clock)));
+        store.listen(Arc::clone(&hearing) as Arc<dyn Listener>);
         Self {
             store,
             sealer,
-            near: Arc::new(NearCache::new(ENTRIES)),
+            near,
+            hearing,
             clock,
             near_hits: metrics.session_lookups.with_label_values(&["near", "hit"]),
             metrics,
             lifetime: config.lifetime,
             max_lifetime: config.max_lifetime,
+            grace: config.grace,
         }
     }
 
@@ -83,6 +91,7 @@ impl Sessions {
         let store: Arc<dyn SessionStore> = match &config.store {
             StoreConfig::Memory => Arc::new(MemoryStore::new()),
             StoreConfig::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+            StoreConfig::Redis(redis) => Arc::new(RedisStore::open(redis, &metrics)?),
         };
         Ok(Self::new(store, Sealer::open(config)?, config, clock, metrics))
     }
@@ -101,12 +110,26 @@ impl Sessions {
             Err(_) => "error",
         };
         self.count_lookup("store", result);
-        found
+        found.or_else(|error| self.find_in_grace(token).map(Some).ok_or(error))
+    }
+
+    /// The session as it was when the store was last heard, if that was not long ago.
+    fn find_in_grace(&self, token: &CookieToken) -> Option<Arc<Session>> {
+        let now = self.clock.now();
+        if self.hearing.trusts() || !self.hearing.bears(now, self.grace) {
+            return None;
+        }
+        let session = self.near.get(token).filter(|session| self.touch(session, now))?;
+        self.count_lookup("near", "grace");
+        Some(session)
     }
 
     /// [`Self::find`] without asking the store: `None` says nothing about the session.
     #[must_use]
     pub fn find_near(&self, token: &CookieToken) -> Option<Arc<Session>> {
+        if !self.hearing.trusts() {
+            return None;
+        }
         let session = self.near.get(token)?;
         if self.touch(&session, self.clock.now()) {
             self.near_hits.inc();

@@ -56,7 +56,7 @@ metrics! {
     sessions_active: IntGauge = "bff_active_sessions_total", "Live sessions in the store, as of the last sweep or change";
     sessions_created: IntCounter = "bff_sessions_created_total", "Logins that ended in a session";
     sessions_destroyed: IntCounterVec = "bff_sessions_destroyed_total", "Sessions ended, by reason", ["reason"];
-    session_lookups: IntCounterVec = "bff_session_lookups_total", "Session look-ups by tier (near, store) and result (hit, miss, error)", ["tier", "result"];
+    session_lookups: IntCounterVec = "bff_session_lookups_total", "Session look-ups by tier (near, store) and result (hit, miss, grace, error)", ["tier", "result"];
     verify_duration: HistogramVec = "bff_verify_duration_seconds", "Time of the ForwardAuth endpoint", ["status"], FAST;
     token_lookups: IntCounterVec = "bff_token_lookups_total", "Bearer look-ups by service and result (session, cached, minted, none, error)", ["service", "result"];
     token_refresh: IntCounterVec = "bff_token_refresh_total", "Refresh grants by service and status", ["service", "status"];

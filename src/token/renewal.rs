@@ -24,7 +24,7 @@ const REFUSED: Duration = Duration::from_secs(60);
 
 /// The session with a working token for `target`.
 pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, NoBearer> {
-    let name = format!("refresh:{:?}", session.key);
+    let name = format!("refresh:{}", session.key.hex());
     for _poll in 0..LEASE_POLLS {
         if let Some(lease) = desk.sessions.lease(&name, LEASE).await.map_err(|error| store_down(&error))? {
             let outcome = renew_alone(desk, session, target).await;

@@ -37,6 +37,7 @@ fn settings() -> Settings {
             same_site: SameSite::Lax,
             lifetime: Duration::from_secs(3600),
             max_lifetime: Duration::from_secs(43200),
+            grace: Duration::from_secs(30),
         },
         token_refresh_threshold: Duration::from_secs(300),
         service_audiences: BTreeMap::from([audience("analytics"), audience("crud")]),

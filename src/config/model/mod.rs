@@ -2,6 +2,7 @@
 
 mod idp;
 mod legacy;
+mod redis;
 mod route;
 mod settings;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 pub use idp::*;
 pub use legacy::*;
+pub use redis::*;
 pub use route::*;
 pub use settings::*;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use super::redis::RedisConfig;
 use crate::config::Secret;
 
 /// `conf/settings.yaml`.
@@ -96,6 +97,8 @@ pub struct SessionConfig {
     pub lifetime: Duration,
     /// Absolute.
     pub max_lifetime: Duration,
+    /// How long sessions known here go on after a shared store was last reached; default 30 s.
+    pub grace: Duration,
 }
 
 /// `session.store`.
@@ -105,6 +108,8 @@ pub enum StoreConfig {
     Memory,
     /// `sqlite:PATH`
     Sqlite(PathBuf),
+    /// `redis://…` and its kin, with `session.redis`.
+    Redis(Box<RedisConfig>),
 }
 
 /// `session.same_site`.

@@ -8,6 +8,7 @@ mod server;
 mod services;
 mod session;
 mod settings;
+mod store;
 
 pub(super) use idps::{WrittenIdp, WrittenIdps, read_idps};
 pub(super) use legacy::read_legacy;

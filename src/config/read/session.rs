@@ -8,21 +8,23 @@ use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
+use super::store::{read_redis, store};
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::{Node, Value};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
-use crate::config::scalar::{any_text, positive_duration, quote, secret, text, word};
+use crate::config::scalar::{any_text, duration, positive_duration, quote, secret, text, word};
 use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
 
 const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", SameSite::Strict)];
-const STORES: &str = "allowed: `sqlite:PATH` (one machine), `memory:` (lost at restart)";
-const SHARED_STORES: [&str; 4] = ["redis://", "rediss://", "redis+cluster://", "redis+sentinel://"];
 
 /// `https`: browsers see us over https, or nobody knows yet. Some cookie names depend on it.
 pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Option<SessionConfig> {
     let mut map = MapReader::new(node, found)?;
-    let store = map.field("store", store);
+    let store = map.located("store", store);
+    let redis = map.field("redis", read_redis);
     let secrets = map.field("secret", read_secrets).unwrap_or_default();
+    // A wrong one has been reported; it is not a missing one.
+    let secret_written = !secrets.is_empty() || map.node("secret").is_some_and(|node| !is_empty(node));
     let name = map.located("cookie_name", |node, found| match any_text(node, found)? {
         empty if empty.is_empty() => None,
         _ => cookie_name(node, found),
@@ -31,6 +33,7 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
     let same_site = map.field("same_site", word(SAME_SITE)).unwrap_or(SameSite::Lax);
     let sliding = map.located("lifetime_seconds", positive_duration);
     let absolute = map.located("max_lifetime_seconds", positive_duration);
+    let grace = map.field("grace_seconds", duration);
     map.finish();
 
     let aliases = aliases.unwrap_or_default();
@@ -42,48 +45,52 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
         let label = format!("sliding {} s, absolute {} s", lifetime.as_secs_f64(), max_lifetime.as_secs_f64());
         found.push(Diagnostic::error(&written.spot, message).label(label));
     }
+    let store = match (store, redis) {
+        (Some(mut written), redis) => {
+            if let Some(redis) = redis {
+                redis.complete(&mut written.value, found);
+            }
+            check_shared(&written, secret_written, found);
+            written.value
+        }
+        (None, _) => StoreConfig::Sqlite(PathBuf::from("data/sessions.db")),
+    };
     Some(SessionConfig {
-        store: store.unwrap_or_else(|| StoreConfig::Sqlite(PathBuf::from("data/sessions.db"))),
+        store,
         secrets,
         cookie_name: name.map(|name| name.value).unwrap_or_default(),
         cookie_aliases: aliases.into_iter().map(|alias| alias.value).collect(),
         same_site,
         lifetime,
         max_lifetime,
+        grace: grace.unwrap_or(Duration::from_secs(30)),
     })
 }
 
-fn store(node: &Node, found: &Collector) -> Option<StoreConfig> {
-    let written = text(node, found)?;
-    if written == "memory:" {
-        return Some(StoreConfig::Memory);
+/// Replicas that seal with secrets of their own could not read each other's sessions.
+fn check_shared(store: &Located<StoreConfig>, secret_written: bool, found: &Collector) {
+    if matches!(store.value, StoreConfig::Redis(_)) && !secret_written {
+        let error = Diagnostic::error(&store.spot, "a shared session store needs `session.secret`");
+        let error = error.label("every replica must seal with the same secret");
+        found.push(error.note("make one with: openssl rand -base64 32"));
     }
-    if let Some(path) = written.strip_prefix("sqlite:") {
-        if path.is_empty() {
-            return refuse(node, found, "`sqlite:` needs the path of a file", "e.g. `sqlite:data/sessions.db`");
-        }
-        return Some(StoreConfig::Sqlite(PathBuf::from(path)));
-    }
-    let message = match SHARED_STORES.iter().find(|scheme| written.starts_with(**scheme)) {
-        Some(scheme) => format!("the session store `{scheme}…` is not built into this version yet"),
-        None => format!("{} is not a session store", quote(&written)),
-    };
-    found.push(Diagnostic::error(&node.spot, message).note(STORES));
-    None
 }
 
 fn read_secrets(node: &Node, found: &Collector) -> Option<Vec<Secret>> {
     if let Value::List(items) = &node.value {
-        let empty = |item: &&Node| match &item.value {
-            Value::Null => true,
-            Value::Scalar(scalar) => scalar.text.is_empty(),
-            _ => false,
-        };
-        for item in items.iter().filter(empty) {
+        for item in items.iter().filter(|item| is_empty(item)) {
             found.push(Diagnostic::error(&item.spot, "a key of the ring is empty"));
         }
     }
     one_or_many(node, found, session_key)
+}
+
+fn is_empty(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::Scalar(scalar) => scalar.text.is_empty(),
+        _ => false,
+    }
 }
 
 /// 32 bytes, in whichever base64 `openssl rand -base64 32` and its kin write.

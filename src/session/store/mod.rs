@@ -2,14 +2,17 @@
 //! OAuth. Every store passes the one contract suite in `tests/`.
 
 mod memory;
+mod redis;
 mod sqlite;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use memory::MemoryStore;
+pub use redis::RedisStore;
 pub use sqlite::SqliteStore;
 
 use super::key::SessionKey;
@@ -40,7 +43,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("session store {engine}: {reason}")]
 pub struct StoreError {
-    /// `memory`, `sqlite`, or `sealing` where the record could not even be made.
+    /// `memory`, `sqlite`, `redis`, or `sealing` where the record could not even be made.
     pub engine: &'static str,
     /// For the log and the operator; names no session.
     pub reason: String,
@@ -83,6 +86,16 @@ pub enum Selector {
     },
 }
 
+/// Who is told what other processes change, as it happens. Called on a thread of the store: must not block.
+pub trait Listener: fmt::Debug + Send + Sync {
+    /// Another process changed or ended the session of this key.
+    fn changed(&self, key: &SessionKey);
+    /// Changes may be missed from now on; for certain none was until `ago`.
+    fn deaf(&self, ago: Duration);
+    /// From now on every change is told again. What was kept until now may be stale.
+    fn hearing(&self);
+}
+
 /// Storage of sessions, login flows and leases. `now` is always the caller's clock.
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug {
@@ -121,7 +134,11 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
 
     /// Whether another process wrote since the last call: cached sessions are then not to be trusted.
+    /// Always `false` of a store that tells its [`Listener`].
     async fn changed_elsewhere(&self) -> Result<bool, StoreError>;
+    /// Tells `listener`, the first one given, what changes elsewhere; first of all whether it can be
+    /// heard. A store that has to be asked ([`Self::changed_elsewhere`]) tells nothing.
+    fn listen(&self, _listener: Arc<dyn Listener>) {}
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -1,6 +1,7 @@
 //! A store in memory that a test can hold up, break and count.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,16 +9,17 @@ use tokio::sync::Semaphore;
 
 use crate::resilience::UnixTime;
 use crate::session::SessionKey;
-use crate::session::store::{MemoryStore, Record, Saved, Selector, SessionStore, StoreError};
+use crate::session::store::{Listener, MemoryStore, Record, Saved, Selector, SessionStore, StoreError};
 
 /// Memory, with a hand on it. Answers of `load` and `save` are held back until the gates let them go.
 #[derive(Debug)]
 pub(super) struct Handled {
-    inner: MemoryStore,
+    pub inner: MemoryStore,
     pub loads: AtomicUsize,
     pub saves: AtomicUsize,
     pub touches: AtomicUsize,
     pub down: AtomicBool,
+    pub listener: OnceLock<Arc<dyn Listener>>,
     pub load_gate: Semaphore,
     pub save_gate: Semaphore,
 }
@@ -26,7 +28,8 @@ impl Handled {
     pub fn new() -> Self {
         let (load_gate, save_gate) = (Semaphore::new(1_000), Semaphore::new(1_000));
         let [loads, saves, touches] = [const { AtomicUsize::new(0) }; 3];
-        Self { inner: MemoryStore::new(), loads, saves, touches, down: AtomicBool::new(false), load_gate, save_gate }
+        let (down, listener) = (AtomicBool::new(false), OnceLock::new());
+        Self { inner: MemoryStore::new(), loads, saves, touches, down, listener, load_gate, save_gate }
     }
 
     fn up(&self) -> Result<(), StoreError> {
@@ -86,6 +89,9 @@ impl SessionStore for Handled {
     }
     async fn changed_elsewhere(&self) -> Result<bool, StoreError> {
         self.inner.changed_elsewhere().await
+    }
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        self.listener.set(listener).unwrap();
     }
     async fn ping(&self) -> Result<(), StoreError> {
         self.up()

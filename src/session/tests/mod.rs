@@ -1,6 +1,8 @@
 //! The room as a whole: over a store that can be held up, broken and counted.
 
 mod handled;
+mod hearing;
+mod near;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,7 +12,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use self::handled::Handled;
-use super::near::NearCache;
 use super::store::{Selector, SessionStore, SqliteStore};
 use super::*;
 use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
@@ -26,6 +27,7 @@ fn config(store: StoreConfig) -> SessionConfig {
         same_site: SameSite::Lax,
         lifetime: Duration::from_secs(100),
         max_lifetime: Duration::from_secs(1_000),
+        grace: Duration::from_secs(30),
     }
 }
 
@@ -291,24 +293,4 @@ async fn two_processes_on_one_file_share_logins_and_logouts() {
     two.watch_round().await;
     assert!(two.find(&token).await.unwrap().is_none());
     assert!(SqliteStore::open(&folder.path().join("data")).is_err());
-}
-
-#[test]
-fn the_near_cache_is_bounded_and_so_is_its_index() {
-    let near = NearCache::new(64);
-    let mut tokens = Vec::new();
-    for _ in 0..1_000 {
-        let token = CookieToken::generate().unwrap();
-        let new = NewSession::sample("ada");
-        let session = Session::begin(token.clone(), new, UnixTime(0), UnixTime(10), UnixTime(20));
-        near.put(near.ticket(&session.key), Arc::new(session)).unwrap();
-        tokens.push(token);
-    }
-    let held = tokens.iter().filter(|token| near.get(token).is_some()).count();
-    assert!(held <= 64 && held > 0, "{held}");
-    assert_eq!(near.indexed(), held);
-    for token in &tokens {
-        near.remove(&token.session_key());
-    }
-    assert!(tokens.iter().all(|token| near.get(token).is_none()));
 }

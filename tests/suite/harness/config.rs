@@ -173,6 +173,11 @@ impl Setup {
         Edge::start(self, Provider::shared()).await
     }
 
+    /// Starts one more with it: a replica of `first`, which registered the client.
+    pub(crate) async fn start_beside(self, first: &Edge) -> Edge {
+        Edge::start_as(self, first.provider, first.client_id.clone()).await
+    }
+
     pub(super) fn origin(&self, port: u16) -> String {
         format!("{}://localhost:{port}", self.scheme)
     }

@@ -35,10 +35,17 @@ impl Edge {
     pub(super) async fn start(setup: Setup, provider: &'static Provider) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let client_id = format!("edge-{}", NEXT.fetch_add(1, Ordering::SeqCst));
+        let metadata = setup.client_metadata().clone();
+        let edge = Self::start_as(setup, provider, client_id).await;
+        provider.register(&edge.client_id, &edge.origin, &metadata).await;
+        edge
+    }
+
+    /// As [`Self::start`], with a client that is or will be registered.
+    pub(super) async fn start_as(setup: Setup, provider: &'static Provider, client_id: String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (port, admin_port) = (free_port(), free_port());
         let origin = setup.origin(port);
-        provider.register(&client_id, &origin, setup.client_metadata()).await;
         setup.write(&Place { dir: dir.path(), port, admin_port, client_id: &client_id }, &provider.issuer);
         let log = Log::default();
         let child = spawn(&dir, &log);

@@ -18,6 +18,7 @@ mod edge;
 mod log;
 mod provider;
 mod raw;
+mod redis;
 mod upstream;
 mod wire;
 
@@ -27,6 +28,7 @@ pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
 pub(crate) use log::{Log, field};
 pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};
+pub(crate) use redis::{Cluster, Redis, Sentinels, redis_config, redis_store};
 pub(crate) use upstream::{Behaviour, Received, Say, Upstream};
 
 /// A port nobody listens on at the moment.

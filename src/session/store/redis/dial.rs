@@ -1,0 +1,222 @@
+//! How a connection is made: address, credentials, TLS, and what a server must be like to keep sessions.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, RedisConnectionInfo, TlsCertificates, Value, cmd,
+};
+
+use super::super::StoreError;
+use crate::config::{RedisAddress, RedisConfig, Secret};
+
+/// How long a connection may take, and each answer on it.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// Commands that wait to be written to one connection.
+const QUEUE: usize = 1_024;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoConnection {
+    /// It may come back by itself.
+    Unreachable(String),
+    /// Somebody has to change something: not worth starting.
+    Misconfigured(String),
+}
+
+impl NoConnection {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Unreachable(reason) | Self::Misconfigured(reason) => reason,
+        }
+    }
+}
+
+impl From<redis::RedisError> for NoConnection {
+    fn from(error: redis::RedisError) -> Self {
+        let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+        let config = [ErrorKind::AuthenticationFailed, ErrorKind::InvalidClientConfig, ErrorKind::RESP3NotSupported];
+        if refused || config.contains(&error.kind()) {
+            return Self::Misconfigured(error.to_string());
+        }
+        Self::Unreachable(error.to_string())
+    }
+}
+
+/// Everything but the address.
+#[derive(Clone)]
+pub(super) struct Dial {
+    login: RedisConnectionInfo,
+    sentinel_login: RedisConnectionInfo,
+    tls: Option<TlsCertificates>,
+    /// Where changes are told.
+    pub(super) channel: String,
+}
+
+impl Dial {
+    /// Reads the PEM files.
+    pub(super) fn new(config: &RedisConfig) -> Result<Self, StoreError> {
+        let login = login(config.username.as_deref(), config.password.as_ref()).set_db(config.database);
+        let sentinel_login = login_of_sentinels(config);
+        let read = |path: &std::path::PathBuf| {
+            std::fs::read(path).map_err(|error| StoreError::new("redis", format!("{}: {error}", path.display())))
+        };
+        let tls = match &config.tls {
+            None => None,
+            Some(tls) => {
+                // The client library takes the process' default. Another one installed it already: as well.
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                let client = tls.client.as_ref().map(|(cert, key)| {
+                    Ok::<_, StoreError>(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? })
+                });
+                Some(TlsCertificates {
+                    client_tls: client.transpose()?,
+                    root_cert: tls.ca.as_ref().map(read).transpose()?,
+                })
+            }
+        };
+        let channel = format!("{}changed:{}", config.key_prefix, config.database);
+        Ok(Self { login, sentinel_login, tls, channel })
+    }
+
+    /// A connection that hears of changes, to a server that may keep sessions.
+    pub(super) async fn server(
+        &self,
+        address: &RedisAddress,
+        must_be_master: bool,
+        heard: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Result<MultiplexedConnection, NoConnection> {
+        let heard = move |push| {
+            heard(push);
+            Ok::<(), redis::aio::SendError>(())
+        };
+        let config = timing().set_push_sender(heard).set_pipeline_buffer_size(QUEUE);
+        let mut connection = self.connect(address, &self.login, config).await?;
+        let mut asker = [connection.clone(), connection.clone(), connection.clone()];
+        let [first, second, third] = &mut asker;
+        let role = cmd("ROLE");
+        let (subscribed, policy, role) = tokio::join!(
+            first.subscribe(&self.channel),
+            eviction_policy(second),
+            third.send_packed_command(&role),
+        );
+        subscribed?;
+        judge_policy(policy?, address)?;
+        if must_be_master && role.is_ok_and(|role| first_word(&role).is_some_and(|word| word != "master")) {
+            return Err(NoConnection::Unreachable(format!("{address} is not the master")));
+        }
+        // A server that is still reading its file says so here.
+        connection.send_packed_command(&cmd("PING")).await?.extract_error()?;
+        Ok(connection)
+    }
+
+    /// A connection to a sentinel.
+    pub(super) async fn sentinel(&self, address: &RedisAddress) -> Result<MultiplexedConnection, NoConnection> {
+        self.connect(address, &self.sentinel_login, timing()).await
+    }
+
+    /// A connection that hears nothing, for one question.
+    pub(super) async fn plain(&self, address: &RedisAddress) -> Result<MultiplexedConnection, NoConnection> {
+        self.connect(address, &self.login, timing()).await
+    }
+
+    async fn connect(
+        &self,
+        address: &RedisAddress,
+        login: &RedisConnectionInfo,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, NoConnection> {
+        let (host, port) = (address.host.clone(), address.port);
+        let client = match &self.tls {
+            None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(login.clone())),
+            Some(certificates) => {
+                let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+                let info = address.into_connection_info()?.set_redis_settings(login.clone());
+                Client::build_with_tls(info, certificates.clone())
+            }
+        }?;
+        let connected = client.get_multiplexed_async_connection_with_config(&config);
+        // The library bounds each of its steps; this bounds them all.
+        match tokio::time::timeout(PATIENCE, connected).await {
+            Ok(connection) => Ok(connection?),
+            Err(_) => Err(NoConnection::Unreachable(format!("{address} does not answer"))),
+        }
+    }
+}
+
+fn timing() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE))
+}
+
+fn login(username: Option<&str>, password: Option<&Secret>) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    if let Some(username) = username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = password {
+        login = login.set_password(password.expose());
+    }
+    login
+}
+
+fn login_of_sentinels(config: &RedisConfig) -> RedisConnectionInfo {
+    login(config.sentinel_username.as_deref(), config.sentinel_password.as_ref())
+}
+
+/// `None`: the server does not tell.
+async fn eviction_policy(connection: &mut MultiplexedConnection) -> Result<Option<String>, NoConnection> {
+    let asked = connection.send_packed_command(cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
+    match asked.and_then(Value::extract_error) {
+        Ok(value) => Ok(pairs(&value).into_iter().find(|(key, _)| key == "maxmemory-policy").map(|(_, policy)| policy)),
+        Err(error) if error.is_unrecoverable_error() => Err(error.into()),
+        Err(_not_permitted) => {
+            let told = connection.send_packed_command(cmd("INFO").arg("memory")).await.and_then(Value::extract_error);
+            let told = told.ok().and_then(|value| text(&value));
+            let line = told.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+            Ok(line.map(|policy| policy.trim().to_owned()))
+        }
+    }
+}
+
+fn judge_policy(policy: Option<String>, address: &RedisAddress) -> Result<(), NoConnection> {
+    match policy.as_deref() {
+        Some("noeviction") => Ok(()),
+        Some(policy) if policy.starts_with("allkeys") => Err(NoConnection::Misconfigured(format!(
+            "{address} has maxmemory-policy {policy}: it would throw away sessions of logged-in users when its memory \
+             is full; set `maxmemory-policy noeviction`"
+        ))),
+        Some(policy) => {
+            tracing::warn!(%address, policy, "this Redis ends sessions when its memory is full; set maxmemory-policy noeviction");
+            Ok(())
+        }
+        None => {
+            tracing::warn!(%address, "this Redis does not tell its maxmemory-policy; it must be noeviction");
+            Ok(())
+        }
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn first_word(value: &Value) -> Option<String> {
+    let Value::Array(items) = value else { return None };
+    text(items.first()?)
+}
+
+fn pairs(value: &Value) -> Vec<(String, String)> {
+    match value {
+        Value::Map(pairs) => pairs.iter().filter_map(|(key, value)| text(key).zip(text(value))).collect(),
+        Value::Array(items) => items
+            .chunks_exact(2)
+            .filter_map(|pair| text(pair.first()?).zip(text(pair.last()?)))
+            .collect(),
+        _ => Vec::new(),
+    }
+}

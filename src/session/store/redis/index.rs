@@ -1,0 +1,180 @@
+//! Finding sessions without their cookie: by person, by login at the provider, and all of them.
+//! The sets name candidates; the record decides.
+
+use futures::StreamExt as _;
+use futures::stream;
+use redis::Value;
+
+use super::super::{Record, Selector, SessionStore as _, StoreError};
+use super::ask::Question;
+use super::key::{LISTS, session_key};
+use super::record::{first_number, number, unclear};
+use super::{RedisStore, script};
+use crate::resilience::UnixTime;
+use crate::session::SessionKey;
+
+/// Questions under way at once.
+const AT_ONCE: usize = 32;
+/// Members read at once.
+const PAGE: usize = 1_000;
+/// What is listed stays somewhat longer than what it lists, so that its end is counted.
+const LONGER: u64 = 3_600;
+
+impl RedisStore {
+    /// Lists a new session everywhere.
+    pub(super) async fn enter(&self, key: &SessionKey, record: &Record) -> Result<(), StoreError> {
+        let score = record.expires_at.min(record.ends_at).0;
+        let (list, names) = tokio::join!(
+            self.add(self.names.list(key), score, key, record, false),
+            self.enter_names(key, record)
+        );
+        list.and(names)
+    }
+
+    /// Lists a session under its person and its login.
+    pub(super) async fn enter_names(&self, key: &SessionKey, record: &Record) -> Result<(), StoreError> {
+        let selectors = selectors(&record.issuer, &record.subject, record.idp_session.as_deref());
+        let (first, second) = tokio::join!(
+            self.add_name(&selectors, 0, key, record),
+            self.add_name(&selectors, 1, key, record)
+        );
+        first.and(second)
+    }
+
+    async fn add_name(
+        &self,
+        selectors: &[Selector],
+        at: usize,
+        key: &SessionKey,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        let Some(selector) = selectors.get(at) else { return Ok(()) };
+        self.add(self.names.selector(selector), record.ends_at.0, key, record, true).await
+    }
+
+    async fn add(
+        &self,
+        set: String,
+        score: i64,
+        key: &SessionKey,
+        record: &Record,
+        forget_ended: bool,
+    ) -> Result<(), StoreError> {
+        let span = u64::try_from(record.ends_at.0.saturating_sub(record.created_at.0)).unwrap_or(0);
+        let ended = if forget_ended { record.created_at.0.to_string() } else { String::new() };
+        let question = Question::new("index", script::INDEX, set)
+            .arg(score)
+            .arg(key.hex())
+            .arg(span.saturating_add(LONGER).saturating_mul(1_000))
+            .arg(ended);
+        self.asker.ask(question).await.map(|_| ())
+    }
+
+    /// Takes an ended session out of every set. What fails here goes with time.
+    pub(super) async fn forget(&self, key: &SessionKey, issuer: String, subject: String, sid: Option<String>) {
+        let selectors = selectors(&issuer, &subject, sid.as_deref());
+        let names = selectors.iter().map(|selector| self.names.selector(selector));
+        for set in names.chain([self.names.list(key)]) {
+            if let Err(error) = self.strike(set, key).await {
+                tracing::debug!(%error, "an ended session is still listed");
+                return;
+            }
+        }
+    }
+
+    /// Whether it was there.
+    async fn strike(&self, set: String, key: &SessionKey) -> Result<bool, StoreError> {
+        let answer = self.asker.ask(Question::new("index", script::FORGET, set).arg(key.hex())).await?;
+        Ok(first_number(&answer)? > 0)
+    }
+
+    pub(super) async fn find_live(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {
+        let lowest = format!("({}", now.0);
+        let keys = self.members(self.names.selector(selector), &lowest, "+inf", usize::MAX >> 1).await?;
+        let mut records =
+            stream::iter(keys).map(|key| async move { (key, self.load(&key, now).await) }).buffer_unordered(AT_ONCE);
+        let mut found = Vec::new();
+        while let Some((key, record)) = records.next().await {
+            if record?.is_some_and(|record| is_meant(selector, &record)) {
+                found.push(key);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn members(
+        &self,
+        set: String,
+        lowest: &str,
+        highest: &str,
+        most: usize,
+    ) -> Result<Vec<SessionKey>, StoreError> {
+        let question = Question::new("find", script::RANGE, set).arg(lowest).arg(highest).arg(most);
+        let answer = self.asker.ask(question).await?;
+        let Some(Value::Array(members)) = answer.first() else { return Err(unclear()) };
+        let member = |member: &Value| match member {
+            Value::BulkString(hex) => session_key(hex),
+            _ => None,
+        };
+        members.iter().map(|value| member(value).ok_or_else(unclear)).collect()
+    }
+
+    pub(super) async fn count_live(&self, now: UnixTime) -> Result<u64, StoreError> {
+        let mut live: u64 = 0;
+        for list in 0..LISTS {
+            let question =
+                Question::new("count", script::COUNT, self.names.numbered_list(list)).arg(format!("({}", now.0));
+            let counted = first_number(&self.asker.ask(question).await?)?;
+            live = live.saturating_add(u64::try_from(counted).unwrap_or(0));
+        }
+        Ok(live)
+    }
+
+    /// Redis removes what is over by itself; the lists are put in order here, and what ended is
+    /// counted, each session by one replica only.
+    pub(super) async fn sweep_lists(&self, now: UnixTime) -> Result<u64, StoreError> {
+        let mut gone: u64 = 0;
+        for list in 0..LISTS {
+            loop {
+                let name = self.names.numbered_list(list);
+                let due = self.members(name, "-inf", &now.0.to_string(), PAGE).await?;
+                let last = due.len() < PAGE;
+                let mut judged = stream::iter(due).map(|key| self.judge(key, now)).buffer_unordered(AT_ONCE);
+                while let Some(ended) = judged.next().await {
+                    gone += u64::from(ended?);
+                }
+                if last {
+                    break;
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    /// A session listed as over: struck off, or listed by the end it has now.
+    async fn judge(&self, key: SessionKey, now: UnixTime) -> Result<bool, StoreError> {
+        let question = Question::new("expire", script::EXPIRE, self.names.session(&key)).arg(now.0);
+        match self.asker.ask(question).await?.first() {
+            Some(Value::Nil) => self.strike(self.names.list(&key), &key).await,
+            Some(end) => {
+                let rescore = Question::new("index", script::RESCORE, self.names.list(&key));
+                self.asker.ask(rescore.arg(number(end)?).arg(key.hex())).await.map(|_| false)
+            }
+            None => Err(unclear()),
+        }
+    }
+}
+
+fn selectors(issuer: &str, subject: &str, sid: Option<&str>) -> Vec<Selector> {
+    let issuer = issuer.to_owned();
+    let mut all = vec![Selector::Subject { issuer: issuer.clone(), subject: subject.to_owned() }];
+    all.extend(sid.map(|sid| Selector::IdpSession { issuer, sid: sid.to_owned() }));
+    all
+}
+
+fn is_meant(selector: &Selector, record: &Record) -> bool {
+    match selector {
+        Selector::Subject { issuer, subject } => record.issuer == *issuer && record.subject == *subject,
+        Selector::IdpSession { issuer, sid } => record.issuer == *issuer && record.idp_session.as_ref() == Some(sid),
+    }
+}

@@ -1,0 +1,201 @@
+//! One connection to one server, kept: dropped at the first sign of trouble, made again at once and
+//! then with back-off, and asked four times a second whether it still answers. Commands and the news
+//! of changes share it, so that an answer proves the news to have arrived.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, Value, cmd};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::dial::{NoConnection, PATIENCE};
+
+/// How often the server is asked whether it answers; bounds how long a silent loss goes unseen.
+const BEAT: Duration = Duration::from_millis(250);
+/// A question waits so long for a connection that was lost a moment ago; after that it fails at once.
+const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(300);
+/// Between attempts to connect: doubled up to the second, so that recovery stays below a second.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+/// A connection that lasted so long is made again at once.
+const WORTH_A_TRY: Duration = Duration::from_millis(50);
+
+/// A connection that works as far as anybody knows.
+#[derive(Clone)]
+pub(super) struct Connection {
+    /// Grows with every connection of the link.
+    pub(super) number: u64,
+    pub(super) inner: MultiplexedConnection,
+}
+
+#[derive(Clone)]
+enum State {
+    Up(Connection),
+    Down { since: Instant, why: NoConnection },
+}
+
+/// One server, or whatever server is the master.
+pub(super) struct Link {
+    /// For the log.
+    pub(super) name: String,
+    state: watch::Sender<State>,
+    trouble: Notify,
+    numbers: AtomicU64,
+    /// When the last answered question was asked.
+    proved: Mutex<Instant>,
+}
+
+/// What a link needs of its surroundings.
+pub(super) trait Surroundings: Send + Sync + 'static {
+    /// Makes the connection.
+    fn dial(
+        &self,
+        heard: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> impl Future<Output = Result<MultiplexedConnection, NoConnection>> + Send;
+    /// A message came.
+    fn heard(&self, push: PushInfo);
+    /// The link went up or down.
+    fn turned(&self);
+}
+
+impl Link {
+    pub(super) fn new(name: String) -> Arc<Self> {
+        let why = NoConnection::Unreachable("not connected yet".to_owned());
+        let (state, _) = watch::channel(State::Down { since: Instant::now(), why });
+        let (trouble, numbers, proved) = (Notify::new(), AtomicU64::new(0), Mutex::new(Instant::now()));
+        Arc::new(Self { name, state, trouble, numbers, proved })
+    }
+
+    /// Runs until it is aborted.
+    pub(super) async fn keep(self: Arc<Self>, around: Arc<impl Surroundings>) {
+        let mut pause = BACK_OFF.0;
+        loop {
+            let begun = Instant::now();
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            let (link, ear) = (Arc::clone(&self), Arc::clone(&around));
+            let heard = move |push: PushInfo| match push.kind {
+                redis::PushKind::Disconnection => link.fail(number, "the connection was closed"),
+                _ => ear.heard(push),
+            };
+            let dialled = timeout(PATIENCE * 2, around.dial(heard)).await;
+            match dialled.unwrap_or_else(|_| Err(NoConnection::Unreachable("no answer in time".to_owned()))) {
+                Ok(inner) => {
+                    self.prove(begun);
+                    self.state.send_replace(State::Up(Connection { number, inner: inner.clone() }));
+                    tracing::info!(redis = self.name, "connected");
+                    around.turned();
+                    self.watch_over(number, inner).await;
+                    around.turned();
+                    if begun.elapsed() > WORTH_A_TRY {
+                        pause = BACK_OFF.0;
+                        continue;
+                    }
+                }
+                Err(why) => self.stay_down(why, &*around),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+    }
+
+    /// Returns when the connection is of no use any more.
+    async fn watch_over(&self, number: u64, mut connection: MultiplexedConnection) {
+        let ping = cmd("PING");
+        while self.is_up_as(number) {
+            let asked = Instant::now();
+            tokio::select! {
+                () = self.trouble.notified() => continue,
+                pong = timeout(PATIENCE, connection.send_packed_command(&ping)) => {
+                    match pong {
+                        Ok(Ok(Value::SimpleString(word))) if word == "PONG" => self.prove(asked),
+                        Ok(Ok(_)) => self.fail(number, "it answers PING with something else"),
+                        Ok(Err(error)) => self.fail(number, &error.to_string()),
+                        Err(_) => self.fail(number, "it does not answer"),
+                    }
+                }
+            }
+            let _ = timeout(BEAT, self.trouble.notified()).await;
+        }
+    }
+
+    fn stay_down(&self, why: NoConnection, around: &impl Surroundings) {
+        let mut news = false;
+        self.state.send_modify(|state| {
+            if let State::Down { why: before, .. } = state {
+                news = *before != why;
+                *before = why.clone();
+            }
+        });
+        if news {
+            tracing::error!(redis = self.name, reason = why.reason(), "no connection; trying again");
+            around.turned();
+        }
+    }
+
+    /// Drops the connection of that number: nobody uses it from now on.
+    pub(super) fn fail(&self, number: u64, why: &str) {
+        let dropped = self.state.send_if_modified(|state| {
+            let current = matches!(state, State::Up(connection) if connection.number == number);
+            if current {
+                let why = NoConnection::Unreachable(why.to_owned());
+                *state = State::Down { since: Instant::now(), why };
+            }
+            current
+        });
+        if dropped {
+            tracing::warn!(redis = self.name, reason = why, "connection lost");
+            self.trouble.notify_one();
+        }
+    }
+
+    fn is_up_as(&self, number: u64) -> bool {
+        matches!(&*self.state.borrow(), State::Up(connection) if connection.number == number)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up().is_some()
+    }
+
+    /// The connection, if there is one.
+    pub(super) fn up(&self) -> Option<Connection> {
+        match &*self.state.borrow() {
+            State::Up(connection) => Some(connection.clone()),
+            State::Down { .. } => None,
+        }
+    }
+
+    /// Why there is no connection.
+    pub(super) fn down(&self) -> Option<NoConnection> {
+        match &*self.state.borrow() {
+            State::Up(_) => None,
+            State::Down { why, .. } => Some(why.clone()),
+        }
+    }
+
+    /// The connection; waits a moment for one that was just lost.
+    pub(super) async fn connection(&self, deadline: Instant) -> Result<Connection, NoConnection> {
+        let mut state = self.state.subscribe();
+        let until = match &*state.borrow() {
+            State::Up(connection) => return Ok(connection.clone()),
+            State::Down { since, .. } => deadline.min(*since + LOST_A_MOMENT_AGO),
+        };
+        let _ = timeout_at(until, state.wait_for(|state| matches!(state, State::Up(_)))).await;
+        match &*self.state.borrow() {
+            State::Up(connection) => Ok(connection.clone()),
+            State::Down { why, .. } => Err(why.clone()),
+        }
+    }
+
+    fn prove(&self, asked: Instant) {
+        *self.proved.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+    }
+
+    /// How long ago the link was certainly in order.
+    pub(super) fn proved(&self) -> Duration {
+        self.proved.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}

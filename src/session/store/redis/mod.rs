@@ -1,0 +1,252 @@
+//! Sessions in Redis, for many replicas: one server, a master behind sentinels, or a cluster.
+//!
+//! Every key lives for a bounded time, counted by Redis. What logout needs to find is written before
+//! the session, so that no crash leaves a session that cannot be ended; names without a session are
+//! harmless and go with time. Needs Redis 6.0 (RESP3) and the rights to EVAL, SUBSCRIBE and PUBLISH.
+
+mod ask;
+mod cluster;
+mod dial;
+mod engine;
+mod index;
+mod key;
+mod link;
+mod nodes;
+mod record;
+mod script;
+mod sentinel;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use aws_lc_rs::rand;
+use redis::Value;
+
+use self::ask::{Asker, Question};
+use self::dial::{Dial, NoConnection};
+use self::engine::Engine;
+use self::key::Names;
+use self::nodes::Nodes;
+use self::record::{first_number, number, optional, read_optional, record, text, unclear};
+use super::{Listener, Record, Saved, Selector, SessionStore, StoreError};
+use crate::config::RedisConfig;
+use crate::resilience::UnixTime;
+use crate::session::SessionKey;
+use crate::telemetry::Metrics;
+
+/// How long the start waits for the first connection; it goes on without.
+const FIRST: Duration = Duration::from_millis(1_500);
+/// The last number of a lease is kept so long; after that the clock of Redis makes it grow.
+const FENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// The shared store.
+pub struct RedisStore {
+    asker: Asker,
+    names: Names,
+    /// Last, so that what runs on it is dropped first.
+    _engine: Engine,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisStore")
+    }
+}
+
+impl RedisStore {
+    /// Connects. A server that cannot be reached is waited for in the background; one that refuses
+    /// us, or may throw sessions away, is an error. Blocks for at most two seconds; meant for the start.
+    pub fn open(config: &RedisConfig, metrics: &Metrics) -> Result<Self, StoreError> {
+        let dial = Dial::new(config)?;
+        let engine = Engine::start()?;
+        let mut origin = [0; 8];
+        rand::fill(&mut origin).map_err(|_| StoreError::new("redis", "no randomness"))?;
+        let origin = origin.iter().map(|byte| format!("{byte:02x}")).collect();
+        let nodes = Nodes::start(dial, config.servers.clone(), origin, engine.handle.clone());
+        wait_for_first(&nodes)?;
+        let names = Names { prefix: config.key_prefix.clone() };
+        Ok(Self { asker: Asker::new(nodes, metrics), names, _engine: engine })
+    }
+
+    /// What is published about a session.
+    fn news(&self, key: &SessionKey) -> (String, String) {
+        (self.asker.nodes.dial.channel.clone(), self.asker.nodes.message(&key.hex()))
+    }
+}
+
+fn wait_for_first(nodes: &Nodes) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    while !nodes.all_up() {
+        for kept in &nodes.map().kept {
+            if let Some(NoConnection::Misconfigured(reason)) = kept.link.down() {
+                return Err(StoreError::new("redis", format!("{}: {reason}", kept.link.name)));
+            }
+        }
+        if begun.elapsed() > FIRST {
+            tracing::error!("Redis does not answer; starting without it, not ready until it does");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The time to live of a record: a little longer than its sliding end, which other replicas may
+/// have moved without having told it yet (`Slide::lag`).
+fn time_to_live(record: &Record) -> u64 {
+    let span = record.expires_at.min(record.ends_at).0.saturating_sub(record.created_at.0).max(1);
+    let span = u64::try_from(span).unwrap_or(1);
+    (span + span / 20 + 1).saturating_mul(1_000)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[async_trait]
+impl SessionStore for RedisStore {
+    async fn load(&self, key: &SessionKey, now: UnixTime) -> Result<Option<Record>, StoreError> {
+        let found = record(&self.asker.ask(Question::new("load", script::LOAD, self.names.session(key))).await?)?;
+        Ok(found.filter(|record| now < record.expires_at && now < record.ends_at))
+    }
+
+    async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
+        self.enter(key, &record).await?;
+        let question = Question::new("insert", script::INSERT, self.names.session(key))
+            .arg(time_to_live(&record))
+            .arg(record.version)
+            .arg(record.issuer)
+            .arg(record.subject)
+            .arg(optional(record.idp_session.as_deref()))
+            .arg(record.created_at.0)
+            .arg(record.expires_at.min(record.ends_at).0)
+            .arg(record.ends_at.0)
+            .arg(record.sealed);
+        match first_number(&self.asker.ask(question).await?)? {
+            1 => Ok(()),
+            _ => Err(StoreError::new("redis", "a session of that key is there already")),
+        }
+    }
+
+    async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
+        self.enter_names(key, &record).await?;
+        let (channel, message) = self.news(key);
+        let question = Question::new("save", script::SAVE, self.names.session(key))
+            .arg(expected)
+            .arg(channel)
+            .arg(message)
+            .arg(record.version)
+            .arg(record.issuer)
+            .arg(record.subject)
+            .arg(optional(record.idp_session.as_deref()))
+            .arg(record.created_at.0)
+            .arg(record.ends_at.0)
+            .arg(record.sealed);
+        match first_number(&self.asker.ask(question).await?)? {
+            1 => Ok(Saved::Yes),
+            0 => Ok(Saved::Conflict),
+            _ => Ok(Saved::Gone),
+        }
+    }
+
+    async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError> {
+        let question = Question::new("touch", script::TOUCH, self.names.session(key)).arg(expires_at.0);
+        Ok(first_number(&self.asker.ask(question).await?)? == 1)
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        let (channel, message) = self.news(key);
+        let question = Question::new("delete", script::DELETE, self.names.session(key)).arg(channel).arg(message);
+        let answer = self.asker.ask(question).await?;
+        if let Some(Value::Array(fields)) = answer.get(1)
+            && let [issuer, subject, sid] = fields.as_slice()
+            && let (Ok(issuer), Ok(subject), Ok(sid)) = (text(issuer), text(subject), text(sid))
+        {
+            self.forget(key, issuer, subject, read_optional(&sid)).await;
+        }
+        Ok(first_number(&answer)? > 0)
+    }
+
+    async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {
+        self.find_live(selector, now).await
+    }
+
+    async fn count(&self, now: UnixTime) -> Result<u64, StoreError> {
+        self.count_live(now).await
+    }
+
+    async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError> {
+        self.sweep_lists(now).await
+    }
+
+    async fn put_note(
+        &self,
+        name: &str,
+        value: Vec<u8>,
+        expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let seconds = u64::try_from(expires_at.0.saturating_sub(now.0)).unwrap_or(0);
+        let mut stored = format!("{}:", expires_at.0).into_bytes();
+        stored.extend(value);
+        let question = Question::new("put_note", script::PUT_NOTE, self.names.note(name))
+            .arg(millis(Duration::from_secs(seconds)))
+            .arg(stored)
+            .arg(now.0);
+        Ok(first_number(&self.asker.ask(question).await?)? == 1)
+    }
+
+    async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        let question = Question::new("take_note", script::TAKE_NOTE, self.names.note(name)).once();
+        let stored = match self.asker.ask(question).await?.into_iter().next() {
+            Some(Value::BulkString(stored)) => stored,
+            Some(Value::Nil) => return Ok(None),
+            _ => return Err(unclear()),
+        };
+        let colon = stored.iter().position(|byte| *byte == b':').ok_or_else(unclear)?;
+        let (end, value) = stored.split_at_checked(colon).ok_or_else(unclear)?;
+        let end = number(&Value::BulkString(end.to_vec()))?;
+        Ok((now.0 < end).then(|| value.iter().skip(1).copied().collect()))
+    }
+
+    /// Redis counts the span: replicas whose clocks differ must not hold one lease at once.
+    async fn lease(&self, name: &str, holder: &str, span: Duration, _now: UnixTime) -> Result<Option<u64>, StoreError> {
+        let question = Question::new("lease", script::LEASE, self.names.lease(name))
+            .key(self.names.fence(name))
+            .arg(holder)
+            .arg(millis(span))
+            .arg(millis(FENCE));
+        match self.asker.ask(question).await?.first() {
+            Some(Value::Nil) => Ok(None),
+            Some(fence) => u64::try_from(number(fence)?).map(Some).map_err(|_| unclear()),
+            None => Err(unclear()),
+        }
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let question = Question::new("release", script::RELEASE, self.names.lease(name)).arg(holder);
+        self.asker.ask(question).await.map(|_| ())
+    }
+
+    async fn changed_elsewhere(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        self.asker.nodes.listen(listener);
+    }
+
+    /// Of a cluster, one node that answers will do: it is not the balancer's business to take every
+    /// replica away because a third of the sessions cannot be read.
+    async fn ping(&self) -> Result<(), StoreError> {
+        let map = self.asker.nodes.map();
+        let reason = match map.kept.iter().find_map(|kept| kept.link.down()) {
+            _ if map.kept.iter().any(|kept| kept.link.is_up()) => return Ok(()),
+            Some(why) => why.reason().to_owned(),
+            None => "nobody knows the nodes of the cluster".to_owned(),
+        };
+        Err(StoreError::new("redis", reason))
+    }
+}

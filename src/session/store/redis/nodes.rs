@@ -1,0 +1,239 @@
+//! Which server has which key, and whether news of changes arrives from all of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::super::Listener;
+use super::dial::{Dial, NoConnection};
+use super::key::{session_key, slot};
+use super::link::{Link, Surroundings};
+use super::sentinel;
+use crate::config::{RedisAddress, RedisServers};
+
+/// All servers that keep our keys.
+pub(super) struct Nodes {
+    pub(super) dial: Dial,
+    pub(super) servers: RedisServers,
+    map: RwLock<Arc<Map>>,
+    ear: Mutex<Ear>,
+    /// Somebody found the map to be wrong.
+    pub(super) lost: Notify,
+    /// Counts the maps; tells those who wait for the next.
+    pub(super) maps: watch::Sender<u64>,
+    /// What we say ourselves is not news.
+    origin: String,
+    questions: AtomicU64,
+    runtime: Handle,
+}
+
+/// Who has what.
+#[derive(Default)]
+pub(super) struct Map {
+    /// The last slot of each range, ascending, and who has it.
+    ranges: Vec<(u16, Arc<Kept>)>,
+    pub(super) kept: Vec<Arc<Kept>>,
+    /// Every slot is somebody's.
+    whole: bool,
+}
+
+/// A link with the task that keeps it; the task ends with it.
+pub(super) struct Kept {
+    pub(super) address: Option<RedisAddress>,
+    pub(super) link: Arc<Link>,
+    task: AbortHandle,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Default)]
+struct Ear {
+    listener: Option<Arc<dyn Listener>>,
+    hearing: bool,
+}
+
+impl Nodes {
+    /// Starts to connect, on `runtime`.
+    pub(super) fn start(dial: Dial, servers: RedisServers, origin: String, runtime: Handle) -> Arc<Self> {
+        let nodes = Arc::new(Self {
+            dial,
+            servers,
+            map: RwLock::default(),
+            ear: Mutex::default(),
+            lost: Notify::new(),
+            maps: watch::channel(0).0,
+            origin,
+            questions: AtomicU64::new(0),
+            runtime,
+        });
+        match &nodes.servers {
+            RedisServers::Cluster(_) => {
+                nodes.runtime.spawn(super::cluster::survey(Arc::downgrade(&nodes)));
+            }
+            RedisServers::One(address) => nodes.keep_one(address.to_string()),
+            RedisServers::Sentinel { master, .. } => nodes.keep_one(master.clone()),
+        }
+        nodes
+    }
+
+    fn keep_one(self: &Arc<Self>, name: String) {
+        let kept = self.keep(name, None);
+        self.adopt(vec![(u16::MAX, kept)], true);
+    }
+
+    /// A new link, to `address` or to whoever the sentinels name.
+    pub(super) fn keep(self: &Arc<Self>, name: String, address: Option<RedisAddress>) -> Arc<Kept> {
+        let link = Link::new(name);
+        let around = Arc::new(Around { nodes: Arc::downgrade(self), address: address.clone() });
+        let task = self.runtime.spawn(Arc::clone(&link).keep(around)).abort_handle();
+        Arc::new(Kept { address, link, task })
+    }
+
+    /// From now on `ranges` say who has what.
+    pub(super) fn adopt(&self, ranges: Vec<(u16, Arc<Kept>)>, whole: bool) {
+        let mut kept: Vec<Arc<Kept>> = Vec::new();
+        for (_, one) in &ranges {
+            if !kept.iter().any(|there| Arc::ptr_eq(there, one)) {
+                kept.push(Arc::clone(one));
+            }
+        }
+        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Map { ranges, kept, whole });
+        self.maps.send_modify(|count| *count += 1);
+        self.reckon();
+    }
+
+    pub(super) fn map(&self) -> Arc<Map> {
+        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who has `key`.
+    pub(super) fn link_of(&self, key: &str) -> Option<Arc<Link>> {
+        let (map, slot) = (self.map(), slot(key));
+        let at = map.ranges.partition_point(|(last, _)| *last < slot);
+        map.ranges.get(at).map(|(_, kept)| Arc::clone(&kept.link))
+    }
+
+    /// The link to a server that another one named as `host:port`.
+    pub(super) fn link_at(&self, address: &str) -> Option<Arc<Link>> {
+        let map = self.map();
+        let kept = map.kept.iter().find(|kept| kept.address.as_ref().is_some_and(|at| at.to_string() == address));
+        kept.map(|kept| Arc::clone(&kept.link))
+    }
+
+    /// Whether every server is connected.
+    pub(super) fn all_up(&self) -> bool {
+        let map = self.map();
+        map.whole && map.kept.iter().all(|kept| kept.link.is_up())
+    }
+
+    /// A number no other question has.
+    pub(super) fn next_question(&self) -> u64 {
+        self.questions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// What to publish about the session of that key.
+    pub(super) fn message(&self, key: &str) -> String {
+        format!("{} {key}", self.origin)
+    }
+
+    /// From now on `listener` is told; the first one given.
+    pub(super) fn listen(&self, listener: Arc<dyn Listener>) {
+        let mut ear = self.ear();
+        if ear.listener.is_none() {
+            ear.hearing = self.all_up();
+            if ear.hearing {
+                listener.hearing();
+            } else {
+                listener.deaf(Duration::ZERO);
+            }
+            ear.listener = Some(listener);
+        }
+    }
+
+    fn ear(&self) -> MutexGuard<'_, Ear> {
+        self.ear.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the listener whether news arrives. Called at every turn of a link: none is missed.
+    fn reckon(&self) {
+        let mut ear = self.ear();
+        let hearing = self.all_up();
+        if std::mem::replace(&mut ear.hearing, hearing) == hearing {
+            return;
+        }
+        let Some(listener) = &ear.listener else { return };
+        if hearing {
+            listener.hearing();
+        } else {
+            let map = self.map();
+            let down = map.kept.iter().filter(|kept| !kept.link.is_up());
+            listener.deaf(down.map(|kept| kept.link.proved()).max().unwrap_or_default());
+        }
+    }
+
+    fn hear(&self, push: &PushInfo) {
+        let PushInfo { kind: PushKind::Message, data } = push else { return };
+        let Some(Value::BulkString(message)) = data.last() else { return };
+        let mut words = message.splitn(2, |byte| *byte == b' ');
+        let (Some(origin), Some(key)) = (words.next(), words.next().and_then(session_key)) else { return };
+        if origin != self.origin.as_bytes()
+            && let Some(listener) = &self.ear().listener
+        {
+            listener.changed(&key);
+        }
+    }
+}
+
+struct Around {
+    nodes: Weak<Nodes>,
+    /// `None`: ask the sentinels.
+    address: Option<RedisAddress>,
+}
+
+impl Surroundings for Around {
+    async fn dial(
+        &self,
+        heard: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Result<MultiplexedConnection, NoConnection> {
+        let Some(nodes) = self.nodes.upgrade() else {
+            return Err(NoConnection::Unreachable("stopped".to_owned()));
+        };
+        match (&self.address, &nodes.servers) {
+            (Some(address), _) | (None, RedisServers::One(address)) => nodes.dial.server(address, false, heard).await,
+            (None, RedisServers::Sentinel { sentinels, master }) => {
+                let address = sentinel::master(&nodes.dial, sentinels, master).await?;
+                nodes.dial.server(&address, true, heard).await
+            }
+            (None, RedisServers::Cluster(_)) => Err(NoConnection::Unreachable("no address".to_owned())),
+        }
+    }
+
+    fn heard(&self, push: PushInfo) {
+        if let Some(nodes) = self.nodes.upgrade() {
+            nodes.hear(&push);
+        }
+    }
+
+    fn turned(&self) {
+        if let Some(nodes) = self.nodes.upgrade() {
+            nodes.reckon();
+            if self.address.is_some() {
+                nodes.lost.notify_one();
+            }
+        }
+    }
+}

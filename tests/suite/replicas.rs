@@ -1,0 +1,190 @@
+//! Three replicas on one Redis: one refresh anywhere, a logout everywhere, an outage that ends no
+//! session. Real processes, a real provider whose refresh tokens work once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::harness::{AUDIENCES, Browser, Edge, Redis, Setup, Upstream, http_client};
+
+const OWN: &str = AUDIENCES[0];
+
+async fn replicas(setup: &Setup) -> [Edge; 3] {
+    let first = setup.clone().start().await;
+    let second = setup.clone().start_beside(&first).await;
+    let third = setup.clone().start_beside(&first).await;
+    [first, second, third]
+}
+
+/// What one request got.
+struct Seen {
+    status: u16,
+    /// Whom the service was told to be asking.
+    user: String,
+    retry_after: bool,
+    set_cookie: bool,
+}
+
+async fn look(client: &reqwest::Client, url: &str, cookie: &str) -> Option<Seen> {
+    let answer = client.get(url).header("cookie", cookie).send().await.ok()?;
+    let has = |name: &str| answer.headers().contains_key(name);
+    let (status, retry_after, set_cookie) = (answer.status().as_u16(), has("retry-after"), has("set-cookie"));
+    let body: serde_json::Value = answer.json().await.ok()?;
+    let headers = body["headers"].as_array().cloned().unwrap_or_default();
+    let user = headers.iter().find(|pair| pair[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("x-original-user")));
+    let user = user.and_then(|pair| pair[1].as_str()).unwrap_or_default().to_owned();
+    Some(Seen { status, user, retry_after, set_cookie })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
+    let (redis, upstream) = (Redis::start(""), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(6).store(&redis.url());
+    let edges = replicas(&setup).await;
+    let browser = Browser::logged_in(&edges[0], "ada").await;
+    let cookie = browser.cookie_header(&edges[0].origin);
+    let client = http_client();
+    let before = edges[0].grants("refresh_token").await;
+    for generation in 1..=3 {
+        tokio::time::sleep(Duration::from_millis(6_300)).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..300_usize {
+            let (client, cookie) = (client.clone(), cookie.clone());
+            let url = edges[number % 3].url("/api/own/x");
+            tasks.spawn(async move {
+                let look = look(&client, &url, &cookie);
+                if number % 3 != number / 100 {
+                    return look.await;
+                }
+                // A third hangs up, each at another moment.
+                tokio::time::timeout(Duration::from_millis(1 + fastrand::u64(0..150)), look).await.ok().flatten()
+            });
+        }
+        let seen: Vec<Seen> = tasks.join_all().await.into_iter().flatten().collect();
+        assert!(seen.len() >= 198, "generation {generation}: {}", seen.len());
+        for one in &seen {
+            assert_eq!(one.status, 200, "generation {generation}");
+            assert!(one.user.ends_with(":ada"), "generation {generation}: {}", one.user);
+        }
+        assert_eq!(edges[0].grants("refresh_token").await - before, generation, "one refresh a generation");
+        assert_eq!(edges[0].grants("refused").await, 0);
+    }
+    for edge in &edges {
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "nobody lost the session");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_under_load_costs_no_session() {
+    const USERS: usize = 12;
+    let (mut redis, upstream) = (Redis::start(""), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url()).session("grace_seconds: 4");
+    let edges = replicas(&setup).await;
+    let mut cookies = Vec::new();
+    for number in 0..USERS {
+        let browser = Browser::logged_in(&edges[0], &format!("user{number}")).await;
+        cookies.push(browser.cookie_header(&edges[0].origin));
+        // Close at hand, from now on, where this user's requests will go.
+        assert_eq!(browser.get(edges[number % 3].url("/api/own/x")).await.status(), 200);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let recovered = Arc::new(AtomicBool::new(false));
+    let [served, refused, late] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+    let mut load = tokio::task::JoinSet::new();
+    for number in 0..USERS {
+        // Each user stays with one replica: the session is close at hand there, and only there.
+        let (url, cookie) = (edges[number % 3].url("/api/own/x"), cookies[number].clone());
+        let (stop, recovered) = (Arc::clone(&stop), Arc::clone(&recovered));
+        let (served, refused, late) = (Arc::clone(&served), Arc::clone(&refused), Arc::clone(&late));
+        load.spawn(async move {
+            let client = http_client();
+            while !stop.load(Ordering::SeqCst) {
+                let settled = recovered.load(Ordering::SeqCst);
+                let seen = look(&client, &url, &cookie).await.expect("an answer");
+                assert!(!seen.set_cookie, "the cookie is left alone");
+                match seen.status {
+                    200 => {
+                        assert!(seen.user.ends_with(&format!(":user{number}")), "{} for user{number}", seen.user);
+                        served.fetch_add(1, Ordering::SeqCst);
+                    }
+                    503 => {
+                        assert!(seen.retry_after);
+                        refused.fetch_add(1, Ordering::SeqCst);
+                        late.fetch_add(usize::from(settled), Ordering::SeqCst);
+                    }
+                    other => panic!("{other} for user{number}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+    let client = http_client();
+    eventually!("all are under way", served.load(Ordering::SeqCst) > USERS * 3);
+    redis.kill9();
+    let killed = Instant::now();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(refused.load(Ordering::SeqCst), 0, "within the grace, sessions close at hand go on");
+    // A user this replica does not know: no session can be told from none.
+    let stranger = look(&client, &edges[1].url("/api/own/x"), &cookies[0]).await.unwrap();
+    assert_eq!((stranger.status, stranger.retry_after, stranger.set_cookie), (503, true, false));
+    let ready = client.get(edges[0].url("/health/ready")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    eventually!("the grace ends", refused.load(Ordering::SeqCst) > USERS);
+    assert!(killed.elapsed() > Duration::from_millis(1_900), "not before its time: {:?}", killed.elapsed());
+    redis.start_again();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    recovered.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.store(true, Ordering::SeqCst);
+    load.join_all().await;
+    assert_eq!(late.load(Ordering::SeqCst), 0, "all is well a second after Redis is back");
+    for (number, cookie) in cookies.iter().enumerate() {
+        for edge in &edges {
+            let seen = look(&client, &edge.url("/api/own/x"), cookie).await.unwrap();
+            assert_eq!((seen.status, seen.user.ends_with(&format!(":user{number}"))), (200, true), "no session is lost");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_logout_here_is_a_logout_everywhere() {
+    let (redis, upstream) = (Redis::start(""), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url());
+    let edges = replicas(&setup).await;
+    let browser = Browser::logged_in(&edges[0], "ada").await;
+    let cookie = browser.cookie_header(&edges[0].origin);
+    let client = http_client();
+    for edge in &edges {
+        for _ in 0..2 {
+            assert_eq!(look(&client, &edge.url("/api/own/x"), &cookie).await.unwrap().status, 200);
+        }
+        assert!(edge.metric("bff_session_lookups_total{result=\"hit\",tier=\"near\"}").await > 0, "it is close at hand");
+    }
+    assert!(browser.post(edges[0].url("/auth/logout")).await.status().is_redirection());
+    let ended = Instant::now();
+    for edge in &edges {
+        let refused = || async { look(&client, &edge.url("/api/own/x"), &cookie).await.unwrap().status == 401 };
+        eventually!("it is over", refused().await);
+    }
+    assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+    assert!(edges[1].metric("bff_redis_operations_total{operation=\"load\",status=\"success\"}").await > 0);
+}
+
+#[tokio::test]
+async fn a_start_without_redis_is_not_ready_and_becomes_so() {
+    let (mut redis, upstream) = (Redis::start(""), Upstream::start().await);
+    redis.kill9();
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url());
+    let edge = setup.start().await;
+    let client = http_client();
+    let ready = || async { client.get(edge.url("/health/ready")).send().await.unwrap().status().as_u16() };
+    assert_eq!(ready().await, 503);
+    assert_eq!(client.get(edge.url("/health/live")).send().await.unwrap().status(), 200);
+    let login = client.get(edge.url("/auth/login")).send().await.unwrap();
+    assert_eq!(login.status(), 503, "a page that says so");
+    redis.start_again();
+    let back = Instant::now();
+    eventually!("it is ready", ready().await == 200);
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    Browser::logged_in(&edge, "ada").await;
+}
