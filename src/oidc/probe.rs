@@ -90,7 +90,11 @@ impl RelyingParty {
         };
         Ok(match said("error").as_str() {
             // Nobody is logged in there: as it should be. `invalid_target` is judged audience by audience.
-            "" | "login_required" | "interaction_required" | "consent_required" | "account_selection_required"
+            ""
+            | "login_required"
+            | "interaction_required"
+            | "consent_required"
+            | "account_selection_required"
             | "invalid_target" => WayBack::Here,
             error => WayBack::Refused(error.to_owned(), said("error_description")),
         })

@@ -57,7 +57,8 @@ impl RelyingParty {
         let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
         let jwks = Jwks::new(&idp.name, discovery.clone(), http.clone(), Arc::clone(&clock));
         let id_tokens = IdTokenVerifier::new(idp, jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
-        let tokens = TokenEndpoint::new(idp, auth, discovery.clone(), http.clone(), Arc::clone(&clock), Arc::clone(&metrics));
+        let tokens =
+            TokenEndpoint::new(idp, auth, discovery.clone(), http.clone(), Arc::clone(&clock), Arc::clone(&metrics));
         let scopes = idp.scopes.clone().unwrap_or_else(|| default_scopes.to_vec());
         Ok(Self {
             idp: idp.clone(),

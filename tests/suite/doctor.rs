@@ -105,9 +105,11 @@ async fn a_service_that_is_dead_names_its_base_url() {
 async fn a_wrong_audience_names_its_service() {
     let (provider, client) = client("doctor-audience", &json!({})).await;
     let upstream = Upstream::start().await;
-    let setup = Setup::new()
-        .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
-        .service("crud", &upstream.url(), Some(UNKNOWN));
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).service(
+        "crud",
+        &upstream.url(),
+        Some(UNKNOWN),
+    );
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     let words = [UNKNOWN, "invalid_target", "conf/settings.yaml", "service_audiences.crud_service", client];
     assert_only(&page, code, &words);

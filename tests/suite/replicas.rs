@@ -31,7 +31,8 @@ async fn look(client: &reqwest::Client, url: &str, cookie: &str) -> Option<Seen>
     let (status, retry_after, set_cookie) = (answer.status().as_u16(), has("retry-after"), has("set-cookie"));
     let body: serde_json::Value = answer.json().await.ok()?;
     let headers = body["headers"].as_array().cloned().unwrap_or_default();
-    let user = headers.iter().find(|pair| pair[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("x-original-user")));
+    let user =
+        headers.iter().find(|pair| pair[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("x-original-user")));
     let user = user.and_then(|pair| pair[1].as_str()).unwrap_or_default().to_owned();
     Some(Seen { status, user, retry_after, set_cookie })
 }
@@ -141,7 +142,11 @@ async fn a_redis_that_is_killed_under_load_costs_no_session() {
     for (number, cookie) in cookies.iter().enumerate() {
         for edge in &edges {
             let seen = look(&client, &edge.url("/api/own/x"), cookie).await.unwrap();
-            assert_eq!((seen.status, seen.user.ends_with(&format!(":user{number}"))), (200, true), "no session is lost");
+            assert_eq!(
+                (seen.status, seen.user.ends_with(&format!(":user{number}"))),
+                (200, true),
+                "no session is lost"
+            );
         }
     }
 }
@@ -158,7 +163,10 @@ async fn a_logout_here_is_a_logout_everywhere() {
         for _ in 0..2 {
             assert_eq!(look(&client, &edge.url("/api/own/x"), &cookie).await.unwrap().status, 200);
         }
-        assert!(edge.metric("bff_session_lookups_total{result=\"hit\",tier=\"near\"}").await > 0, "it is close at hand");
+        assert!(
+            edge.metric("bff_session_lookups_total{result=\"hit\",tier=\"near\"}").await > 0,
+            "it is close at hand"
+        );
     }
     assert!(browser.post(edges[0].url("/auth/logout")).await.status().is_redirection());
     let ended = Instant::now();

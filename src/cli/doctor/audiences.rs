@@ -19,12 +19,7 @@ struct Wanted {
     scopes_place: String,
 }
 
-pub(super) async fn examine(
-    config: &Config,
-    idp: &IdpConfig,
-    party: Option<&RelyingParty>,
-    report: &mut Report<'_>,
-) {
+pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&RelyingParty>, report: &mut Report<'_>) {
     let all = wanted(config);
     if all.is_empty() {
         return;

@@ -61,7 +61,9 @@ fn redis(url: &str) -> Result<RedisConfig, String> {
     let (servers, database) = match kind {
         None => match addresses(6379)?.as_slice() {
             [one] => (RedisServers::One(one.clone()), path),
-            _ => return Err("`redis://` names one server; several are `redis+cluster://` or `redis+sentinel://`".into()),
+            _ => {
+                return Err("`redis://` names one server; several are `redis+cluster://` or `redis+sentinel://`".into());
+            }
         },
         Some("sentinel") => {
             let (master, database) = path.split_once('/').unwrap_or((path, ""));
@@ -85,7 +87,8 @@ fn redis(url: &str) -> Result<RedisConfig, String> {
 
 fn credentials(user: Option<&str>) -> Result<(Option<String>, Option<Secret>), String> {
     let Some(user) = user else { return Ok((None, None)) };
-    let (name, password) = user.split_once(':').ok_or("credentials in a Redis URL are `USER:PASSWORD@` or `:PASSWORD@`")?;
+    let (name, password) =
+        user.split_once(':').ok_or("credentials in a Redis URL are `USER:PASSWORD@` or `:PASSWORD@`")?;
     let name = decoded(name)?;
     Ok(((!name.is_empty()).then_some(name), Some(Secret::new(decoded(password)?))))
 }
@@ -211,8 +214,19 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         for wrong in [
-            "redis:x", "redis://", "redis://a,b", "redis://a:0", "redis://a:99999", "redis://a/x", "redis://me@a",
-            "redis+sentinel://a", "redis+cluster://a/1", "redis+x://a", "redisx://a", "redis://a?x=1", "redis://[::1]x",
+            "redis:x",
+            "redis://",
+            "redis://a,b",
+            "redis://a:0",
+            "redis://a:99999",
+            "redis://a/x",
+            "redis://me@a",
+            "redis+sentinel://a",
+            "redis+cluster://a/1",
+            "redis+x://a",
+            "redisx://a",
+            "redis://a?x=1",
+            "redis://[::1]x",
         ] {
             assert!(redis(wrong).is_err(), "{wrong}");
         }

@@ -90,7 +90,11 @@ async fn wrong_claims_are_refused() {
         ("sub", json!(["alice"]), LogoutTokenError::Claim("sub")),
     ];
     for (claim, value, error) in rows {
-        assert_eq!(read(&world, |claims| claims[*claim] = value.clone()).await.unwrap_err(), *error, "{claim}: {value}");
+        assert_eq!(
+            read(&world, |claims| claims[*claim] = value.clone()).await.unwrap_err(),
+            *error,
+            "{claim}: {value}"
+        );
     }
     let nobody = read(&world, |claims| {
         without("sub")(claims);

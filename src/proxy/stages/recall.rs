@@ -81,7 +81,11 @@ pub(in crate::proxy) fn received(
     gateway.facade.cache.after(name, place, method, &ctx.upstream_target, response.status, &response.headers);
 }
 
-pub(in crate::proxy) fn admit(session: &Downstream, response: &ResponseHeader, ctx: &mut RequestContext) -> RespCacheable {
+pub(in crate::proxy) fn admit(
+    session: &Downstream,
+    response: &ResponseHeader,
+    ctx: &mut RequestContext,
+) -> RespCacheable {
     match &mut ctx.recall {
         Some(recall) => recall.admit(session, response),
         None => RespCacheable::Uncacheable(NoCacheReason::Custom("no question")),

@@ -228,7 +228,8 @@ impl Cluster {
             info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
         };
         wait("the cluster is whole", || nodes.iter().all(healthy));
-        let synced = |node: &Redis| node.ask::<String>(redis::cmd("INFO").arg("replication")).contains("link_status:up");
+        let synced =
+            |node: &Redis| node.ask::<String>(redis::cmd("INFO").arg("replication")).contains("link_status:up");
         wait("the replicas follow", || cluster.replicas.iter().all(synced));
         cluster
     }

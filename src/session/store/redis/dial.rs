@@ -96,11 +96,8 @@ impl Dial {
         let mut asker = [connection.clone(), connection.clone(), connection.clone()];
         let [first, second, third] = &mut asker;
         let role = cmd("ROLE");
-        let (subscribed, policy, role) = tokio::join!(
-            first.subscribe(&self.channel),
-            eviction_policy(second),
-            third.send_packed_command(&role),
-        );
+        let (subscribed, policy, role) =
+            tokio::join!(first.subscribe(&self.channel), eviction_policy(second), third.send_packed_command(&role),);
         subscribed?;
         judge_policy(policy?, address)?;
         if must_be_master && role.is_ok_and(|role| first_word(&role).is_some_and(|word| word != "master")) {
@@ -129,7 +126,9 @@ impl Dial {
     ) -> Result<MultiplexedConnection, NoConnection> {
         let (host, port) = (address.host.clone(), address.port);
         let client = match &self.tls {
-            None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(login.clone())),
+            None => {
+                Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(login.clone()))
+            }
             Some(certificates) => {
                 let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
                 let info = address.into_connection_info()?.set_redis_settings(login.clone());
@@ -173,7 +172,8 @@ async fn eviction_policy(connection: &mut MultiplexedConnection) -> Result<Optio
         Err(_not_permitted) => {
             let told = connection.send_packed_command(cmd("INFO").arg("memory")).await.and_then(Value::extract_error);
             let told = told.ok().and_then(|value| text(&value));
-            let line = told.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+            let line =
+                told.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
             Ok(line.map(|policy| policy.trim().to_owned()))
         }
     }
@@ -213,10 +213,9 @@ fn first_word(value: &Value) -> Option<String> {
 fn pairs(value: &Value) -> Vec<(String, String)> {
     match value {
         Value::Map(pairs) => pairs.iter().filter_map(|(key, value)| text(key).zip(text(value))).collect(),
-        Value::Array(items) => items
-            .chunks_exact(2)
-            .filter_map(|pair| text(pair.first()?).zip(text(pair.last()?)))
-            .collect(),
+        Value::Array(items) => {
+            items.chunks_exact(2).filter_map(|pair| text(pair.first()?).zip(text(pair.last()?))).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -24,20 +24,16 @@ impl RedisStore {
     /// Lists a new session everywhere.
     pub(super) async fn enter(&self, key: &SessionKey, record: &Record) -> Result<(), StoreError> {
         let score = record.expires_at.min(record.ends_at).0;
-        let (list, names) = tokio::join!(
-            self.add(self.names.list(key), score, key, record, false),
-            self.enter_names(key, record)
-        );
+        let (list, names) =
+            tokio::join!(self.add(self.names.list(key), score, key, record, false), self.enter_names(key, record));
         list.and(names)
     }
 
     /// Lists a session under its person and its login.
     pub(super) async fn enter_names(&self, key: &SessionKey, record: &Record) -> Result<(), StoreError> {
         let selectors = selectors(&record.issuer, &record.subject, record.idp_session.as_deref());
-        let (first, second) = tokio::join!(
-            self.add_name(&selectors, 0, key, record),
-            self.add_name(&selectors, 1, key, record)
-        );
+        let (first, second) =
+            tokio::join!(self.add_name(&selectors, 0, key, record), self.add_name(&selectors, 1, key, record));
         first.and(second)
     }
 
