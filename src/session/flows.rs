@@ -1,5 +1,6 @@
 //! Logins under way, and leases: what the store keeps for a short while beside the sessions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -51,8 +52,8 @@ impl Sessions {
         rand::fill(&mut random).map_err(|_| no_random(NoRandom))?;
         let holder = URL_SAFE_NO_PAD.encode(random);
         let fence = self.store.lease(name, &holder, span, self.clock.now()).await?;
-        let (name, store) = (name.to_owned(), std::sync::Arc::clone(&self.store));
-        Ok(fence.map(|fence| Lease { fence, name, holder, store }))
+        let (name, store, clock) = (name.to_owned(), Arc::clone(&self.store), Arc::clone(&self.clock));
+        Ok(fence.map(|fence| Lease { fence, name, holder, span, clock, store }))
     }
 }
 

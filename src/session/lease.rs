@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::store::{SessionStore, StoreError};
+use crate::resilience::Clock;
 
 /// A lease that is held. Given back with [`Lease::release`], else it ends by itself.
 pub struct Lease {
@@ -11,10 +13,31 @@ pub struct Lease {
     pub fence: u64,
     pub(super) name: String,
     pub(super) holder: String,
+    pub(super) span: Duration,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Arc<dyn SessionStore>,
 }
 
 impl Lease {
+    /// Does `work`, renewing the lease as long as it takes. A renewal that fails is told to the log
+    /// only: what the work writes is compared before it is written, whoever holds the lease.
+    pub async fn hold<T>(&self, work: impl Future<Output = T>) -> T {
+        let renewing = async {
+            loop {
+                tokio::time::sleep(self.span / 3).await;
+                match self.store.lease(&self.name, &self.holder, self.span, self.clock.now()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => tracing::warn!("a lease ended while its work goes on, and another process has it"),
+                    Err(error) => tracing::warn!(%error, "a lease cannot be renewed; its work goes on"),
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            never = renewing => never,
+        }
+    }
+
     /// Gives the lease back now.
     pub async fn release(self) -> Result<(), StoreError> {
         self.store.release(&self.name, &self.holder).await

@@ -11,14 +11,14 @@ use crate::config::Secret;
 use crate::oidc::{Ask, GrantError, TokenResponse};
 use crate::session::{AccessToken, Session, StoreError, Tokens, Updated};
 
-/// Longer than the provider may take to answer, so that nobody else refreshes meanwhile.
-const LEASE: Duration = Duration::from_secs(20);
+/// Renewed while the provider takes its time; a process that is killed holds the others up no longer.
+const LEASE: Duration = Duration::from_secs(3);
 /// How often a held lease is asked for again, and how often at the most.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 const LEASE_POLLS: usize = 150;
 /// How long a rotated refresh token is tried to be stored before it is given up.
-const SAVE_POLL: Duration = Duration::from_millis(250);
-const SAVE_TRIES: usize = 120;
+const SAVE_POLL: Duration = Duration::from_millis(50);
+const SAVE_TRIES: usize = 600;
 /// How long an audience that the provider refused is not asked for again.
 const REFUSED: Duration = Duration::from_secs(60);
 
@@ -27,7 +27,7 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
     let name = format!("refresh:{}", session.key.hex());
     for _poll in 0..LEASE_POLLS {
         if let Some(lease) = desk.sessions.lease(&name, LEASE).await.map_err(|error| store_down(&error))? {
-            let outcome = renew_alone(desk, session, target).await;
+            let outcome = lease.hold(renew_alone(desk, session, target)).await;
             if let Err(error) = lease.release().await {
                 tracing::warn!(%error, "a lease was not given back; it ends by itself");
             }

@@ -174,6 +174,12 @@ fn the_database_is_named_in_its_store_only() {
 }
 
 #[test]
+fn the_shared_store_is_named_in_its_store_only() {
+    let client = ["redis::aio", "redis::cmd", "redis::Client", "redis::{", "redis::Value"];
+    assert_eq!(outside(&client, &["session/store/"]), Vec::<String>::new());
+}
+
+#[test]
 fn one_place_reads_the_wall_clock() {
     assert_eq!(
         outside(&["SystemTime::now", "UNIX_EPOCH.elapsed"], &["resilience/clock.rs", "demo/"]),

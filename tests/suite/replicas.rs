@@ -75,70 +75,110 @@ async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
     }
 }
 
+#[tokio::test]
+async fn a_replica_killed_while_it_refreshes_holds_nobody_up() {
+    let (redis, upstream) = (Redis::start(""), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(6).store(&redis.url());
+    let mut edges = replicas(&setup).await;
+    let browser = Browser::logged_in(&edges[0], "ada").await;
+    let cookie = browser.cookie_header(&edges[0].origin);
+    let client = http_client();
+    tokio::time::sleep(Duration::from_millis(6_300)).await;
+    edges[0].provider.set_mode(&edges[0].client_id, "delay:3000").await;
+    let (url, asked) = (edges[0].url("/api/own/x"), cookie.clone());
+    let cut = tokio::spawn(async move { look(&http_client(), &url, &asked).await.is_none() });
+    let held = || redis.ask::<Vec<String>>(redis::cmd("KEYS").arg("*:lease")).len() == 1;
+    eventually!("it is at it", held());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    edges[0].kill9();
+    assert!(cut.await.unwrap());
+    edges[0].provider.set_mode(&edges[0].client_id, "ok").await;
+    let killed = Instant::now();
+    let seen = look(&client, &edges[1].url("/api/own/x"), &cookie).await.unwrap();
+    assert!(killed.elapsed() < Duration::from_secs(5), "the lease ends after 3 s: {:?}", killed.elapsed());
+    // The provider may have spent the refresh token for the one that was killed: then, and only
+    // then, this user logs in once more.
+    assert!(matches!(seen.status, 200 | 401), "{}", seen.status);
+    let again = look(&client, &edges[2].url("/api/own/x"), &cookie).await.unwrap();
+    assert_eq!(again.status, seen.status, "no loop: everybody agrees");
+    assert!(edges[0].provider.count(&edges[0].client_id, "refused").await <= 1);
+}
+
+/// What a load has seen so far.
+#[derive(Default)]
+struct Tally {
+    stop: AtomicBool,
+    /// From now on 503 is late.
+    recovered: AtomicBool,
+    served: AtomicUsize,
+    refused: AtomicUsize,
+    late: AtomicUsize,
+}
+
+impl Tally {
+    /// One user who asks again and again: 200 as themselves, or 503 with `Retry-After`; nothing else.
+    async fn ask_on(&self, user: &str, url: &str, cookie: &str) {
+        let client = http_client();
+        while !self.stop.load(Ordering::SeqCst) {
+            let settled = self.recovered.load(Ordering::SeqCst);
+            let seen = look(&client, url, cookie).await.expect("an answer");
+            assert!(!seen.set_cookie, "the cookie is left alone");
+            match seen.status {
+                200 => {
+                    assert!(seen.user.ends_with(&format!(":{user}")), "{} for {user}", seen.user);
+                    self.served.fetch_add(1, Ordering::SeqCst);
+                }
+                503 => {
+                    assert!(seen.retry_after);
+                    self.refused.fetch_add(1, Ordering::SeqCst);
+                    self.late.fetch_add(usize::from(settled), Ordering::SeqCst);
+                }
+                other => panic!("{other} for {user}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_killed_under_load_costs_no_session() {
     const USERS: usize = 12;
     let (mut redis, upstream) = (Redis::start(""), Upstream::start().await);
     let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url()).session("grace_seconds: 4");
     let edges = replicas(&setup).await;
-    let mut cookies = Vec::new();
+    let (tally, mut load, mut cookies) = (Arc::new(Tally::default()), tokio::task::JoinSet::new(), Vec::new());
     for number in 0..USERS {
         let browser = Browser::logged_in(&edges[0], &format!("user{number}")).await;
+        // Each user stays with one replica: from now on the session is close at hand there, and only there.
+        let url = edges[number % 3].url("/api/own/x");
+        assert_eq!(browser.get(&url).await.status(), 200);
         cookies.push(browser.cookie_header(&edges[0].origin));
-        // Close at hand, from now on, where this user's requests will go.
-        assert_eq!(browser.get(edges[number % 3].url("/api/own/x")).await.status(), 200);
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let recovered = Arc::new(AtomicBool::new(false));
-    let [served, refused, late] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
-    let mut load = tokio::task::JoinSet::new();
-    for number in 0..USERS {
-        // Each user stays with one replica: the session is close at hand there, and only there.
-        let (url, cookie) = (edges[number % 3].url("/api/own/x"), cookies[number].clone());
-        let (stop, recovered) = (Arc::clone(&stop), Arc::clone(&recovered));
-        let (served, refused, late) = (Arc::clone(&served), Arc::clone(&refused), Arc::clone(&late));
-        load.spawn(async move {
-            let client = http_client();
-            while !stop.load(Ordering::SeqCst) {
-                let settled = recovered.load(Ordering::SeqCst);
-                let seen = look(&client, &url, &cookie).await.expect("an answer");
-                assert!(!seen.set_cookie, "the cookie is left alone");
-                match seen.status {
-                    200 => {
-                        assert!(seen.user.ends_with(&format!(":user{number}")), "{} for user{number}", seen.user);
-                        served.fetch_add(1, Ordering::SeqCst);
-                    }
-                    503 => {
-                        assert!(seen.retry_after);
-                        refused.fetch_add(1, Ordering::SeqCst);
-                        late.fetch_add(usize::from(settled), Ordering::SeqCst);
-                    }
-                    other => panic!("{other} for user{number}"),
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
+        let (tally, cookie) = (Arc::clone(&tally), cookies[number].clone());
+        load.spawn(async move { tally.ask_on(&format!("user{number}"), &url, &cookie).await });
     }
     let client = http_client();
-    eventually!("all are under way", served.load(Ordering::SeqCst) > USERS * 3);
+    eventually!("all are under way", tally.served.load(Ordering::SeqCst) > USERS * 3);
     redis.kill9();
     let killed = Instant::now();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(refused.load(Ordering::SeqCst), 0, "within the grace, sessions close at hand go on");
-    // A user this replica does not know: no session can be told from none.
+    assert_eq!(tally.refused(), 0, "within the grace, sessions close at hand go on");
+    // A user this replica does not know (user0 is at the first): whether there is a session cannot be told.
     let stranger = look(&client, &edges[1].url("/api/own/x"), &cookies[0]).await.unwrap();
     assert_eq!((stranger.status, stranger.retry_after, stranger.set_cookie), (503, true, false));
-    let ready = client.get(edges[0].url("/health/ready")).send().await.unwrap();
-    assert_eq!(ready.status(), 503);
-    eventually!("the grace ends", refused.load(Ordering::SeqCst) > USERS);
+    assert_eq!(client.get(edges[0].url("/health/ready")).send().await.unwrap().status(), 503);
+    eventually!("the grace ends", tally.refused() > USERS);
     assert!(killed.elapsed() > Duration::from_millis(1_900), "not before its time: {:?}", killed.elapsed());
     redis.start_again();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    recovered.store(true, Ordering::SeqCst);
+    tally.recovered.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    stop.store(true, Ordering::SeqCst);
+    tally.stop.store(true, Ordering::SeqCst);
     load.join_all().await;
-    assert_eq!(late.load(Ordering::SeqCst), 0, "all is well a second after Redis is back");
+    assert_eq!(tally.late.load(Ordering::SeqCst), 0, "all is well a second after Redis is back");
     for (number, cookie) in cookies.iter().enumerate() {
         for edge in &edges {
             let seen = look(&client, &edge.url("/api/own/x"), cookie).await.unwrap();

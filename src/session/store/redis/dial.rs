@@ -99,7 +99,7 @@ impl Dial {
         let (subscribed, policy, role) =
             tokio::join!(first.subscribe(&self.channel), eviction_policy(second), third.send_packed_command(&role),);
         subscribed?;
-        judge_policy(policy?, address)?;
+        judge_policy(policy?.as_deref(), address)?;
         if must_be_master && role.is_ok_and(|role| first_word(&role).is_some_and(|word| word != "master")) {
             return Err(NoConnection::Unreachable(format!("{address} is not the master")));
         }
@@ -179,8 +179,8 @@ async fn eviction_policy(connection: &mut MultiplexedConnection) -> Result<Optio
     }
 }
 
-fn judge_policy(policy: Option<String>, address: &RedisAddress) -> Result<(), NoConnection> {
-    match policy.as_deref() {
+fn judge_policy(policy: Option<&str>, address: &RedisAddress) -> Result<(), NoConnection> {
+    match policy {
         Some("noeviction") => Ok(()),
         Some(policy) if policy.starts_with("allkeys") => Err(NoConnection::Misconfigured(format!(
             "{address} has maxmemory-policy {policy}: it would throw away sessions of logged-in users when its memory \

@@ -4,6 +4,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::session::SessionKey;
+use crate::session::key::hex;
 use crate::session::store::Selector;
 
 /// The list of all sessions is cut into so many, to spread over a cluster.
@@ -62,15 +63,6 @@ impl Names {
         let (kind, tag) = name.split_once(':').unwrap_or(("", name));
         format!("{}{{{tag}}}:{kind}:{suffix}", self.prefix)
     }
-}
-
-/// Lower case, as [`SessionKey::hex`].
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The key written as [`SessionKey::hex`].

@@ -23,6 +23,8 @@ const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(300);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 /// A connection that lasted so long is made again at once.
 const WORTH_A_TRY: Duration = Duration::from_millis(50);
+/// By then every replica is back, too: none waits longer than [`BACK_OFF`] for its next attempt.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// A connection that works as far as anybody knows.
 #[derive(Clone)]
@@ -47,6 +49,8 @@ pub(super) struct Link {
     numbers: AtomicU64,
     /// When the last answered question was asked.
     proved: Mutex<Instant>,
+    /// When it came back last; `None`: it was never lost.
+    back: Mutex<Option<Instant>>,
 }
 
 /// What a link needs of its surroundings.
@@ -67,12 +71,12 @@ impl Link {
         let why = NoConnection::Unreachable("not connected yet".to_owned());
         let (state, _) = watch::channel(State::Down { since: Instant::now(), why });
         let (trouble, numbers, proved) = (Notify::new(), AtomicU64::new(0), Mutex::new(Instant::now()));
-        Arc::new(Self { name, state, trouble, numbers, proved })
+        Arc::new(Self { name, state, trouble, numbers, proved, back: Mutex::new(None) })
     }
 
     /// Runs until it is aborted.
     pub(super) async fn keep(self: Arc<Self>, around: Arc<impl Surroundings>) {
-        let mut pause = BACK_OFF.0;
+        let (mut pause, mut lost) = (BACK_OFF.0, false);
         loop {
             let begun = Instant::now();
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
@@ -85,17 +89,21 @@ impl Link {
             match dialled.unwrap_or_else(|_| Err(NoConnection::Unreachable("no answer in time".to_owned()))) {
                 Ok(inner) => {
                     self.prove(begun);
+                    if lost {
+                        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                    }
                     self.state.send_replace(State::Up(Connection { number, inner: inner.clone() }));
                     tracing::info!(redis = self.name, "connected");
                     around.turned();
                     self.watch_over(number, inner).await;
+                    lost = true;
                     around.turned();
                     if begun.elapsed() > WORTH_A_TRY {
                         pause = BACK_OFF.0;
                         continue;
                     }
                 }
-                Err(why) => self.stay_down(why, &*around),
+                Err(why) => self.stay_down(&why, &*around),
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
@@ -109,8 +117,8 @@ impl Link {
             let asked = Instant::now();
             tokio::select! {
                 () = self.trouble.notified() => continue,
-                pong = timeout(PATIENCE, connection.send_packed_command(&ping)) => {
-                    match pong {
+                answer = timeout(PATIENCE, connection.send_packed_command(&ping)) => {
+                    match answer {
                         Ok(Ok(Value::SimpleString(word))) if word == "PONG" => self.prove(asked),
                         Ok(Ok(_)) => self.fail(number, "it answers PING with something else"),
                         Ok(Err(error)) => self.fail(number, &error.to_string()),
@@ -122,12 +130,12 @@ impl Link {
         }
     }
 
-    fn stay_down(&self, why: NoConnection, around: &impl Surroundings) {
+    fn stay_down(&self, why: &NoConnection, around: &impl Surroundings) {
         let mut news = false;
         self.state.send_modify(|state| {
             if let State::Down { why: before, .. } = state {
-                news = *before != why;
-                *before = why.clone();
+                news = before != why;
+                before.clone_from(why);
             }
         });
         if news {
@@ -192,6 +200,12 @@ impl Link {
 
     fn prove(&self, asked: Instant) {
         *self.proved.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+    }
+
+    /// How long until the link has been back for [`SETTLED`].
+    pub(super) fn unsettled(&self) -> Duration {
+        let back = *self.back.lock().unwrap_or_else(PoisonError::into_inner);
+        back.map_or(Duration::ZERO, |back| SETTLED.saturating_sub(back.elapsed()))
     }
 
     /// How long ago the link was certainly in order.

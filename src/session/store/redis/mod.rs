@@ -34,6 +34,7 @@ use super::{Listener, Record, Saved, Selector, SessionStore, StoreError};
 use crate::config::RedisConfig;
 use crate::resilience::UnixTime;
 use crate::session::SessionKey;
+use crate::session::key::hex;
 use crate::telemetry::Metrics;
 
 /// How long the start waits for the first connection; it goes on without.
@@ -63,8 +64,7 @@ impl RedisStore {
         let engine = Engine::start()?;
         let mut origin = [0; 8];
         rand::fill(&mut origin).map_err(|_| StoreError::new("redis", "no randomness"))?;
-        let origin = origin.iter().map(|byte| format!("{byte:02x}")).collect();
-        let nodes = Nodes::start(dial, config.servers.clone(), origin, engine.handle.clone());
+        let nodes = Nodes::start(dial, config.servers.clone(), hex(&origin), engine.handle.clone());
         wait_for_first(&nodes)?;
         let names = Names { prefix: config.key_prefix.clone() };
         Ok(Self { asker: Asker::new(nodes, metrics), names, _engine: engine })
@@ -211,8 +211,11 @@ impl SessionStore for RedisStore {
         Ok((now.0 < end).then(|| value.iter().skip(1).copied().collect()))
     }
 
-    /// Redis counts the span: replicas whose clocks differ must not hold one lease at once.
+    /// Redis counts the span: replicas whose clocks differ must not hold one lease at once. After an
+    /// outage leases are given a moment later than sessions are saved: whoever got a new refresh
+    /// token meanwhile stores it before somebody else spends the old one.
     async fn lease(&self, name: &str, holder: &str, span: Duration, _now: UnixTime) -> Result<Option<u64>, StoreError> {
+        self.asker.nodes.settle(&self.names.lease(name)).await;
         let question = Question::new("lease", script::LEASE, self.names.lease(name))
             .key(self.names.fence(name))
             .arg(holder)

@@ -123,6 +123,13 @@ impl Nodes {
         map.ranges.get(at).map(|(_, kept)| Arc::clone(&kept.link))
     }
 
+    /// Waits, a moment at the most, until whoever has `key` has been back for a moment.
+    pub(super) async fn settle(&self, key: &str) {
+        if let Some(link) = self.link_of(key) {
+            tokio::time::sleep(link.unsettled()).await;
+        }
+    }
+
     /// The link to a server that another one named as `host:port`.
     pub(super) fn link_at(&self, address: &str) -> Option<Arc<Link>> {
         let map = self.map();
