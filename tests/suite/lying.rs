@@ -160,6 +160,9 @@ async fn edge_at(liar: &Liar) -> Edge {
     Setup::new().service("echo", &upstream.url(), None).provider_at(&liar.base).start().await
 }
 
+/// What it is, and the ID token that is handed out.
+type Lie<'a> = (&'a str, Box<dyn Fn(&Begun) -> Value + 'a>);
+
 #[tokio::test]
 async fn an_id_token_that_lies_ends_in_a_page_and_no_session() {
     let liar = Liar::start().await;
@@ -169,7 +172,6 @@ async fn an_id_token_that_lies_ends_in_a_page_and_no_session() {
         let key = EncodingKey::from_secret(b"a-secret:with %+& in it, long enough");
         format!("{message}.{}", jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap())
     };
-    type Lie<'a> = (&'a str, Box<dyn Fn(&Begun) -> Value + 'a>);
     let liar = &liar;
     let lies: Vec<Lie<'_>> = vec![
         ("another nonce", Box::new(|begun| json!(liar.sign(&begun.claims("nonce", json!("other")))))),
