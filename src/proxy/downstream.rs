@@ -93,7 +93,10 @@ pub(super) async fn read_body(session: &mut Downstream, limit: u64) -> Result<Ve
 async fn collect_body(session: &mut Downstream, limit: u64) -> Result<Vec<u8>, ProxyError> {
     let unreadable = |_error| ProxyError::BadRequest("the body could not be read".to_owned());
     // RFC 9110 §10.1.1: whoever asked waits for this word.
-    if session.req_header().headers.contains_key(EXPECT) {
+    let expects = session.req_header().headers.get(EXPECT);
+    let waits = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let kept = session.get_keepalive();
+    if waits {
         session.as_downstream_mut().write_continue_response().await.map_err(unreadable)?;
     }
     let mut body = Vec::new();
@@ -101,6 +104,8 @@ async fn collect_body(session: &mut Downstream, limit: u64) -> Result<Vec<u8>, P
         limit::streamed(body.len() as u64 + chunk.len() as u64, Some(limit))?;
         body.extend_from_slice(&chunk);
     }
+    // The engine takes that word for an answer before the body's end, and would close after it.
+    session.set_keepalive(kept);
     Ok(body)
 }
 

@@ -38,7 +38,7 @@ impl Sessions {
 
     /// Whether `id` is told for the first time before `until`; it then counts as told until then.
     pub async fn first_time(&self, id: &str, until: UnixTime) -> Result<bool, StoreError> {
-        self.store.put_note(&told_name(id), Vec::new(), until, self.clock.now()).await
+        self.store.put_note(&told_name(id), b"told".to_vec(), until, self.clock.now()).await
     }
 
     /// Makes the next [`Self::first_time`] of `id` the first one again.

@@ -23,6 +23,7 @@ mod doctor;
 mod documents;
 mod legacy;
 mod login;
+mod lying;
 mod outage;
 mod page;
 mod provider;

@@ -26,6 +26,7 @@ pub(crate) struct Setup {
     scheme: &'static str,
     /// `server.shutdown_grace`, seconds.
     grace: u64,
+    issuer: Option<String>,
     idp_audience: Option<String>,
     client_auth: String,
     /// Merged over the client's registration at the provider.
@@ -57,6 +58,7 @@ impl Setup {
             store: None,
             scheme: "http",
             grace: 3,
+            issuer: None,
             idp_audience: Some(AUDIENCES[0].to_owned()),
             client_auth: format!("client_secret: \"{SECRET}\"\n    token_auth_method: client_secret_basic"),
             client_metadata: json!({}),
@@ -147,6 +149,13 @@ impl Setup {
         self
     }
 
+    /// Another provider than the shared one; without an audience of our own.
+    pub(crate) fn provider_at(mut self, issuer: &str) -> Self {
+        self.issuer = Some(issuer.to_owned());
+        self.idp_audience = None;
+        self
+    }
+
     /// One more field of the client's registration at the provider.
     pub(crate) fn registered(mut self, field: &str, value: Value) -> Self {
         self.client_metadata[field] = value;
@@ -233,6 +242,7 @@ impl Setup {
     }
 
     fn idps(&self, place: &Place<'_>, issuer: &str) -> String {
+        let issuer = self.issuer.as_deref().unwrap_or(issuer);
         let audience = self.idp_audience.as_ref().map_or(String::new(), |one| format!("    audience: {one}\n"));
         format!(
             "idps:\n  - name: main\n    provider: testidp\n    issuer: {issuer}\n{audience}\
