@@ -1,5 +1,8 @@
 //! Stopping: on SIGTERM or SIGINT readiness ends at once, requests in flight finish, then the
-//! process does. The engine by itself would sleep its whole grace, or cut everything.
+//! process does. The engine by itself would sleep its whole grace, or cut everything. Its fast end is
+//! never asked for, since that does not tell the listeners: accepting on a runtime that shuts down, they
+//! fail in a loop without a pause, and the process never ends. With a grace of zero (`serve`) the graceful
+//! end is as quick.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +29,7 @@ impl ShutdownSignalWatch for Drain {
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::quit()))
         else {
             tracing::error!("signals cannot be received; stopping");
-            return ShutdownSignal::FastShutdown;
+            return ShutdownSignal::GracefulTerminate;
         };
         tokio::select! {
             _ = terminate.recv() => {}
@@ -46,11 +49,11 @@ impl Drain {
         while in_flight.get() > 0 {
             if Instant::now() >= deadline {
                 tracing::warn!(in_flight = in_flight.get(), "server.shutdown_grace is over; requests are cut off");
-                return ShutdownSignal::FastShutdown;
+                return ShutdownSignal::GracefulTerminate;
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                _ = interrupt.recv() => return ShutdownSignal::GracefulTerminate,
             }
         }
         tracing::info!("stopped");
