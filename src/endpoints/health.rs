@@ -16,7 +16,10 @@ impl Endpoints {
     /// Circuits and cache of the façade. Says nothing of addresses.
     pub(super) fn facade_health(&self) -> Reply {
         let services = self.facade.health();
-        Reply::json(StatusCode::OK, &json!({ "status": "ok", "services": services, "cache": self.facade.cache_health() }))
+        Reply::json(
+            StatusCode::OK,
+            &json!({ "status": "ok", "services": services, "cache": self.facade.cache_health() }),
+        )
     }
 
     /// 503 while the session store is unreachable or the process is stopping. A provider that is
