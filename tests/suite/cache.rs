@@ -119,7 +119,7 @@ async fn two_users_never_share_a_personal_answer() {
             round += 25;
         }
     }
-    assert_eq!(edge.metric("cache_hits_total").await > 100, true, "the cache was at work");
+    assert!(edge.metric("cache_hits_total").await > 100, "the cache was at work");
 }
 
 #[tokio::test]
@@ -223,9 +223,9 @@ async fn conditional_range_and_head_requests_are_answered_from_the_store() {
     assert_eq!(ask(&browser, &edge, "x", &[("range", "bytes=900-")]).await.status(), 416);
     let other = ask(&browser, &edge, "x", &[("range", "bytes=5-9"), ("if-range", "\"b\"")]).await;
     assert_eq!((other.status().as_u16(), other.text().await.unwrap()), (200, whole.clone()));
-    let head = browser.client.head(url(&edge, "x")).send().await.unwrap();
+    let bodiless = browser.client.head(url(&edge, "x")).send().await.unwrap();
     assert_eq!(
-        (told(&head), head.headers()["content-length"].to_str().unwrap()),
+        (told(&bodiless), bodiless.headers()["content-length"].to_str().unwrap()),
         ("HIT", whole.len().to_string().as_str())
     );
     assert_eq!(upstream.count(), 1);

@@ -25,6 +25,7 @@ pub(in crate::proxy) async fn connect(ctx: &mut RequestContext) -> Result<Box<Ht
 }
 
 /// Nothing was sent: the next address of the service may be tried, whatever the method.
+#[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
     ctx.upstream_fault = true;
     error.set_retry(ctx.attempts < 2);

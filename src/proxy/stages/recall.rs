@@ -7,7 +7,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::client_origin;
-use crate::legacy::cache::{Caller, Question};
+use crate::legacy::cache::{Caller, Question, Recall};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::gateway::Gateway;
@@ -47,7 +47,7 @@ fn caller(session: &Downstream, ctx: &RequestContext) -> Option<Caller> {
 }
 
 pub(in crate::proxy) fn key(ctx: &RequestContext) -> Result<CacheKey> {
-    let key = ctx.recall.as_ref().map(crate::legacy::cache::Recall::key);
+    let key = ctx.recall.as_ref().map(Recall::key);
     key.ok_or_else(|| Error::explain(ErrorType::InternalError, "a cache key without a question"))
 }
 
@@ -58,7 +58,7 @@ pub(in crate::proxy) fn hit(meta: &CacheMeta, ctx: &mut RequestContext) -> Optio
 
 /// Whether to go on to the service; `false` once it was answered that nothing is stored.
 pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestContext) -> Result<bool> {
-    if ctx.recall.as_mut().is_none_or(|recall| recall.may_ask()) {
+    if ctx.recall.as_mut().is_none_or(Recall::may_ask) {
         return Ok(true);
     }
     let reply = refuse(ctx, ProxyError::NotStored);

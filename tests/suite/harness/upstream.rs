@@ -57,9 +57,9 @@ impl Say {
         number: usize,
     ) -> std::io::Result<()> {
         tokio::time::sleep(self.after).await;
-        let held =
+        let known =
             received.head.one("if-none-match").is_some_and(|tag| self.lines.contains(&format!("ETag: {tag}\r\n")));
-        let status = if held {
+        let status = if known {
             304
         } else if self.status == 0 {
             200
@@ -68,10 +68,10 @@ impl Say {
         };
         let body = format!("{} #{number}", received.head.one("x-original-user").unwrap_or_default());
         let length = body.len() + self.missing;
-        let framing = if held { String::new() } else { format!("Content-Length: {length}\r\n") };
+        let framing = if known { String::new() } else { format!("Content-Length: {length}\r\n") };
         let head = format!("HTTP/1.1 {status} Said\r\n{framing}{}\r\n", self.lines);
         writer.write_all(head.as_bytes()).await?;
-        if !held && received.head.start_line().split(' ').next() != Some("HEAD") {
+        if !known && received.head.start_line().split(' ').next() != Some("HEAD") {
             writer.write_all(body.as_bytes()).await?;
         }
         writer.flush().await?;
