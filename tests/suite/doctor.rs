@@ -126,6 +126,11 @@ async fn a_client_without_tokens_of_its_own_is_said_to_be_untested() {
     assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
     let skipped = lines(&page, "-");
     assert!(skipped.len() == 1 && skipped[0].contains(AUDIENCES[1]) && skipped[0].contains(client), "{page}");
+
+    // What a login would be refused for shows all the same.
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(UNKNOWN));
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &[UNKNOWN, "at a login", "service_audiences.analytics_service"]);
 }
 
 #[tokio::test]
