@@ -32,6 +32,8 @@ pub struct Question<'a> {
     pub origin: &'a str,
     /// Whose credential is sent.
     pub caller: Caller,
+    /// The request also carries a credential that is not the caller's, and does not travel on.
+    pub foreign_credential: bool,
     /// How long the service may take.
     pub timeout: Duration,
 }
@@ -67,6 +69,7 @@ pub struct Recall {
     lookup: Arc<Lookup>,
     demand: Demand,
     wait: Duration,
+    foreign_credential: bool,
     /// The header of a 304 that came for a stored answer.
     update: Option<HeaderMap>,
     asked_service: Option<Instant>,
@@ -91,6 +94,7 @@ impl Recall {
             cache,
             lookup,
             demand,
+            foreign_credential: question.foreign_credential,
             wait: question.timeout.min(cache.longest_wait),
             update: None,
             asked_service: None,
@@ -196,7 +200,10 @@ impl Recall {
         let method = &session.req_header().method;
         let unwanted = self.demand.no_store;
         let exchange = Exchange { method, unwanted, status: header.status, headers: &header.headers, delay };
-        match exchange.terms(now, self.cache.default_ttl) {
+        let terms = exchange.terms(now, self.cache.default_ttl);
+        // RFC 9111 §3.5 to the letter: nobody has told us what that credential is worth to the service.
+        let permitted = |terms: &Terms| !self.foreign_credential || terms.shared || terms.never_stale;
+        match terms.and_then(|terms| if permitted(&terms) { Ok(terms) } else { Err(Refusal::Request) }) {
             Ok(mut terms) => {
                 terms.age = super::freshness::initial_age(arrived, now, delay);
                 fields::clean(&mut header, &terms.without);

@@ -26,6 +26,8 @@ pub(in crate::proxy) fn enable(gateway: &Gateway, session: &mut Downstream, ctx:
         target: &ctx.upstream_target,
         origin: &origin,
         caller,
+        foreign_credential: matches!(ctx.who, Who::Session(_))
+            && session.req_header().headers.contains_key(AUTHORIZATION),
         timeout: call.service.upstream.timeout,
     };
     let recall = gateway.facade.cache.recall(question, session.req_header());
