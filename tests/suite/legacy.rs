@@ -257,3 +257,55 @@ async fn nothing_that_was_sent_is_sent_twice_unless_it_is_harmless() {
         assert_eq!(upstream.heads() - before, 1, "round {round}");
     }
 }
+
+/// Answers every connection once, until aborted.
+async fn serve(address: std::net::SocketAddr) -> tokio::task::JoinHandle<()> {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_service_that_comes_back_under_load_serves_again_after_one_trial() {
+    const CLIENTS: usize = 10;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let service = serve(address).await;
+    let (edge, browser) = facade_to(&format!("http://{address}"), "2").await;
+    let url = legacy(&edge, "res-admin/x");
+    let begun = Instant::now();
+    let over = begun + Duration::from_secs(9);
+    let clients = (0..CLIENTS).map(|_| {
+        let (browser, url) = (browser.client.clone(), url.clone());
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while Instant::now() < over {
+                let asked = Instant::now();
+                seen.push((asked, browser.get(&url).send().await.unwrap().status().as_u16()));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            seen
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.abort();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _back = serve(address).await;
+    let back = Instant::now();
+    let seen: Vec<(Instant, u16)> =
+        futures::future::join_all(clients).await.into_iter().flat_map(Result::unwrap).collect();
+    let failed = seen.iter().filter(|(_, status)| *status == 502).count();
+    assert!((3..=3 + CLIENTS).contains(&failed), "{failed} reached a dead service: the threshold and those under way");
+    assert!(seen.iter().all(|(_, status)| matches!(status, 200 | 502 | 503)));
+    assert!(seen.iter().all(|(asked, status)| *asked < back || *status != 502), "the first trial finds it well");
+    let limit = back + Duration::from_secs(4);
+    let late = seen.iter().filter(|(asked, status)| *asked > limit && *status != 200).count();
+    let served = seen.iter().filter(|(asked, status)| *asked > limit && *status == 200).count();
+    assert!(late == 0 && served > 0, "{late} refused, {served} served after the circuit's time");
+}
