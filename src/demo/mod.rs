@@ -68,7 +68,7 @@ pub fn start(port: u16) -> io::Result<Running> {
     Ok(running)
 }
 
-/// Starts the parts alone, where the configuration that [`print`] writes looks for them.
+/// Starts the parts alone, where the configuration that [`print()`] writes looks for them.
 /// `port`: the proxy's. A port that is taken is an error.
 pub fn start_parts(port: u16, first: u16) -> io::Result<Parts> {
     serve(Doors::open(Ports::from(first)?)?, printed(port, first)?)

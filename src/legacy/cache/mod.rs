@@ -4,7 +4,7 @@
 //! see of it.
 //!
 //! An answer belongs to the caller it was made for, unless it says `public` or `s-maxage`. There is one
-//! place where that is decided, [`admission::Exchange::terms`], and one where it is enforced,
+//! place where that is decided, `admission::Exchange::terms`, and one where it is enforced,
 //! `entry::Entry::answers`.
 
 mod admission;
