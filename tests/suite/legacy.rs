@@ -257,3 +257,16 @@ async fn nothing_that_was_sent_is_sent_twice_unless_it_is_harmless() {
         assert_eq!(upstream.heads() - before, 1, "round {round}");
     }
 }
+
+#[tokio::test]
+async fn the_api_key_is_not_repeated_to_the_client() {
+    let (edge, upstream, browser) = facade().await;
+    let cookie = browser.cookie_header(&edge.origin);
+    let request = format!(
+        "TRACE /api/v1/proxy/empowerid/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n\r\n",
+        edge.port
+    );
+    let (head, _) = raw(edge.address(), request).await;
+    assert_eq!(head.status(), 405);
+    assert_eq!(upstream.count(), 0);
+}
