@@ -1,5 +1,5 @@
-//! Stopping: on SIGTERM or SIGINT readiness ends at once, requests in flight finish, then the
-//! process does. The engine by itself would sleep its whole grace, or cut everything. Its fast end is
+//! Stopping: on SIGTERM or SIGINT readiness ends at once, requests and renewals of tokens in flight
+//! finish, then the process does. The engine by itself would sleep its whole grace, or cut everything. Its fast end is
 //! never asked for, since that does not tell the listeners: accepting on a runtime that shuts down, they
 //! fail in a loop without a pause, and the process never ends. With a grace of zero (`serve`) the graceful
 //! end is as quick.
@@ -46,9 +46,12 @@ impl Drain {
         let in_flight = &self.gateway.metrics.http_in_flight;
         tracing::info!(in_flight = in_flight.get(), grace_seconds = self.grace.as_secs(), "stopping");
         let deadline = Instant::now() + self.grace;
-        while in_flight.get() > 0 {
+        // A renewal outlives its requests: cut off, it takes a refresh token with it that was rotated already.
+        let renewing = || self.gateway.broker.renewing();
+        while in_flight.get() > 0 || renewing() > 0 {
             if Instant::now() >= deadline {
-                tracing::warn!(in_flight = in_flight.get(), "server.shutdown_grace is over; requests are cut off");
+                let (in_flight, renewing) = (in_flight.get(), renewing());
+                tracing::warn!(in_flight, renewing, "server.shutdown_grace is over; requests are cut off");
                 return ShutdownSignal::GracefulTerminate;
             }
             tokio::select! {

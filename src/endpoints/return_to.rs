@@ -1,6 +1,7 @@
 //! Where a browser may be sent after login or logout: our own origin, or a host that is listed.
 //! Anything doubtful becomes `/`: an open redirect helps only an attacker.
 
+use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
 /// `wanted` if it is safe, else `/`. A path on our origin stays a path; a listed host stays absolute.
@@ -16,17 +17,14 @@ fn resolve(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> Option<S
     }
     if wanted.starts_with('/') {
         let joined = public_url.join(wanted).ok()?;
-        if wanted.starts_with("//") || joined.origin() != public_url.origin() || is_login_path(joined.path()) {
-            return None;
-        }
-        return Some(joined[Position::BeforePath..].to_owned());
+        return (joined.origin() == public_url.origin()).then(|| path_of_ours(&joined)).flatten();
     }
     let url = Url::parse(wanted).ok()?;
     if !url.username().is_empty() || url.password().is_some() {
         return None;
     }
     if url.origin() == public_url.origin() {
-        return (!is_login_path(url.path())).then(|| url[Position::BeforePath..].to_owned());
+        return path_of_ours(&url);
     }
     let host = url.host_str()?;
     let with_port = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -35,9 +33,17 @@ fn resolve(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> Option<S
     (listed && (url.scheme() == "https" || url.scheme() == public_url.scheme())).then(|| url.to_string())
 }
 
+/// Path, query and fragment of an URL of our own origin.
+fn path_of_ours(url: &Url) -> Option<String> {
+    // `/.//host` is `//host` once its dot is gone, and without an origin in front that names a host
+    // (RFC 3986 §4.2).
+    let names_a_host = url.path().starts_with("//");
+    (!names_a_host && !is_login_path(url.path())).then(|| url[Position::BeforePath..].to_owned())
+}
+
 /// Returning into the login would loop.
 fn is_login_path(path: &str) -> bool {
-    matches!(path, "/auth/login" | "/auth/callback" | "/auth/logout")
+    matches!(&*percent_decode_str(path).decode_utf8_lossy(), "/auth/login" | "/auth/callback" | "/auth/logout")
 }
 
 #[cfg(test)]
@@ -82,6 +88,13 @@ mod tests {
             "/auth/logout?x",
             "https:///evil.com",
             "/.//evil.com\\",
+            "/.//evil.com",
+            "/x/..//evil.com",
+            "/%2e//evil.com",
+            "/%2e%2e//evil.com/x",
+            "https://app.example.com//evil.com",
+            "https://app.example.com/.//evil.com",
+            "/auth/%6cogout",
         ] {
             assert_eq!(safe_on_app(evil), "/", "{evil:?}");
         }

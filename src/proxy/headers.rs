@@ -14,6 +14,9 @@ const IDENTITY: &[&str] = &[
     "x-real-ip",
     "x-correlation-id",
     "x-csrf-token",
+    // Some frameworks serve this path instead of the one that was authorised.
+    "x-original-url",
+    "x-rewrite-url",
     // Read as an environment variable by CGI programs (httpoxy).
     "proxy",
 ];
@@ -113,6 +116,8 @@ mod tests {
             "x-empowerid-api-key",
             "x_empowerid_api_key",
             "proxy",
+            "x-original-url",
+            "x_rewrite_url",
             "x-correlation_id",
             "authorization",
         ] {

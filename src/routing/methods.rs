@@ -20,15 +20,21 @@ impl Methods {
         self.0.is_empty()
     }
 
-    /// Who takes GET takes HEAD (RFC 9110 §9.1).
+    /// Who takes GET takes HEAD (RFC 9110 §9.1). "Every method" leaves out TRACE, whose answer repeats the
+    /// request with the credentials that we put into it (§9.3.8): a route that wants it names it.
     pub fn accepts(&self, method: &Method) -> bool {
-        self.is_any() || self.0.contains(method) || (method == Method::HEAD && self.0.contains(&Method::GET))
+        (self.is_any() && *method != Method::TRACE)
+            || self.0.contains(method)
+            || (method == Method::HEAD && self.0.contains(&Method::GET))
     }
 
-    /// For `Allow`; nothing where every method is taken.
+    /// For `Allow`; of every method the usual ones.
     pub fn allowed(&self) -> impl Iterator<Item = &Method> {
+        const USUAL: &[Method] =
+            &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
         let head = self.0.contains(&Method::GET).then_some(&Method::HEAD);
-        self.0.iter().chain(head)
+        let listed = if self.is_any() { USUAL } else { &*self.0 };
+        listed.iter().chain(head)
     }
 }
 
@@ -52,7 +58,7 @@ impl MethodBits {
     /// What a route may take.
     pub(super) fn of(methods: &Methods) -> Self {
         if methods.is_any() {
-            return Self(u16::MAX);
+            return Self(!Self::one(&Method::TRACE).0);
         }
         Self(methods.allowed().fold(0, |bits, method| bits | Self::one(method).0))
     }

@@ -278,7 +278,8 @@ impl Sessions {
     /// Ends all sessions that `selector` means; how many that were.
     pub async fn end_all(&self, selector: &Selector, reason: &'static str) -> Result<usize, StoreError> {
         let mut ended = 0;
-        for key in self.store.find(selector, self.clock.now()).await? {
+        // A session that is used at this moment may be over as far as the store knows.
+        for key in self.store.find(selector, self.as_told(self.clock.now())).await? {
             ended += usize::from(self.end_key(&key, reason).await?);
         }
         Ok(ended)

@@ -162,6 +162,12 @@ impl TokenBroker {
         });
     }
 
+    /// Renewals under way. What they bring may be a session's only refresh token, whoever still waits for it.
+    #[must_use]
+    pub fn renewing(&self) -> usize {
+        self.flights.under_way()
+    }
+
     /// The services for which this session holds a working token now.
     #[must_use]
     pub fn mapped_services(&self, session: &Session) -> Vec<&str> {

@@ -367,3 +367,17 @@ async fn a_failing_service_is_covered_by_what_is_stored() {
     let refused = ask(&browser, &edge, "never-stored", &[]).await;
     assert_eq!(refused.status(), 503);
 }
+
+#[tokio::test]
+async fn a_304_does_not_make_one_callers_answer_everybodys() {
+    let (edge, upstream, ada) = cached().await;
+    let bob = Browser::logged_in(&edge, "bob").await;
+    upstream.behave(Say::cache_control("max-age=0", "ETag: \"a\"\r\n"));
+    assert_eq!(seen(&ada, &edge, "x", &[]).await.0, "MISS");
+    // Some servers put one and the same line on every 304.
+    upstream.behave(Say::cache_control("public, max-age=60", "ETag: \"a\"\r\n"));
+    assert_eq!(seen(&ada, &edge, "x", &[]).await.0, "HIT");
+    assert_eq!(seen(&ada, &edge, "x", &[]).await.0, "HIT");
+    let (told, body) = seen(&bob, &edge, "x", &[]).await;
+    assert!(told == "MISS" && !body.contains("ada"), "{told}: {body}");
+}

@@ -309,3 +309,16 @@ async fn a_service_that_comes_back_under_load_serves_again_after_one_trial() {
     let served = seen.iter().filter(|(asked, status)| *asked > limit && *status == 200).count();
     assert!(late == 0 && served > 0, "{late} refused, {served} served after the circuit's time");
 }
+
+#[tokio::test]
+async fn the_api_key_is_not_repeated_to_the_client() {
+    let (edge, upstream, browser) = facade().await;
+    let cookie = browser.cookie_header(&edge.origin);
+    let request = format!(
+        "TRACE /api/v1/proxy/empowerid/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n\r\n",
+        edge.port
+    );
+    let (head, _) = raw(edge.address(), request).await;
+    assert_eq!(head.status(), 405);
+    assert_eq!(upstream.count(), 0);
+}

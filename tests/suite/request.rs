@@ -192,6 +192,13 @@ async fn a_trusted_proxy_is_believed() {
     assert!(received.head.one("x-forwarded-for").unwrap().starts_with("203.0.113.7"));
     assert_eq!(received.head.one("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(received.head.one("x-forwarded-host").as_deref(), Some("shop.example"));
+    // Some proxies add a line of their own below what the client sent.
+    let lines = "X-Forwarded-For: 198.51.100.66\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: evil.example\r\n\
+                 X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.example\r\n";
+    let received = send(&edge, &upstream, "/open/x", lines).await;
+    assert_eq!(received.head.one("x-forwarded-for").as_deref(), Some("198.51.100.66, 203.0.113.7, 127.0.0.1"));
+    assert_eq!(received.head.one("x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(received.head.one("x-forwarded-host").as_deref(), Some("shop.example"));
 }
 
 #[tokio::test]
@@ -256,4 +263,46 @@ async fn expect_100_continue_is_answered_before_the_body() {
     let mut client = RawClient::connect(edge.address()).await;
     let head = "POST /api/own/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     assert_eq!(client.ask(head).await.0.status(), 401);
+}
+
+#[tokio::test]
+async fn our_credentials_are_not_repeated_to_the_client() {
+    let (edge, upstream, browser) = edge().await;
+    let cookie = browser.cookie_header(&edge.origin);
+    for path in ["/api/own/x", "/open/x"] {
+        let request = format!("TRACE {path} HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n\r\n", edge.port);
+        let (head, _) = raw(edge.address(), request).await;
+        assert_eq!(head.status(), 405, "{path}");
+        assert_eq!(head.one("allow").as_deref(), Some("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"), "{path}");
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn an_absolute_form_is_read_as_its_path_and_query() {
+    let (edge, upstream, _browser) = edge().await;
+    let authority = format!("localhost:{}", edge.port);
+    for (target, status) in [
+        (format!("http://{authority}/open/x?y=/z"), 200),
+        (format!("HTTP://{authority}/open/x?y=/z"), 200),
+        (format!("http://{authority}?y=/open/x"), 404),
+    ] {
+        let (head, _) = raw(edge.address(), format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
+        assert_eq!(head.status(), status, "{target}");
+    }
+    assert_eq!(upstream.last().target(), "/base/x?y=/z");
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_is_coded_twice_is_refused() {
+    let (edge, upstream, _browser) = edge().await;
+    for codings in ["gzip, chunked", "chunked\r\nTransfer-Encoding: chunked", "identity, chunked"] {
+        let request = format!(
+            "POST /open/x HTTP/1.1\r\nHost: localhost:{}\r\nTransfer-Encoding: {codings}\r\n\r\n0\r\n\r\n",
+            edge.port
+        );
+        assert_eq!(raw(edge.address(), request).await.0.status(), 400, "{codings}");
+    }
+    assert_eq!(upstream.count(), 0);
 }

@@ -24,6 +24,25 @@ async fn sigterm_lets_a_request_in_flight_finish() {
 }
 
 #[tokio::test]
+async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8);
+    let mut edge = setup.start().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    edge.provider.set_mode(&edge.client_id, "delay:1000").await;
+    assert_eq!(browser.get(&callback).await.status(), 302);
+    // The token of the service is being fetched in the background, and the refresh token rotates.
+    edge.sigterm();
+    let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");
+    assert_eq!(status.code(), Some(0), "{status}");
+    edge.provider.set_mode(&edge.client_id, "ok").await;
+    edge.start_again().await;
+    assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "the login is still good");
+    assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
+}
+
+#[tokio::test]
 async fn draining_is_told_to_the_load_balancer() {
     let upstream = Upstream::start().await;
     let edge = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).grace(8).start().await;

@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup};
+use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, raw};
 
 /// Answers every handshake with 101 and echoes what comes after it.
 async fn echo() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
@@ -80,4 +80,31 @@ async fn a_websocket_passes_only_where_a_route_takes_it_and_from_our_own_pages()
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {head}");
     }
     assert_eq!(seen.lock().unwrap().matches("GET ").count(), 1, "nothing else reached the service");
+}
+
+#[tokio::test]
+async fn no_other_protocol_is_offered_to_a_service() {
+    let upstream = Upstream::start().await;
+    let live = "{ id: live, path: \"/live/*\", target_service: own_service, preserve_path: true, auth: session, websocket: true }";
+    let edge = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).route(live).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let cookie = browser.cookie_header(&edge.origin);
+    // Some clients try HTTP/2 on every first request: that is no reason to refuse it.
+    for (path, offer, left) in [
+        ("/live/x", "h2c", None),
+        ("/api/own/x", "h2c", None),
+        ("/live/x", "websocket, h2c", Some("websocket")),
+        ("/live/x", "h2c\r\nUpgrade: WebSocket", Some("websocket")),
+    ] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\nOrigin: {}\r\n\
+             Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {offer}\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\n\r\n",
+            edge.port, edge.origin
+        );
+        let (head, body) = raw(edge.address(), request).await;
+        assert_eq!(head.status(), 200, "{path} {offer}: {}", String::from_utf8_lossy(&body.start));
+        let received = upstream.last();
+        assert_eq!(received.head.one("upgrade").as_deref(), left, "{path} {offer}");
+        assert_eq!(received.head.one("http2-settings"), None);
+    }
 }

@@ -206,6 +206,9 @@ impl Recall {
         match terms.and_then(|terms| if permitted(&terms) { Ok(terms) } else { Err(Refusal::Request) }) {
             Ok(mut terms) => {
                 terms.age = super::freshness::initial_age(arrived, now, delay);
+                // What was made for one caller stays theirs: a 304 says that it still holds, to that caller.
+                let held = stored.and_then(|meta| meta.extensions().get::<Arc<Terms>>());
+                terms.shared &= held.is_none_or(|held| held.shared);
                 fields::clean(&mut header, &terms.without);
                 let epoch = now.checked_sub(terms.age).unwrap_or(now);
                 RespCacheable::Cacheable(describe(&Arc::new(terms), epoch, header))

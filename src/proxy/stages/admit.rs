@@ -2,7 +2,7 @@
 //! timeouts of the client's connection and the correlation id.
 
 use http::Version;
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::proxy::context::RequestContext;
@@ -23,6 +23,7 @@ pub(in crate::proxy) fn admit(
     ctx.navigation = downstream::is_navigation(request);
     "/auth/login".clone_into(&mut ctx.login_url);
     require_one_host(session)?;
+    require_plain_chunks(session)?;
 
     let target = request_target(session)?;
     let (path, query) = match target.iter().position(|byte| *byte == b'?') {
@@ -64,6 +65,17 @@ fn require_one_host(session: &Downstream) -> Result<(), ProxyError> {
     Ok(())
 }
 
+/// RFC 9112 §6.1: a body coded otherwise would be forwarded as if it were plain, for the engine takes
+/// the other codings' names away.
+fn require_plain_chunks(session: &Downstream) -> Result<(), ProxyError> {
+    let mut codings = session.req_header().headers.get_all(TRANSFER_ENCODING).iter();
+    let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if plain && codings.next().is_none() {
+        return Ok(());
+    }
+    Err(ProxyError::BadRequest("the only transfer coding taken here is `chunked`, once".to_owned()))
+}
+
 /// Path and query as sent. The engine drops a fragment and folds absolute-form, so on HTTP/1 the
 /// request line itself is read: nothing may be decided on less than what was sent.
 fn request_target(session: &Downstream) -> Result<Vec<u8>, ProxyError> {
@@ -79,10 +91,41 @@ fn request_target(session: &Downstream) -> Result<Vec<u8>, ProxyError> {
     if target.first() == Some(&b'/') {
         return Ok(target.to_vec());
     }
-    // Absolute-form (RFC 9112 §3.2.2): the engine has checked its authority against Host.
-    let rest = target.split(|byte| *byte == b'/').skip(3).collect::<Vec<_>>().join(&b'/');
-    if target.starts_with(b"http://") || target.starts_with(b"https://") {
-        return Ok([b"/", rest.as_slice()].concat());
+    Ok(origin_form(target).unwrap_or_else(|| target.to_vec()))
+}
+
+/// Absolute-form (RFC 9112 §3.2.2) without scheme and authority; the engine has checked the authority
+/// against Host. It ends at the first of `/` and `?` (RFC 3986 §3.2), so a path may be missing.
+fn origin_form(target: &[u8]) -> Option<Vec<u8>> {
+    let after = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
+        let (start, after) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(after)
+    })?;
+    let end = after.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after.len());
+    let (_authority, rest) = after.split_at_checked(end)?;
+    let slash: &[u8] = if rest.first() == Some(&b'/') { b"" } else { b"/" };
+    Some([slash, rest].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absolute_form_loses_its_authority_and_nothing_else() {
+        let path = |target: &str| origin_form(target.as_bytes()).map(|path| String::from_utf8(path).unwrap());
+        for (target, left) in [
+            ("http://h/a/b?c=/d", "/a/b?c=/d"),
+            ("https://h:8443/", "/"),
+            ("HTTP://h/a", "/a"),
+            ("http://h", "/"),
+            ("http://h?x=/api/secret", "/?x=/api/secret"),
+            ("http://h//a", "//a"),
+        ] {
+            assert_eq!(path(target).as_deref(), Some(left), "{target}");
+        }
+        for other in ["*", "h:443", "ftp://h/a", "http:/a", ""] {
+            assert_eq!(path(other), None, "{other}");
+        }
     }
-    Ok(target.to_vec())
 }

@@ -89,14 +89,14 @@ impl Client {
     fn of(gateway: &Gateway, session: &Downstream, request: &RequestHeader) -> Self {
         let address = downstream::client_ip(session);
         let trusted = address.is_some_and(|address| gateway.trusted_proxies.iter().any(|net| net.contains(&address)));
-        let told = |name: &'static str| request.headers.get(HeaderName::from_static(name)).filter(|_| trusted).cloned();
+        // Of several lines the last one is the trusted proxy's own: it adds below what it was sent.
+        let lines = |name: &'static str| request.headers.get_all(HeaderName::from_static(name)).iter();
+        let told = |name: &'static str| lines(name).next_back().filter(|_| trusted).cloned();
         let own_proto = if downstream::is_tls(session) { "https" } else { "http" };
-        let chain = told("x-forwarded-for");
-        let forwarded_for = match (chain.as_ref().and_then(|chain| chain.to_str().ok()), address) {
-            (Some(chain), Some(address)) => HeaderValue::try_from(format!("{chain}, {address}")).ok(),
-            (_, Some(address)) => HeaderValue::try_from(address.to_string()).ok(),
-            (_, None) => None,
-        };
+        let hops =
+            lines("x-forwarded-for").filter(|_| trusted).filter_map(|line| line.to_str().ok().map(str::to_owned));
+        let chain: Vec<String> = hops.chain(address.map(|address| address.to_string())).collect();
+        let forwarded_for = address.and_then(|_known| HeaderValue::try_from(chain.join(", ")).ok());
         Self {
             forwarded_for,
             proto: told("x-forwarded-proto").unwrap_or_else(|| HeaderValue::from_static(own_proto)),

@@ -9,6 +9,7 @@ use crate::proxy::Downstream;
 use crate::proxy::context::{LegacyCall, RequestContext};
 use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
+use crate::routing::Methods;
 use crate::token::TokenPolicy;
 
 use super::{authenticate, authorize, limit};
@@ -27,6 +28,10 @@ pub(in crate::proxy) async fn enter(
 ) -> Result<(), ProxyError> {
     authenticate::either(gateway, session, ctx).await?;
     let service = service.ok_or(ProxyError::UnknownService)?;
+    let every = Methods::new(&[]);
+    if !every.accepts(&session.req_header().method) {
+        return Err(ProxyError::MethodNotAllowed { allow: every.allowed().cloned().collect() });
+    }
     ctx.body_limit = Some(gateway.facade.max_body_size);
     limit::upgrade(session, false)?;
     limit::declared(session, ctx.body_limit)?;

@@ -1,6 +1,6 @@
 //! Limit: the body a route takes, declared or streamed.
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, UPGRADE};
 
 use crate::proxy::Downstream;
 use crate::reply::ProxyError;
@@ -17,14 +17,28 @@ pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool)
     if !session.is_upgrade_req() {
         return Ok(false);
     }
+    let headers = &session.req_header().headers;
+    if !headers.get_all(UPGRADE).iter().any(|protocol| names_websocket(protocol.as_bytes())) {
+        // RFC 9110 §7.8: the offer may be ignored. `h2c` must be: a service that took it would let the
+        // client speak to it directly, with whatever identity it likes.
+        session.req_header_mut().remove_header(&UPGRADE);
+        return Ok(false);
+    }
     if !websocket_route {
         return Err(ProxyError::BadRequest(
             "this path takes no protocol upgrade; a route for WebSockets says `websocket: true`".to_owned(),
         ));
     }
+    // Nothing else that was on offer beside it.
+    session.req_header_mut().insert_header(UPGRADE, "websocket").map_err(|_name| ProxyError::Internal)?;
     // A WebSocket may be silent for as long as its ends like.
     session.set_read_timeout(None);
     Ok(true)
+}
+
+/// One of the protocols on offer is WebSocket.
+fn names_websocket(protocols: &[u8]) -> bool {
+    protocols.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Refuses a body as soon as what has come exceeds `limit`.

@@ -150,6 +150,18 @@ async fn what_the_store_was_not_told_yet_still_counts() {
 }
 
 #[tokio::test]
+async fn a_logout_finds_what_the_store_was_not_told_yet() {
+    let house = house();
+    let (token, _) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.clock.advance(Duration::from_secs(4));
+    house.sessions.find(&token).await.unwrap().unwrap();
+    house.clock.advance(Duration::from_secs(98));
+    let person = Selector::Subject { issuer: "https://idp.example".to_owned(), subject: "ada".to_owned() };
+    assert_eq!(house.sessions.end_all(&person, "logout_everywhere").await.unwrap(), 1);
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn of_two_writers_one_wins_and_the_other_reads() {
     let house = house();
     let (token, first) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
