@@ -82,7 +82,8 @@ pub(super) struct Admin {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let path = session.req_header().uri.path().to_owned();
-        let reply = self.endpoints.admin(&path, &self.loaded).await;
+        let method = session.req_header().method.clone();
+        let reply = self.endpoints.admin(&method, &path, &self.loaded).await;
         let mut response = Response::builder().status(reply.status).header(CONTENT_LENGTH, reply.body.len());
         for (name, value) in reply.headers {
             response = response.header(name, value);

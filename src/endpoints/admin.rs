@@ -1,36 +1,68 @@
-//! The admin listener: metrics, health and what is loaded. Never reachable from the public port.
+//! The admin listener: metrics, health in detail and what is loaded. Never reachable from the public port.
 
-use http::StatusCode;
+use std::sync::atomic::Ordering;
+
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Endpoints, health};
-use crate::reply::Reply;
+use crate::reply::{Circumstances, ProxyError, Reply, from_error};
 
 impl Endpoints {
-    /// The answer to `GET path` on `server.admin_listen`. `loaded` describes the configuration.
-    pub async fn admin(&self, path: &str, loaded: &Value) -> Reply {
+    /// The answer to `method path` on `server.admin_listen`. `loaded` describes the configuration.
+    pub async fn admin(&self, method: &Method, path: &str, loaded: &Value) -> Reply {
+        let known =
+            matches!(path, "/metrics" | "/status" | "/health" | "/health/live" | "/health/ready" | "/auth/health");
+        if !known {
+            return refuse(&ProxyError::NoRoute);
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return refuse(&ProxyError::MethodNotAllowed { allow: vec![Method::GET, Method::HEAD] });
+        }
         match path {
             "/metrics" => Reply::empty(StatusCode::OK)
                 .with_body("text/plain; version=0.0.4; charset=utf-8", self.metrics.render()),
-            "/status" => {
-                let store = self.sessions.ping().await.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
-                let body = json!({
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "store": store,
-                    "sessions_active": self.metrics.sessions_active.get(),
-                    "requests_in_flight": self.metrics.http_in_flight.get(),
-                    "draining": self.draining.load(std::sync::atomic::Ordering::Relaxed),
-                    "issuer": self.relying_party.issuer(),
-                    "configuration": loaded,
-                });
-                Reply::json(StatusCode::OK, &body)
-            }
+            "/status" => self.status(loaded).await,
             "/health/live" => health::live(),
-            "/health" | "/health/ready" => self.ready().await,
-            _ => Reply::json(
-                StatusCode::NOT_FOUND,
-                &json!({ "paths": ["/metrics", "/status", "/health", "/health/live", "/health/ready"] }),
-            ),
+            _ => self.ready_in_detail().await,
         }
     }
+
+    async fn status(&self, loaded: &Value) -> Reply {
+        let store = self.sessions.ping().await.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
+        let body = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "store": store,
+            "sessions_active": self.metrics.sessions_active.get(),
+            "requests_in_flight": self.metrics.http_in_flight.get(),
+            "draining": self.draining.load(Ordering::Relaxed),
+            "issuer": self.relying_party.issuer(),
+            "configuration": loaded,
+        });
+        Reply::json(StatusCode::OK, &body)
+    }
+
+    /// Readiness as the public port tells it, with what it is made of. Circuits and cache do not count:
+    /// an old service that is down is no reason to take the proxy out of service.
+    async fn ready_in_detail(&self) -> Reply {
+        let store = self.sessions.ping().await;
+        let draining = self.draining.load(Ordering::Relaxed);
+        let (status, word) = match (&store, draining) {
+            (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            (Err(_), false) => (StatusCode::SERVICE_UNAVAILABLE, "unready"),
+            (Ok(()), false) => (StatusCode::OK, "ready"),
+        };
+        let body = json!({
+            "status": word,
+            "store": store.map_or_else(|error| error.to_string(), |()| "ok".to_owned()),
+            "circuits": self.facade.health(),
+            "cache": self.facade.cache_health(),
+        });
+        Reply::json(status, &body)
+    }
+}
+
+fn refuse(error: &ProxyError) -> Reply {
+    let correlation_id = format!("{:032x}", fastrand::u128(..));
+    from_error(error, Circumstances { correlation_id: &correlation_id, login_url: "/auth/login", navigation: false })
 }

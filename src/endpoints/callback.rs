@@ -9,7 +9,7 @@ use super::login::{KeptFlow, login_url, provider_page, store_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
-use crate::reply::{Reply, message_page};
+use crate::reply::{Reply, message_page, onward_page};
 use crate::session::{FlowBinding, Identity, NewSession, Reading, Session, StoreError, Tokens};
 use crate::token::access_token;
 
@@ -86,9 +86,19 @@ impl Endpoints {
         };
         self.end_previous(previous).await;
         self.greet(asked, session);
-        Reply::redirect(&return_to)
+        self.go_on(asked, &return_to)
             .with_cookie(Some(self.cookies.set(&cookie)))
             .with_cookie(self.cookies.flow_expire(RESTARTED).ok())
+    }
+
+    /// A redirect; but the provider's site began this navigation, so that a browser would follow it
+    /// without a strict cookie (RFC 6265bis §5.2), to be sent to the login again. A page of ours begins anew.
+    fn go_on(&self, asked: Asked<'_>, target: &str) -> Reply {
+        if self.cookies.is_strict() && asked.header("sec-fetch-site") == Some("cross-site") {
+            onward_page(target)
+        } else {
+            Reply::redirect(target)
+        }
     }
 
     fn greet(&self, asked: Asked<'_>, session: Arc<Session>) {

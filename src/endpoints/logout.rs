@@ -1,7 +1,7 @@
 //! `POST /auth/logout`: the session ends here and in the store, then at the provider.
 
+use http::StatusCode;
 use http::header::ACCEPT;
-use http::{Method, StatusCode};
 use serde_json::json;
 use url::{Url, form_urlencoded};
 
@@ -11,7 +11,7 @@ use crate::session::{Selector, Session};
 
 impl Endpoints {
     pub(super) async fn logout(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
-        refuse_foreign_navigation(asked)?;
+        self.refuse_foreign_navigation(asked)?;
         let query: Vec<(String, String)> = form_urlencoded::parse(asked.query().as_bytes()).into_owned().collect();
         let value = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let back = return_to::safe(value("return_to").unwrap_or("/"), &self.public_url, &self.allowed_redirect_hosts);
@@ -19,6 +19,7 @@ impl Endpoints {
 
         let target = match self.session_of(asked.parts).await {
             Ok(session) => {
+                self.require_csrf_token(asked, &session)?;
                 self.end(&session, value("everywhere") == Some("true")).await?;
                 self.revoke_in_background(session.tokens.refresh_token.clone());
                 let hint = Some(&session.tokens.id_token);
@@ -29,6 +30,28 @@ impl Endpoints {
             Err(error) => return Err(error),
         };
         Ok(farewell(asked, &target).with_cookie(Some(self.cookies.expire())))
+    }
+
+    /// Another site must not log people out by a link or an image: GET is for our own pages. (Unsafe
+    /// methods were checked before they came here.)
+    fn refuse_foreign_navigation(&self, asked: Asked<'_>) -> Result<(), ProxyError> {
+        match asked.header("sec-fetch-site") {
+            Some("cross-site" | "same-site") if asked.parts.method.is_safe() => {
+                self.metrics.csrf_violations.with_label_values(&["fetch_site"]).inc();
+                Err(ProxyError::CsrfFailed("logout by GET is for navigations from our own pages".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `csrf.mode: token` holds for our own unsafe request as it does for those to services.
+    fn require_csrf_token(&self, asked: Asked<'_>, session: &Session) -> Result<(), ProxyError> {
+        let given = asked.header("x-csrf-token").unwrap_or_default();
+        if !self.csrf_token || asked.parts.method.is_safe() || self.sessions.csrf_matches(session, given.as_bytes()) {
+            return Ok(());
+        }
+        self.metrics.csrf_violations.with_label_values(&["token"]).inc();
+        Err(ProxyError::CsrfFailed("X-CSRF-Token is missing or wrong; /auth/session hands it out".to_owned()))
     }
 
     async fn end(&self, session: &Session, everywhere: bool) -> Result<(), ProxyError> {
@@ -47,17 +70,6 @@ impl Endpoints {
             tracing::error!(%error, "a session could not be ended");
             ProxyError::StoreUnavailable
         })
-    }
-}
-
-/// Another site must not log people out by a link or an image: GET is for our own pages. (Unsafe
-/// methods were checked before they came here.)
-fn refuse_foreign_navigation(asked: Asked<'_>) -> Result<(), ProxyError> {
-    match asked.header("sec-fetch-site") {
-        Some("cross-site" | "same-site") if asked.parts.method == Method::GET => {
-            Err(ProxyError::CsrfFailed("logout by GET is for navigations from our own pages".to_owned()))
-        }
-        _ => Ok(()),
     }
 }
 

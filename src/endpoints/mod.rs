@@ -181,7 +181,11 @@ impl Endpoints {
             Endpoint::Verify => {
                 let started = Instant::now();
                 let answer = self.verify(asked).await;
-                let status = if answer.is_ok() { "ok" } else { "refused" };
+                let status = match &answer {
+                    Ok(_) => "ok",
+                    Err(ProxyError::NotAuthenticated | ProxyError::BadRequest(_)) => "refused",
+                    Err(_) => "error",
+                };
                 self.metrics.verify_duration.with_label_values(&[status]).observe(started.elapsed().as_secs_f64());
                 answer
             }

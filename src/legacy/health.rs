@@ -5,13 +5,21 @@ use serde_json::{Map, Value, json};
 use super::Facade;
 use crate::resilience::Phase;
 
+/// Whole seconds, rounded up as in `Retry-After`: whoever comes back then finds the circuit half-open.
+fn seconds_left(remaining: std::time::Duration) -> u128 {
+    remaining.as_millis().div_ceil(1000).max(1)
+}
+
 impl Facade {
-    /// `{"name": {"state": "closed|open|half_open", "failures": n, "retry_after": seconds}}`.
+    /// By name: `{"state": "closed", "failures": n}`, `{"state": "open", "retry_after": seconds}` or
+    /// `{"state": "half_open", "trial_under_way": bool}`.
     #[must_use]
     pub fn health(&self) -> Map<String, Value> {
         let describe = |phase: Phase| match phase {
             Phase::Closed { failures } => json!({ "state": "closed", "failures": failures }),
-            Phase::Open { remaining } => json!({ "state": "open", "retry_after": remaining.as_secs().max(1) }),
+            Phase::Open { remaining } => {
+                json!({ "state": "open", "retry_after": u64::try_from(seconds_left(remaining)).unwrap_or(u64::MAX) })
+            }
             Phase::HalfOpen { trial } => json!({ "state": "half_open", "trial_under_way": trial }),
         };
         let each = self.services.iter().map(|(name, service)| {

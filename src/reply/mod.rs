@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 pub use error::ProxyError;
-pub use page::message_page;
+pub use page::{message_page, onward_page};
 pub use problem::{Circumstances, from_error};
 
 /// A complete answer of ours. The pipeline adds the correlation id and CORS headers.

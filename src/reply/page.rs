@@ -22,6 +22,22 @@ pub fn message_page(status: StatusCode, title: &str, text: &str, retry_url: &str
         retry = escape(retry_url),
         id = escape(correlation_id),
     );
+    page(status, html)
+}
+
+/// A page that goes on to `target` by itself.
+#[must_use]
+pub fn onward_page(target: &str) -> Reply {
+    let target = escape(target);
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta http-equiv=\"refresh\" content=\"0;url={target}\"><title>Logged in</title></head>\
+         <body><a href=\"{target}\">Continue</a></body></html>\n"
+    );
+    page(StatusCode::OK, html)
+}
+
+fn page(status: StatusCode, html: String) -> Reply {
     Reply::empty(status)
         .with_body("text/html; charset=utf-8", html)
         .with(

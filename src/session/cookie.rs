@@ -78,6 +78,12 @@ impl SessionCookie {
         })
     }
 
+    /// `session.same_site: strict`: not sent along a navigation that another site began.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.same_site == "Strict"
+    }
+
     /// The name of the cookie that is set.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -1,6 +1,8 @@
 //! Every metric of the program. The names are a promise; labels are bounded: never a path, a user
 //! or a token.
 
+use std::fmt::Write as _;
+
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -15,6 +17,8 @@ macro_rules! metrics {
         #[derive(Debug, Clone)]
         pub struct Metrics {
             registry: Registry,
+            /// Name, type and meaning of each, for the page.
+            list: &'static [(&'static str, &'static str, &'static str)],
             $(
                 // The help text is printed as it is by Prometheus: no backticks.
                 #[allow(clippy::doc_markdown)]
@@ -32,10 +36,15 @@ macro_rules! metrics {
                 let registry = Registry::new();
                 $(let $field = metrics!(@make $kind, $name, $help $(, [$($label),+])? $(, $buckets)?);
                 registry.register(Box::new($field.clone()))?;)+
-                Ok(Self { registry, $($field),+ })
+                Ok(Self { registry, list: &[$(($name, metrics!(@type $kind), $help)),+], $($field),+ })
             }
         }
     };
+    (@type IntCounter) => { "counter" };
+    (@type IntCounterVec) => { "counter" };
+    (@type IntGauge) => { "gauge" };
+    (@type IntGaugeVec) => { "gauge" };
+    (@type HistogramVec) => { "histogram" };
     (@make IntCounter, $name:literal, $help:literal) => { IntCounter::new($name, $help)? };
     (@make IntGauge, $name:literal, $help:literal) => { IntGauge::new($name, $help)? };
     (@make IntCounterVec, $name:literal, $help:literal, [$($label:literal),+]) => {
@@ -80,7 +89,8 @@ metrics! {
 }
 
 impl Metrics {
-    /// The Prometheus text format (version 0.0.4).
+    /// The Prometheus text format (version 0.0.4). Every metric is named, also one with labels that
+    /// has nothing to tell yet: what is promised can be found on the page of an idle process.
     #[must_use]
     pub fn render(&self) -> String {
         self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -88,7 +98,13 @@ impl Metrics {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
             tracing::error!(%error, "metrics cannot be rendered");
         }
-        String::from_utf8(page).unwrap_or_default()
+        let mut page = String::from_utf8(page).unwrap_or_default();
+        for (name, kind, help) in self.list {
+            if !page.contains(&format!("# TYPE {name} ")) {
+                let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            }
+        }
+        page
     }
 }
 
@@ -100,5 +116,19 @@ mod tests {
     fn every_metric_registers_once() {
         let metrics = Metrics::new().expect("names are unique");
         assert!(metrics.render().contains("bff_build_info"));
+    }
+
+    #[test]
+    fn every_metric_is_named_once_before_and_after_its_first_use() {
+        let metrics = Metrics::new().expect("names are unique");
+        for _round in 0..2 {
+            let page = metrics.render();
+            for (name, kind, _) in metrics.list {
+                assert_eq!(page.matches(&format!("# TYPE {name} {kind}\n")).count(), 1, "{name}:\n{page}");
+                assert_eq!(page.matches(&format!("# HELP {name} ")).count(), 1, "{name}");
+            }
+            metrics.service_errors.with_label_values(&["orders", "timeout"]).inc();
+            metrics.redis_latency.with_label_values(&["get"]).observe(0.1);
+        }
     }
 }

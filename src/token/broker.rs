@@ -155,8 +155,13 @@ impl TokenBroker {
         let broker = Arc::clone(self);
         tokio::spawn(async move {
             for need in &broker.mapped {
-                if let Err(reason) = broker.for_service(&session, need).await {
-                    tracing::warn!(service = %need.service, %reason, "NO_TOKEN_AVAILABLE");
+                match broker.for_service(&session, need).await {
+                    Err(NoBearer::NotAvailable(reason)) => {
+                        tracing::warn!(service = %need.service, reason, token_found = false, "NO_TOKEN_AVAILABLE");
+                    }
+                    // Nothing is wrong with the configuration: the first request asks again.
+                    Err(reason) => tracing::warn!(service = %need.service, %reason, "a service is not mapped yet"),
+                    Ok(_) => tracing::debug!(service = %need.service, token_found = true, "a service is mapped"),
                 }
             }
         });
@@ -180,6 +185,7 @@ impl TokenBroker {
 
     async fn for_service(&self, session: &Arc<Session>, need: &Arc<Need>) -> Result<AccessToken, NoBearer> {
         if need.audience.is_none() {
+            self.desk.count_lookup(&Target::Service(Arc::clone(need)), "none");
             return Err(NoBearer::NotAvailable(format!(
                 "no audience is configured for service `{0}`: add `service_audiences.{0}` to settings.yaml, \
                  or a `token_policy` to its route",

@@ -88,6 +88,8 @@ async fn a_service_without_an_audience_says_which_key_is_missing() {
     assert_eq!(answer.status(), 401);
     assert_eq!(problem(answer).await["code"], "no_token_available");
     assert_eq!(upstream.count(), 0, "the service was not asked");
+    let looked = edge.metric("bff_token_lookups_total{result=\"none\",service=\"lost_service\"}");
+    assert_eq!(looked.await, 1);
     eventually!("the reason is logged", {
         let entries = edge.log.entries(&["NO_TOKEN_AVAILABLE"]);
         entries.iter().any(|entry| {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -31,6 +32,22 @@ fn the_readme_names_every_metric() {
     assert!(names.len() > 20, "the metrics were not found");
     let missing: Vec<&str> = names.into_iter().filter(|name| !readme.contains(name)).collect();
     assert!(missing.is_empty(), "not in the README: {missing:?}");
+}
+
+/// What is shown of `routes` and `explain` is what they print of the shipped configuration.
+#[test]
+fn the_readme_shows_what_the_program_prints() {
+    let readme = read("README.md");
+    for shown in ["routes", "explain GET /api/v1/analytics/x"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pingora-bff"));
+        command.args(shown.split(' ')).current_dir(env!("CARGO_MANIFEST_DIR"));
+        for default in ["BFF_LISTEN", "BFF_PUBLIC_URL", "ANALYTICS_URL", "CRUD_URL"] {
+            command.env_remove(default);
+        }
+        let printed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let sample = format!("```\n$ pingora-bff {shown}\n{printed}```\n");
+        assert!(readme.contains(&sample), "the README should show:\n{sample}");
+    }
 }
 
 #[test]

@@ -331,6 +331,7 @@ async fn a_foreign_page_cannot_log_the_user_out() {
     assert_eq!(problem(post.send().await.unwrap()).await["code"], "csrf_failed");
     let get = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "cross-site");
     assert!(get.send().await.unwrap().status().is_client_error());
+    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"fetch_site\"}").await, 2, "both are counted");
     assert_eq!(session_of(&browser, &edge).await.0, 200);
 }
 
@@ -344,6 +345,23 @@ async fn a_login_with_a_session_cookie_alias_is_read_but_never_set() {
     let request = http_client().get(edge.url("/auth/session")).header("cookie", format!("_eid_sid={value}"));
     assert_eq!(request.send().await.unwrap().status(), 200);
     assert_eq!(browser.cookie(&edge.origin, "_eid_sid"), None);
+}
+
+/// A browser would follow a redirect that the provider's site began without the new strict cookie.
+#[tokio::test]
+async fn with_strict_cookies_a_page_of_ours_goes_on_instead_of_the_providers_redirect() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    let edge = setup.session("same_site: strict").start().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/a?b=\"<&c").await;
+    let answer = browser.client.get(&callback).header("sec-fetch-site", "cross-site").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let cookies: Vec<_> = answer.headers().get_all("set-cookie").iter().map(|one| one.to_str().unwrap()).collect();
+    assert!(cookies.iter().any(|one| one.starts_with(COOKIE) && one.contains("SameSite=Strict")), "{cookies:?}");
+    let page = answer.text().await.unwrap();
+    assert!(page.contains("content=\"0;url=/a?b=%22%3C&amp;c\""), "{page}");
+    assert_eq!(browser.login(&edge, "ada", "/x").await, "/x", "who says nothing of the site is redirected");
 }
 
 #[tokio::test]

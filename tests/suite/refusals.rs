@@ -177,6 +177,12 @@ async fn csrf_token_mode_asks_for_the_header() {
     assert_eq!(post.send().await.unwrap().status(), 200);
     let wrong = browser.client.post(edge.url("/api/own/x")).header("x-csrf-token", format!("{token}x"));
     assert_eq!(wrong.send().await.unwrap().status(), 403);
+    let bare = browser.post(edge.url("/auth/logout")).await;
+    assert_eq!(problem(bare).await["code"], "csrf_failed", "a logout is an unsafe request, too");
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200);
+    let logout = browser.client.post(edge.url("/auth/logout")).header("x-csrf-token", token);
+    assert_eq!(logout.send().await.unwrap().status(), 302);
+    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"token\"}").await, 3);
 }
 
 #[tokio::test]
@@ -251,6 +257,14 @@ async fn our_own_endpoints_are_not_forwarded() {
     for path in ["/metrics", "/status"] {
         assert_eq!(http_client().get(edge.url(path)).send().await.unwrap().status(), 404, "{path}");
         assert_eq!(http_client().get(edge.admin_url(path)).send().await.unwrap().status(), 200, "{path}");
+        let post = http_client().post(edge.admin_url(path)).send().await.unwrap();
+        assert_eq!((post.status().as_u16(), &post.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()), "{path}");
+        assert_eq!(problem(post).await["code"], "method_not_allowed");
     }
+    for path in ["/health", "/health/ready", "/auth/health"] {
+        let body: Value = http_client().get(edge.admin_url(path)).send().await.unwrap().json().await.unwrap();
+        assert_eq!((&body["status"], &body["store"]), (&"ready".into(), &"ok".into()), "{path}: {body}");
+    }
+    assert_eq!(problem(http_client().get(edge.admin_url("/")).send().await.unwrap()).await["code"], "no_route");
     assert_eq!(upstream.count(), 0);
 }

@@ -80,6 +80,8 @@ async fn every_promised_metric_is_told_on_the_admin_port_only() {
     for (name, labels) in METRICS {
         let samples: Vec<_> = page.lines().filter(|line| is_sample_of(line, name)).collect();
         assert!(!samples.is_empty() || ABSENT_UNTIL_USED.contains(&name), "{name} is missing:\n{page}");
+        let head = |word: &str| page.matches(&format!("# {word} {name} ")).count();
+        assert_eq!((head("HELP"), head("TYPE")), (1, 1), "{name} is named, used or not:\n{page}");
         for sample in samples {
             for label in labels {
                 assert!(sample.contains(&format!("{label}=\"")), "{label} of {sample}");
