@@ -111,8 +111,13 @@ async fn collect_body(session: &mut Downstream, limit: u64) -> Result<Vec<u8>, P
 
 /// Whether the request's body is over: read to its end here if it is short and on its way.
 async fn drain_small_body(session: &mut Downstream) -> bool {
-    if session.is_http2() || session.as_downstream_mut().is_body_done() {
+    if session.as_downstream_mut().is_body_done() {
         return true;
+    }
+    if session.is_http2() {
+        // Only the stream ends. It lingers, too: some clients lose an answer that is followed at
+        // once by RST_STREAM, even by the friendly one of RFC 9113 §8.1.
+        return false;
     }
     let headers = &session.req_header().headers;
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

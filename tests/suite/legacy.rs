@@ -322,3 +322,24 @@ async fn the_api_key_is_not_repeated_to_the_client() {
     assert_eq!(head.status(), 405);
     assert_eq!(upstream.count(), 0);
 }
+
+#[tokio::test]
+async fn over_http2_too_the_413_is_seen_while_the_body_is_being_sent() {
+    let (edge, upstream, browser) = facade().await;
+    let h2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let cookie = browser.cookie_header(&edge.origin);
+    for known in [true, false] {
+        let chunks = (0..200).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 1000]));
+        let stream = reqwest::Body::wrap_stream(futures::stream::iter(chunks));
+        let body = if known { reqwest::Body::from(vec![b'x'; 200_000]) } else { stream };
+        let request = h2.post(legacy(&edge, "res-admin/x")).header("cookie", &cookie).body(body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), answer.version()),
+            (413, reqwest::Version::HTTP_2),
+            "length known: {known}"
+        );
+        assert_eq!(problem(answer).await["code"], "body_too_large");
+    }
+    assert_eq!(upstream.count(), 0);
+}
