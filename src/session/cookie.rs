@@ -110,6 +110,17 @@ impl SessionCookie {
         cut(headers, |name| self.is_ours(name))
     }
 
+    /// Whether a `Set-Cookie` would make a browser send what [`Self::read`] or [`Self::flow_read`] takes
+    /// for ours. Aliases are not counted: they are another program's to set.
+    #[must_use]
+    pub fn would_be_ours(&self, set_cookie: &[u8]) -> bool {
+        let pair = set_cookie.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        // A cookie without a name is sent as its bare value, which may look like a pair (RFC 6265bis §5.6).
+        let pair = pair.strip_prefix(b"=").unwrap_or(pair).trim_ascii();
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        name == self.name.as_bytes() || name.starts_with(self.flow_prefix.as_bytes())
+    }
+
     fn is_ours(&self, name: &[u8]) -> bool {
         name == self.name.as_bytes()
             || name.starts_with(self.flow_prefix.as_bytes())
@@ -256,6 +267,17 @@ mod tests {
         let cut = cookies
             .cut(&headers(&["a=1; bff_session=x; _eid_sid=y; bff_flow_abc=z; Bff_session=2; bff_flow=3".to_owned()]));
         assert_eq!(cut, Cut::Replaced(HeaderValue::from_static("a=1; Bff_session=2; bff_flow=3")));
+    }
+
+    #[test]
+    fn knows_who_else_would_set_ours() {
+        let cookies = cookies("http://localhost:8080", &["_eid_sid"]);
+        for ours in ["bff_session=x", " bff_session = x; Path=/", "=bff_session=x", "bff_flow_a=1", "bff_session"] {
+            assert!(cookies.would_be_ours(ours.as_bytes()), "{ours}");
+        }
+        for other in ["a=1; bff_session=x", "bff_session2=x", "Bff_session=x", "_eid_sid=x", "", "="] {
+            assert!(!cookies.would_be_ours(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::harness::{AUDIENCES, Browser, Edge, RawClient, Received, Setup, Upstream, builder, http_client, raw};
+use crate::harness::{
+    AUDIENCES, Behaviour, Browser, Edge, RawClient, Received, Say, Setup, Upstream, builder, http_client, raw,
+};
 
 async fn edge() -> (Edge, Upstream, Browser) {
     let upstream = Upstream::start().await;
@@ -305,4 +307,17 @@ async fn a_body_that_is_coded_twice_is_refused() {
         assert_eq!(raw(edge.address(), request).await.0.status(), 400, "{codings}");
     }
     assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn no_service_sets_our_cookies() {
+    let (edge, upstream, browser) = edge().await;
+    let ours = browser.cookie_header(&edge.origin);
+    let lines = "Set-Cookie: a=1; Path=/\r\nSet-Cookie: bff_session=planted; Path=/\r\nSet-Cookie: =bff_session=x\r\n\
+                 Set-Cookie: bff_flow_a=1\r\nSet-Cookie: b=2\r\n";
+    upstream.behave(Behaviour::Say(Say { lines: lines.to_owned(), ..Say::default() }));
+    for path in ["/open/x", "/api/own/x"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {ours}\r\n\r\n", edge.port);
+        assert_eq!(raw(edge.address(), request).await.0.all("set-cookie"), ["a=1; Path=/", "b=2"], "{path}");
+    }
 }

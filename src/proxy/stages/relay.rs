@@ -1,12 +1,14 @@
 //! Relay: the service's answer on its way back.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue,
+    SET_COOKIE, VARY,
 };
 use pingora::http::ResponseHeader;
 
 use super::origin::cors_headers;
 use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 
 /// What every answer gets, ours or a service's.
@@ -22,6 +24,18 @@ pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContex
         }
     }
     Ok(())
+}
+
+/// No service sets our cookies: one that could would choose whose session the browser goes on with.
+pub(in crate::proxy) fn keep_cookies_ours(gateway: &Gateway, response: &mut ResponseHeader) -> pingora::Result<()> {
+    let ours = |field: &HeaderValue| gateway.endpoints.cookies.would_be_ours(field.as_bytes());
+    let fields = response.headers.get_all(SET_COOKIE);
+    if !fields.iter().any(ours) {
+        return Ok(());
+    }
+    let others: Vec<HeaderValue> = fields.iter().filter(|field| !ours(field)).cloned().collect();
+    response.remove_header(&SET_COOKIE);
+    others.into_iter().try_for_each(|field| response.append_header(SET_COOKIE, field).map(drop))
 }
 
 /// Takes note of the service's answer. On a session route the proxy alone says which origins may
