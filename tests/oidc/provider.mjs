@@ -8,7 +8,8 @@
 //
 // Control port, JSON in and out:
 //   POST /clients  client metadata; `access_ttl` and `access_age` (seconds) are ours
-//   POST /mode     {"client": ID or "*", "token": "ok"|"500"|"hang"|"reset"|"html"|"delay:MS"}
+//   POST /mode     {"client": ID or "*", "token": "ok"|"500"|"hang"|"reset"|"html"|"delay:MS"|"late:MS"}
+//                 (`delay` waits before it looks at the request, `late` does what is asked and answers later)
 //   GET  /counters?client=ID  granted token requests by grant type, and `refused`, `faulted`, `revoked`
 //   GET  /refresh-tokens?client=ID   the live ones;  DELETE forgets them
 //   POST /reset    counters and modes
@@ -134,6 +135,11 @@ function misbehave(request, response) {
   const mode = modes.get(client) ?? modes.get('*') ?? 'ok';
   if (mode === 'ok') return Promise.resolve(true);
   if (mode.startsWith('delay:')) return new Promise((go) => { setTimeout(() => go(true), Number(mode.slice(6))); });
+  if (mode.startsWith('late:')) {
+    const end = response.end.bind(response);
+    response.end = (...last) => { setTimeout(() => end(...last), Number(mode.slice(5))); return response; };
+    return Promise.resolve(true);
+  }
   count(client, 'faulted');
   if (mode === 'reset') request.socket.resetAndDestroy();
   else if (mode === 'html') response.writeHead(200, { 'content-type': 'text/html' }).end('<h1>Maintenance</h1>');

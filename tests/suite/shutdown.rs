@@ -30,7 +30,7 @@ async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
     let mut edge = setup.start().await;
     let browser = Browser::new();
     let callback = browser.authorize(&edge, "ada", "/").await;
-    edge.provider.set_mode(&edge.client_id, "delay:1000").await;
+    edge.provider.set_mode(&edge.client_id, "late:2500").await;
     assert_eq!(browser.get(&callback).await.status(), 302);
     // The token of the service is being fetched in the background, and the refresh token rotates.
     edge.sigterm();

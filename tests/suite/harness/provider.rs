@@ -68,7 +68,8 @@ impl Provider {
         self.post("/clients", &client).await;
     }
 
-    /// How the token endpoint treats this client from now on: `ok`, `500`, `hang`, `reset`, `html`, `delay:MS`.
+    /// How the token endpoint treats this client from now on: `ok`, `500`, `hang`, `reset`, `html`,
+    /// `delay:MS` before anything is done, `late:MS` after everything is done.
     pub(crate) async fn set_mode(&self, client_id: &str, mode: &str) {
         self.post("/mode", &json!({"client": client_id, "token": mode})).await;
     }
