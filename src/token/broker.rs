@@ -81,7 +81,7 @@ pub(super) struct Desk {
     pub(super) own_audience: Option<String>,
     pub(super) resource_indicators: bool,
     pub(super) down: Holds<SessionKey, String>,
-    pub(super) refused: Holds<(SessionKey, Arc<str>), String>,
+    pub(super) refused: Holds<(SessionKey, Target), String>,
 }
 
 /// Fetches, keeps and renews tokens. Cheap to share.
@@ -272,9 +272,7 @@ impl Desk {
     }
 
     fn known_obstacle(&self, key: &SessionKey, target: &Target) -> Option<NoBearer> {
-        if let Target::Service(need) = target
-            && let Some(reason) = self.refused.reason(&(*key, Arc::clone(&need.service)))
-        {
+        if let Some(reason) = self.refused.reason(&(*key, target.clone())) {
             return Some(NoBearer::NotAvailable(reason));
         }
         self.down.reason(key).map(NoBearer::ProviderDown)

@@ -19,7 +19,7 @@ const LEASE_POLLS: usize = 150;
 /// How long a rotated refresh token is tried to be stored before it is given up.
 const SAVE_POLL: Duration = Duration::from_millis(50);
 const SAVE_TRIES: usize = 600;
-/// How long an audience that the provider refused is not asked for again.
+/// How long a token that the provider refused is not asked for again.
 const REFUSED: Duration = Duration::from_secs(60);
 
 /// The session with a working token for `target`.
@@ -212,8 +212,8 @@ fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Se
             desk.down.lift(&session.key);
             desk.count_lookup(target, "minted");
         }
-        (Err(NoBearer::NotAvailable(reason)), Target::Service(need)) => {
-            desk.refused.hold((session.key, Arc::clone(&need.service)), reason.clone(), REFUSED);
+        (Err(NoBearer::NotAvailable(reason)), _) => {
+            desk.refused.hold((session.key, target.clone()), reason.clone(), REFUSED);
             desk.count_lookup(target, "none");
         }
         (Err(NoBearer::ProviderDown(reason)), _) => {

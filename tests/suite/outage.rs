@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, claims, has_audience, problem};
 
@@ -149,4 +149,23 @@ async fn a_session_ends_at_its_absolute_limit() {
     let edge = setup.session("lifetime_seconds: 2").session("max_lifetime_seconds: 3").start().await;
     let browser = Browser::logged_in(&edge, "ada").await;
     eventually!("use does not extend it for ever", status_of(&browser, &edge, "/api/own/x").await == 401);
+}
+
+#[tokio::test]
+async fn a_client_that_the_provider_no_longer_knows_does_not_storm_it() {
+    let upstream = Upstream::start().await;
+    let pass = "{ id: pass, path: \"/pass/*\", target_service: own_service, preserve_path: true, auth: session, \
+                token_policy: { mode: session_passthrough } }";
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).route(pass).access_ttl(3).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(status_of(&browser, &edge, "/pass/x").await, 200);
+    let changed = json!({ "client_secret": "a secret that only the provider was told" });
+    edge.provider.register(&edge.client_id, &edge.origin, &changed).await;
+    eventually!("the login token is over", status_of(&browser, &edge, "/pass/x").await == 401);
+    for _ in 0..20 {
+        assert_eq!(problem(browser.get(edge.url("/pass/x")).await).await["code"], "no_token_available");
+    }
+    let asked = edge.metric("bff_token_refresh_total{service=\"login\",status=\"error\"").await;
+    assert!(asked <= 2, "asked {asked} times");
+    assert_eq!(status_of(&browser, &edge, "/auth/session").await, 200, "the session stays");
 }
