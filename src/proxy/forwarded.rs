@@ -58,11 +58,11 @@ fn pair(text: &str) -> Option<(String, String)> {
 fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(|one: char| {
-        let escapes = quoted && !escaped && one == '\\';
+        let backslash = quoted && !escaped && one == '\\';
         if one == '"' && !escaped {
             quoted = !quoted;
         }
-        escaped = escapes;
+        escaped = backslash;
         one == separator && !quoted
     })
     .collect()
