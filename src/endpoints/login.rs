@@ -1,7 +1,8 @@
 //! `GET /auth/login`: starts a flow. The flow lives on our side, under its `state`; the browser is
 //! bound to it by a cookie of the flow's own, so that two tabs can log in at once.
 
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
@@ -75,6 +76,7 @@ pub(super) fn provider_page(error: &dyn std::fmt::Display, retry: &str, asked: A
         retry,
         asked.correlation_id,
     )
+    .with(RETRY_AFTER, HeaderValue::from_static("5"))
 }
 
 pub(super) fn store_page(retry: &str, asked: Asked<'_>) -> Reply {
@@ -85,4 +87,5 @@ pub(super) fn store_page(retry: &str, asked: Asked<'_>) -> Reply {
         retry,
         asked.correlation_id,
     )
+    .with(RETRY_AFTER, HeaderValue::from_static("1"))
 }

@@ -4,6 +4,7 @@
 mod context;
 mod decide;
 mod downstream;
+mod forwarded;
 mod gateway;
 mod headers;
 mod pipeline;

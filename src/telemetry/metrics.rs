@@ -67,7 +67,7 @@ metrics! {
     sessions_destroyed: IntCounterVec = "bff_sessions_destroyed_total", "Sessions ended, by reason", ["reason"];
     session_lookups: IntCounterVec = "bff_session_lookups_total", "Session look-ups by tier (near, store) and result (hit, miss, grace, error)", ["tier", "result"];
     verify_duration: HistogramVec = "bff_verify_duration_seconds", "Time of the ForwardAuth endpoint", ["status"], FAST;
-    token_lookups: IntCounterVec = "bff_token_lookups_total", "Bearer look-ups by service and result (session, cached, minted, none, error)", ["service", "result"];
+    token_lookups: IntCounterVec = "bff_token_lookups_total", "Bearer look-ups by service and result (cached, minted, none, error)", ["service", "result"];
     token_refresh: IntCounterVec = "bff_token_refresh_total", "Refresh grants by service and status", ["service", "status"];
     token_exchange: IntCounterVec = "bff_token_exchange_total", "Token requests by grant type and status", ["grant_type", "status"];
     token_validation: IntCounterVec = "bff_token_validation_total", "Tokens checked by type (id_token, access_token) and status", ["token_type", "status"];

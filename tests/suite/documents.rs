@@ -50,13 +50,23 @@ fn the_readme_shows_what_the_program_prints() {
     }
 }
 
+/// What a link to this heading is called.
+fn anchor_of(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    words.chars().filter(|one| one.is_alphanumeric() || " -_".contains(*one)).collect::<String>().replace(' ', "-")
+}
+
 #[test]
 fn every_file_that_a_document_points_at_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
         let text = read(document);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            assert!(target.starts_with("https://") || root.join(target).exists(), "{document}: {target}");
+            let there = match target.strip_prefix('#') {
+                Some(anchor) => text.lines().filter(|line| line.starts_with('#')).any(|line| anchor_of(line) == anchor),
+                None => target.starts_with("https://") || root.join(target).exists(),
+            };
+            assert!(there, "{document}: {target}");
         }
     }
     let text = read("ARCHITECTURE.md");

@@ -45,6 +45,9 @@ async fn a_provider_that_fails_at_login_leaves_no_session_and_a_way_to_retry() {
         edge.provider.set_mode(&edge.client_id, mode).await;
         let answer = browser.get(&callback).await;
         assert!(answer.status().is_server_error(), "{mode}: {}", answer.status());
+        if mode != "html" {
+            assert_eq!(answer.headers()["retry-after"], "5", "{mode}: down, not wrong");
+        }
         assert!(answer.text().await.unwrap().contains("/auth/login"), "{mode}: a link to try again");
         assert_eq!(status_of(&browser, &edge, "/auth/session").await, 401, "{mode}");
         edge.provider.set_mode(&edge.client_id, "ok").await;

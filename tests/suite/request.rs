@@ -201,6 +201,14 @@ async fn a_trusted_proxy_is_believed() {
     assert_eq!(received.head.one("x-forwarded-for").as_deref(), Some("198.51.100.66, 203.0.113.7, 127.0.0.1"));
     assert_eq!(received.head.one("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(received.head.one("x-forwarded-host").as_deref(), Some("shop.example"));
+    // RFC 7239 says the same in one field.
+    let line =
+        "Forwarded: for=198.51.100.66;host=evil.example, for=\"[2001:db8::7]:4711\";proto=https;host=shop.example\r\n";
+    let received = send(&edge, &upstream, "/open/x", line).await;
+    assert_eq!(received.head.one("x-forwarded-for").as_deref(), Some("198.51.100.66, 2001:db8::7, 127.0.0.1"));
+    assert_eq!(received.head.one("x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(received.head.one("x-forwarded-host").as_deref(), Some("shop.example"));
+    assert_eq!(received.head.one("forwarded"), None);
 }
 
 #[tokio::test]

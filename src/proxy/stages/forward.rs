@@ -2,11 +2,12 @@
 //! so nothing the client names in `Connection` can remove what is set here.
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, VIA};
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
 
 use crate::proxy::context::RequestContext;
+use crate::proxy::forwarded::{Told, told};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{Authorization, scrub, traceparent};
 use crate::proxy::{Downstream, downstream};
@@ -89,18 +90,15 @@ impl Client {
     fn of(gateway: &Gateway, session: &Downstream, request: &RequestHeader) -> Self {
         let address = downstream::client_ip(session);
         let trusted = address.is_some_and(|address| gateway.trusted_proxies.iter().any(|net| net.contains(&address)));
-        // Of several lines the last one is the trusted proxy's own: it adds below what it was sent.
-        let lines = |name: &'static str| request.headers.get_all(HeaderName::from_static(name)).iter();
-        let told = |name: &'static str| lines(name).next_back().filter(|_| trusted).cloned();
+        let told = if trusted { told(&request.headers) } else { Told::default() };
+        let value = |text: Option<String>| text.and_then(|text| HeaderValue::try_from(text).ok());
         let own_proto = if downstream::is_tls(session) { "https" } else { "http" };
-        let hops =
-            lines("x-forwarded-for").filter(|_| trusted).filter_map(|line| line.to_str().ok().map(str::to_owned));
-        let chain: Vec<String> = hops.chain(address.map(|address| address.to_string())).collect();
+        let chain: Vec<String> = told.chain.into_iter().chain(address.map(|address| address.to_string())).collect();
         let forwarded_for = address.and_then(|_known| HeaderValue::try_from(chain.join(", ")).ok());
         Self {
             forwarded_for,
-            proto: told("x-forwarded-proto").unwrap_or_else(|| HeaderValue::from_static(own_proto)),
-            host: told("x-forwarded-host").or_else(|| downstream::authority(session)),
+            proto: value(told.proto).unwrap_or_else(|| HeaderValue::from_static(own_proto)),
+            host: value(told.host).or_else(|| downstream::authority(session)),
         }
     }
 

@@ -1,0 +1,128 @@
+//! What a trusted proxy in front says of the client: `X-Forwarded-*`, and where it says nothing there
+//! `Forwarded` (RFC 7239). Whether to believe it is the caller's to decide.
+
+use http::header::{FORWARDED, HeaderMap};
+
+/// The client as a proxy in front saw it. Absent: nothing was said, or nothing readable.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy) struct Told {
+    /// Addresses from the client on, separated by commas.
+    pub(in crate::proxy) chain: Option<String>,
+    /// `https` or `http`.
+    pub(in crate::proxy) proto: Option<String>,
+    /// Host, perhaps with a port.
+    pub(in crate::proxy) host: Option<String>,
+}
+
+/// Reads both spellings; each of the three from the better known one first. Of several lines or elements
+/// the last one is the trusted proxy's own: it adds below what it was sent, which anybody may have written.
+pub(in crate::proxy) fn told(headers: &HeaderMap) -> Told {
+    let elements = elements(headers);
+    let own = |name: &str| {
+        let mut pairs = elements.last()?.iter();
+        pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
+    };
+    let nodes = elements.iter().flatten().filter(|(key, value)| key == "for" && !value.is_empty());
+    let hops: Vec<&str> = nodes.map(|(_, node)| address(node)).collect();
+    let chain = lines(headers, "x-forwarded-for");
+    let last = |name: &'static str| lines(headers, name).pop().map(str::to_owned);
+    Told {
+        chain: [chain, hops].into_iter().find(|all| !all.is_empty()).map(|all| all.join(", ")),
+        proto: last("x-forwarded-proto").or_else(|| own("proto").map(|proto| proto.to_ascii_lowercase())),
+        host: last("x-forwarded-host").or_else(|| own("host")),
+    }
+}
+
+fn lines<'a>(headers: &'a HeaderMap, name: &'static str) -> Vec<&'a str> {
+    headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect()
+}
+
+/// RFC 7239 §4: elements between commas, pairs between semicolons, values as tokens or quoted.
+fn elements(headers: &HeaderMap) -> Vec<Vec<(String, String)>> {
+    let elements = headers.get_all(FORWARDED).iter().filter_map(|line| line.to_str().ok());
+    let elements = elements.flat_map(|line| split(line, ','));
+    elements.map(|element| split(element, ';').into_iter().filter_map(pair).collect()).collect()
+}
+
+fn pair(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let value = value.trim();
+    let plain = match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(quoted) => quoted.replace('\\', ""),
+        None => value.to_owned(),
+    };
+    Some((name.trim().to_ascii_lowercase(), plain))
+}
+
+/// Splits at `separator` outside of quotes.
+fn split(text: &str, separator: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(|one: char| {
+        let backslash = quoted && !escaped && one == '\\';
+        if one == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = backslash;
+        one == separator && !quoted
+    })
+    .collect()
+}
+
+/// RFC 7239 §6: a node without its port; IPv6 stands in brackets there, and bare in `X-Forwarded-For`.
+fn address(node: &str) -> &str {
+    if let Some((inside, _port)) = node.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return inside;
+    }
+    match node.split_once(':') {
+        Some((host, port)) if !port.contains(':') => host,
+        _ => node,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(lines: &[(&'static str, &str)]) -> [Option<String>; 3] {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let told = told(&headers);
+        [told.chain, told.proto, told.host]
+    }
+
+    #[test]
+    fn both_spellings_say_the_same() {
+        let some = |chain: &str, proto: &str, host: &str| [chain, proto, host].map(|one| Some(one.to_owned()));
+        let old = [
+            ("x-forwarded-for", "203.0.113.7"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+        ];
+        let wanted = some("203.0.113.7, 10.0.0.1", "https", "shop.example");
+        assert_eq!(read(&old), wanted);
+        for line in [
+            "for=203.0.113.7;host=evil.example, for=10.0.0.1;proto=https;host=shop.example",
+            "For=\"203.0.113.7:4711\",for=10.0.0.1; Proto=HTTPS ;by=\"a,b;c\";Host=\"shop.example\"",
+        ] {
+            assert_eq!(read(&[("forwarded", line)]), wanted, "{line}");
+        }
+        let six = read(&[("forwarded", "for=\"[2001:db8::1]:80\""), ("forwarded", "for=unknown, for=_hidden")]);
+        assert_eq!(six, [Some("2001:db8::1, unknown, _hidden".to_owned()), None, None]);
+    }
+
+    #[test]
+    fn the_better_known_spelling_wins_and_nonsense_says_nothing() {
+        let older = read(&[("forwarded", "for=a;host=evil.example;proto=https, for=b")]);
+        assert_eq!(older, [Some("a, b".to_owned()), None, None], "only the last element is the proxy's own");
+        let both = read(&[("x-forwarded-proto", "http"), ("forwarded", "proto=https;host=b")]);
+        assert_eq!(both, [None, Some("http".to_owned()), Some("b".to_owned())]);
+        for nonsense in ["", ",", ";;", "=", "for", "\"", "for=\"", "\\\"=;,"] {
+            assert_eq!(read(&[("forwarded", nonsense)])[1..], [None, None], "{nonsense}");
+        }
+    }
+}
