@@ -229,9 +229,11 @@ async fn conditional_range_and_head_requests_are_answered_from_the_store() {
         ("HIT", whole.len().to_string().as_str())
     );
     assert_eq!(upstream.count(), 1);
-    // A HEAD that misses fetches the whole for those who come later.
+    // A HEAD that misses fetches the whole for those who come later, unless its client moves on first:
+    // what that client asks next, on the same connection, is answered either way.
     assert_eq!(told(&browser.client.head(url(&edge, "h")).send().await.unwrap()), "MISS");
-    assert_eq!(seen(&browser, &edge, "h", &[]).await, pair("HIT", &format!("{ADA} #2")));
+    let next = seen(&browser, &edge, "h", &[]).await;
+    assert!([pair("HIT", &format!("{ADA} #2")), pair("MISS", &format!("{ADA} #3"))].contains(&next), "{next:?}");
     let missed = ask(&browser, &edge, "p", &[("range", "bytes=0-3")]).await;
     assert_eq!((missed.status().as_u16(), missed.text().await.unwrap()), (206, "auth".to_owned()));
 }
