@@ -24,4 +24,5 @@ mod yaml;
 pub(crate) use diagnostic::count;
 pub use diagnostic::{Diagnostic, Findings, Severity};
 pub use model::*;
+pub(crate) use scalar::is_loopback;
 pub use secret::Secret;

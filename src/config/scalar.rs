@@ -149,8 +149,9 @@ pub(super) fn scopes(node: &Node, found: &Collector) -> Option<Vec<String>> {
     Some(seen)
 }
 
-/// Whether only this machine can be meant, where plain `http` is acceptable.
-pub(super) fn is_loopback(url: &Url) -> bool {
+/// Whether only this machine can be meant, where plain `http` is acceptable: `localhost`,
+/// `*.localhost` (RFC 6761 §6.3), 127.0.0.0/8 and `[::1]`.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

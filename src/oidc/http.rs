@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response};
-use url::{Host, Url};
+use url::Url;
 
 use super::error::{FetchError, SetupError, quote};
-use crate::config::Secret;
+use crate::config::{Secret, is_loopback};
 use crate::telemetry::Metrics;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -191,16 +191,6 @@ pub(super) fn is_safe(url: &Url) -> bool {
         "https" => url.has_host(),
         "http" => is_loopback(url),
         _ => false,
-    }
-}
-
-/// `localhost`, `*.localhost` (RFC 6761 §6.3), 127.0.0.0/8 and `[::1]`.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

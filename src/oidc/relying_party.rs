@@ -9,13 +9,13 @@ use super::client_auth::ClientAuth;
 use super::discovery::{Discovery, Metadata};
 use super::error::{GrantError, IdTokenError, IdpError, SetupError};
 use super::grant::{Ask, Grant};
-use super::http::{HttpClient, is_loopback};
+use super::http::HttpClient;
 use super::id_token::{Expected, IdTokenVerifier};
 use super::jwks::{self, Jwks};
 use super::jwt;
 use super::token_endpoint::TokenEndpoint;
 use super::token_response::TokenResponse;
-use crate::config::{IdpConfig, Secret};
+use crate::config::{IdpConfig, Secret, is_loopback};
 use crate::resilience::Clock;
 use crate::telemetry::Metrics;
 
