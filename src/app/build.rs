@@ -1,4 +1,5 @@
-//! Configuration → runtime objects. Everything that can be wrong at start is found here.
+//! Configuration → runtime objects. Everything that can be wrong at start is found here. A reload builds
+//! the same again, around what must live on: sessions, metrics, and whatever its configuration left alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,67 +56,139 @@ pub enum StartError {
     Engine(String),
 }
 
+/// What a process has once, whatever its configuration says.
+struct Lasting {
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    sessions: Arc<Sessions>,
+    access_log: AccessLog,
+    draining: Arc<AtomicBool>,
+}
+
 impl Bff {
     /// Builds the plugin. Opens the session store; asks nobody over the network.
     pub fn build(config: &Config, access_log: AccessLog) -> Result<Self, StartError> {
-        let settings = &config.settings;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new()?);
-        let sessions = Arc::new(Sessions::open(&settings.session, Arc::clone(&clock), Arc::clone(&metrics))?);
-        let relying_party = Arc::new(relying_party(config, &clock, &metrics)?);
-        let bearers = BearerValidator::new(&config.idps, Arc::clone(&clock), Arc::clone(&metrics))
-            .map_err(|(entry, error)| StartError::Idp(entry, error))?;
-        let broker = Arc::new(TokenBroker::new(
-            Arc::clone(&sessions),
-            Arc::clone(&relying_party),
-            settings,
-            Arc::clone(&clock),
-            Arc::clone(&metrics),
-        ));
+        let sessions = Sessions::open(&config.settings.session, Arc::clone(&clock), Arc::clone(&metrics))?;
         let draining = Arc::new(AtomicBool::new(false));
-        let csrf_token = settings.csrf_mode == CsrfMode::Token;
-        let facade = Arc::new(Facade::build(config, &metrics)?);
-        let endpoints = Arc::new(Endpoints {
-            facade: Arc::clone(&facade),
-            audiences: distinct(settings.service_audiences.values()),
-            service_scopes: scopes_at_login(config, relying_party.config()),
-            sessions,
-            relying_party,
-            broker: Arc::clone(&broker),
-            cookies: Arc::new(SessionCookie::new(&settings.session, &settings.server.public_url)?),
-            metrics: Arc::clone(&metrics),
-            clock,
-            public_url: settings.server.public_url.clone(),
-            allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
-            csrf_token,
-            draining: Arc::clone(&draining),
-        });
-        Ok(Self::over(Arc::new(Gateway {
-            routes: RouteTable::build(&config.routes)?,
-            destinations: destinations(config)?,
-            facade,
-            endpoints,
-            broker,
-            bearers: Arc::new(bearers),
-            origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),
-            trusted_proxies: settings.server.trusted_proxies.clone(),
-            metrics,
-            access_log,
-            idle_timeout: settings.server.idle_timeout,
-            body_timeout: settings.server.body_timeout,
-            draining,
-        })))
+        let lasting = Lasting { clock, metrics, sessions: Arc::new(sessions), access_log, draining };
+        assemble(config.clone(), lasting, None).map(|gateway| Self::over(Arc::new(gateway)))
     }
 }
 
-fn relying_party(config: &Config, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<RelyingParty, StartError> {
+/// The gateway of another configuration, with the sessions, metrics, cache and circuits of `old`.
+pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartError> {
+    let lasting = Lasting {
+        clock: Arc::clone(&old.endpoints.clock),
+        metrics: Arc::clone(&old.metrics),
+        sessions: Arc::clone(&old.endpoints.sessions),
+        access_log: old.access_log.clone(),
+        draining: Arc::clone(&old.draining),
+    };
+    assemble(config, lasting, Some(old))
+}
+
+fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<Gateway, StartError> {
+    let Lasting { clock, metrics, sessions, access_log, draining } = lasting;
+    let settings = &config.settings;
+    let csrf_token = settings.csrf_mode == CsrfMode::Token;
+    let relying_party = relying_party(&config, old, &clock, &metrics)?;
+    let facade = Arc::new(Facade::build(&config, &metrics, old.map(|old| (&old.written, &*old.facade)))?);
+    let broker = broker(&config, old, &relying_party, &sessions, &clock, &metrics);
+    let endpoints = Arc::new(Endpoints {
+        facade: Arc::clone(&facade),
+        audiences: distinct(settings.service_audiences.values()),
+        service_scopes: scopes_at_login(&config, relying_party.config()),
+        sessions,
+        relying_party,
+        broker: Arc::clone(&broker),
+        cookies: Arc::new(SessionCookie::new(&settings.session, &settings.server.public_url)?),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(&clock),
+        public_url: settings.server.public_url.clone(),
+        allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
+        csrf_token,
+        draining: Arc::clone(&draining),
+    });
+    Ok(Gateway {
+        routes: RouteTable::build(&config.routes)?,
+        destinations: destinations(&config)?,
+        facade,
+        endpoints,
+        broker,
+        bearers: bearers(&config, old, &clock, &metrics)?,
+        origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),
+        trusted_proxies: settings.server.trusted_proxies.clone(),
+        metrics,
+        access_log,
+        idle_timeout: settings.server.idle_timeout,
+        body_timeout: settings.server.body_timeout,
+        draining,
+        written: config,
+    })
+}
+
+/// As it was, with its discovered endpoints and keys, unless its entry changed.
+fn relying_party(
+    config: &Config,
+    old: Option<&Gateway>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<RelyingParty>, StartError> {
     let settings = &config.settings;
     let wanted = &settings.auth.idp;
     let entry = config.idps.iter().find(|idp| idp.name == *wanted);
     let entry = entry.ok_or_else(|| StartError::NoIdp(wanted.clone()))?;
-    let public_url = &settings.server.public_url;
-    RelyingParty::new(entry, public_url, &settings.auth.oauth_scopes, Arc::clone(clock), Arc::clone(metrics))
+    let scopes = &settings.auth.oauth_scopes;
+    let same = old.filter(|old| {
+        old.endpoints.relying_party.config() == entry && old.written.settings.auth.oauth_scopes == *scopes
+    });
+    if let Some(old) = same {
+        return Ok(Arc::clone(&old.endpoints.relying_party));
+    }
+    RelyingParty::new(entry, &settings.server.public_url, scopes, Arc::clone(clock), Arc::clone(metrics))
+        .map(Arc::new)
         .map_err(|error| StartError::Idp(entry.name.clone(), error))
+}
+
+/// As it was, with its keys and remembered tokens, unless an entry changed.
+fn bearers(
+    config: &Config,
+    old: Option<&Gateway>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<BearerValidator>, StartError> {
+    if let Some(old) = old.filter(|old| old.written.idps == config.idps) {
+        return Ok(Arc::clone(&old.bearers));
+    }
+    BearerValidator::new(&config.idps, Arc::clone(clock), Arc::clone(metrics))
+        .map(Arc::new)
+        .map_err(|(entry, error)| StartError::Idp(entry, error))
+}
+
+/// As it was, with its flights and shared tokens, unless what it asks for changed.
+fn broker(
+    config: &Config,
+    old: Option<&Gateway>,
+    relying_party: &Arc<RelyingParty>,
+    sessions: &Arc<Sessions>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Arc<TokenBroker> {
+    let settings = &config.settings;
+    let same = old.filter(|old| {
+        let before = &old.written.settings;
+        Arc::ptr_eq(&old.endpoints.relying_party, relying_party)
+            && before.token_refresh_threshold == settings.token_refresh_threshold
+            && before.service_audiences == settings.service_audiences
+            && before.service_scopes == settings.service_scopes
+    });
+    if let Some(old) = same {
+        return Arc::clone(&old.broker);
+    }
+    let (sessions, relying_party) = (Arc::clone(sessions), Arc::clone(relying_party));
+    Arc::new(TokenBroker::new(sessions, relying_party, settings, Arc::clone(clock), Arc::clone(metrics)))
 }
 
 /// A provider that binds tokens to resources grants a scope only if the login asked for it; one

@@ -7,43 +7,50 @@ use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use crate::proxy::{Bff, Gateway};
+use crate::oidc::RelyingParty;
+use crate::proxy::Bff;
 use crate::session::Sessions;
 
 /// Runs until the server stops. An embedder adds it as a background service.
 #[derive(Debug)]
-pub struct Housekeeping(Arc<Gateway>);
+pub struct Housekeeping(Bff);
 
 impl Bff {
     /// The background work that belongs to this plugin.
     #[must_use]
     pub fn housekeeping(&self) -> Housekeeping {
-        Housekeeping(Arc::clone(&self.gateway))
+        Housekeeping(self.clone())
     }
 }
 
 #[async_trait]
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let endpoints = &self.0.endpoints;
-        let party = Arc::clone(&endpoints.relying_party);
-        tokio::spawn(async move {
-            match party.warm().await {
-                Ok(()) => tracing::info!(issuer = party.issuer(), "the identity provider answers"),
-                Err(error) => tracing::error!(
-                    %error,
-                    "the identity provider does not answer; live sessions go on, logins wait until it does"
-                ),
-            }
-        });
+        // Sessions outlive a reload.
+        let sessions = Arc::clone(&self.0.gateway().endpoints.sessions);
+        warm(&self.0.gateway().endpoints.relying_party);
         let mut watch = tokio::time::interval(Sessions::WATCH);
         let mut sweep = tokio::time::interval(Sessions::SWEEP);
         loop {
             tokio::select! {
-                _ = watch.tick() => endpoints.sessions.watch_round().await,
-                _ = sweep.tick() => endpoints.sessions.sweep_round().await,
+                _ = watch.tick() => sessions.watch_round().await,
+                _ = sweep.tick() => sessions.sweep_round().await,
                 _ = shutdown.changed() => return,
             }
         }
     }
+}
+
+/// A first look at the identity provider, beside everything else. Needs a tokio runtime.
+pub(super) fn warm(party: &Arc<RelyingParty>) {
+    let party = Arc::clone(party);
+    tokio::spawn(async move {
+        match party.warm().await {
+            Ok(()) => tracing::info!(issuer = party.issuer(), "the identity provider answers"),
+            Err(error) => tracing::error!(
+                %error,
+                "the identity provider does not answer; live sessions go on, logins wait until it does"
+            ),
+        }
+    });
 }

@@ -16,11 +16,10 @@ use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::StartError;
-use crate::config::ServerConfig;
-use crate::endpoints::Endpoints;
+use crate::config::{Config, ServerConfig};
 use crate::proxy::Bff;
 
 /// A connection's read buffer: the engine's 64 KiB would cost 98 kB for every idle client.
@@ -65,29 +64,38 @@ pub(super) fn public(
 }
 
 /// The admin service.
-pub(super) fn admin(address: SocketAddr, endpoints: Arc<Endpoints>, loaded: Value) -> Service<Admin> {
-    let mut service = Service::new("admin".to_owned(), Admin { endpoints, loaded });
+pub(super) fn admin(address: SocketAddr, bff: Bff) -> Service<Admin> {
+    let mut service = Service::new("admin".to_owned(), Admin(bff));
     service.add_tcp(&address.to_string());
     service.threads = Some(1);
     service
 }
 
 /// Answers on `server.admin_listen`.
-pub(super) struct Admin {
-    endpoints: Arc<Endpoints>,
-    loaded: Value,
-}
+pub(super) struct Admin(Bff);
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let path = session.req_header().uri.path().to_owned();
         let method = session.req_header().method.clone();
-        let reply = self.endpoints.admin(&method, &path, &self.loaded).await;
+        let gateway = self.0.gateway();
+        let reply = gateway.endpoints.admin(&method, &path, &loaded(&gateway.written)).await;
         let mut response = Response::builder().status(reply.status).header(CONTENT_LENGTH, reply.body.len());
         for (name, value) in reply.headers {
             response = response.header(name, value);
         }
         response.body(reply.body.to_vec()).unwrap_or_default()
     }
+}
+
+/// What is in force, for `/status`.
+fn loaded(config: &Config) -> Value {
+    json!({
+        "routes": config.routes.len(),
+        "services": config.services.keys().collect::<Vec<_>>(),
+        "legacy_services": config.legacy.services.keys().collect::<Vec<_>>(),
+        "conf": config.conf_dir,
+        "routes_dir": config.routes_dir,
+    })
 }

@@ -4,6 +4,7 @@ mod build;
 mod drain;
 mod housekeeping;
 mod listen;
+mod reload;
 mod serve;
 
 pub use build::StartError;

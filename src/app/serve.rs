@@ -5,9 +5,8 @@ use std::sync::Arc;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
-use serde_json::json;
 
-use super::{StartError, drain, listen};
+use super::{StartError, drain, listen, reload};
 use crate::config::Config;
 use crate::proxy::Bff;
 
@@ -20,15 +19,10 @@ pub fn serve(config: &Config, bff: Bff) -> Result<(), StartError> {
     let mut server = Server::new_with_opt_and_conf(None, engine_conf(config));
     server.bootstrap();
     let conf = Arc::clone(&server.configuration);
-    let gateway = Arc::clone(&bff.gateway);
+    let gateway = bff.gateway();
     server.add_service(background_service("housekeeping", bff.housekeeping()));
-    let loaded = json!({
-        "routes": config.routes.len(),
-        "services": config.services.keys().collect::<Vec<_>>(),
-        "conf": config.conf_dir,
-        "routes_dir": config.routes_dir,
-    });
-    server.add_service(listen::admin(written.admin_listen, Arc::clone(&gateway.endpoints), loaded));
+    server.add_service(background_service("reload", reload::OnHangup(bff.clone())));
+    server.add_service(listen::admin(written.admin_listen, bff.clone()));
     server.add_boxed_service(listen::public(&conf, written, bff)?);
     tracing::info!(
         listen = ?written.listen,

@@ -40,14 +40,26 @@ pub enum Called {
 }
 
 impl Facade {
-    /// Builds every listed service.
-    pub fn build(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, UpstreamError> {
+    /// Builds every listed service. After a reload a service goes on with its circuit if nothing about it
+    /// changed since `old` was written, and the cache lives on.
+    pub fn build(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        old: Option<(&Config, &Self)>,
+    ) -> Result<Self, UpstreamError> {
+        let old = old.map(|(written, facade)| (service::common(written), &written.legacy.services, facade));
         let mut services = BTreeMap::new();
         for (name, written) in &config.legacy.services {
-            let service = LegacyService::build(name, written, config, Arc::clone(metrics))?;
-            services.insert(name.clone(), Arc::new(service));
+            let same = old.as_ref().filter(|(common, before, _)| {
+                *common == service::common(config) && before.get(name).is_some_and(|before| before == written)
+            });
+            let service = match same.and_then(|(_, _, facade)| facade.services.get(name)) {
+                Some(service) => Arc::clone(service),
+                None => Arc::new(LegacyService::build(name, written, config, Arc::clone(metrics))?),
+            };
+            services.insert(name.clone(), service);
         }
-        let cache = ResponseCache::build(&config.legacy, metrics);
+        let cache = old.map_or_else(|| ResponseCache::build(&config.legacy, metrics), |(_, _, facade)| facade.cache);
         Ok(Self { services, cache, max_body_size: config.legacy.max_body_size })
     }
 

@@ -51,6 +51,13 @@ pub enum Verdict {
     Unknown,
 }
 
+/// What every service is built from, beside its own entry.
+pub(super) fn common(config: &Config) -> impl PartialEq {
+    let Config { settings, legacy, conf_dir, .. } = config;
+    let circuit = (legacy.breaker_threshold, legacy.breaker_reset_time, legacy.max_concurrent);
+    (circuit, settings.server.public_url.clone(), settings.empowerid_api_key.clone(), conf_dir.clone())
+}
+
 impl LegacyService {
     pub(super) fn build(
         name: &str,

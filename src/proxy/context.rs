@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use prometheus::IntGauge;
 
+use super::gateway::Gateway;
 use super::who::Who;
 use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
@@ -18,6 +19,8 @@ use crate::upstream::Upstream;
 /// The engine's `CTX`.
 #[derive(Debug)]
 pub struct RequestContext {
+    /// The configuration this request began with.
+    pub(super) gateway: Arc<Gateway>,
     pub(super) started: Instant,
     /// `X-Correlation-ID`, of this request and its answer.
     pub(super) correlation_id: String,
@@ -67,8 +70,10 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    pub(super) fn new(in_flight: &IntGauge) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>) -> Self {
         Self {
+            _in_flight: InFlight::enter(&gateway.metrics.http_in_flight),
+            gateway,
             started: Instant::now(),
             correlation_id: String::new(),
             endpoint: "unmatched".into(),
@@ -96,7 +101,6 @@ impl RequestContext {
             body_received: 0,
             refusal: None,
             own_status: None,
-            _in_flight: InFlight::enter(in_flight),
         }
     }
 }

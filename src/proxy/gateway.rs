@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
 use crate::oidc::BearerValidator;
@@ -47,6 +48,8 @@ impl Origins {
 /// Everything a request needs. A request keeps the `Arc` it began with.
 #[derive(Debug)]
 pub struct Gateway {
+    /// What all of this was built from.
+    pub written: Config,
     /// Path → route.
     pub routes: RouteTable,
     /// By route id.

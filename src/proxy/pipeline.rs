@@ -13,35 +13,21 @@ use pingora::{Error, Result};
 
 use super::context::RequestContext as Ctx;
 use super::decide::{abort, decide, refuse};
-use super::gateway::Gateway;
 use super::stages::{conclude, connect, fail, forward, limit, recall, relay};
-use super::{Downstream, downstream};
+use super::{Bff, Downstream, downstream};
 use crate::reply::ProxyError;
-
-/// The plugin: put it into any Pingora proxy service.
-#[derive(Debug, Clone)]
-pub struct Bff {
-    pub(crate) gateway: Arc<Gateway>,
-}
-
-impl Bff {
-    /// A pipeline over what the composition root built.
-    #[must_use]
-    pub fn over(gateway: Arc<Gateway>) -> Self {
-        Self { gateway }
-    }
-}
 
 #[async_trait]
 impl ProxyHttp for Bff {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new(&self.gateway.metrics.http_in_flight)
+        Ctx::new(self.gateway())
     }
 
     async fn request_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<bool> {
-        let reply = match decide(&self.gateway, session, ctx).await {
+        let gateway = Arc::clone(&ctx.gateway);
+        let reply = match decide(&gateway, session, ctx).await {
             Ok(None) => return Ok(false),
             Ok(Some(reply)) => reply,
             Err(error) => refuse(ctx, error),
@@ -49,7 +35,7 @@ impl ProxyHttp for Bff {
         downstream::respond(session, ctx, reply).await.map(|()| true)
     }
     fn request_cache_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<()> {
-        recall::enable(&self.gateway, session, ctx);
+        recall::enable(&Arc::clone(&ctx.gateway), session, ctx);
         Ok(())
     }
     fn cache_key_callback(&self, _session: &Downstream, ctx: &mut Ctx) -> Result<CacheKey> {
@@ -87,7 +73,7 @@ impl ProxyHttp for Bff {
         ctx: &mut Ctx,
     ) -> Result<()> {
         let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
-        forward::forward(&self.gateway, session, ctx, upstream, request)
+        forward::forward(&ctx.gateway, session, ctx, upstream, request)
     }
     async fn request_body_filter(
         &self,
@@ -101,9 +87,9 @@ impl ProxyHttp for Bff {
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        relay::keep_cookies_ours(&self.gateway, r)?;
+        relay::keep_cookies_ours(&ctx.gateway, r)?;
         relay::received(r, ctx);
-        recall::received(&self.gateway, s, r, ctx);
+        recall::received(&Arc::clone(&ctx.gateway), s, r, ctx);
         Ok(())
     }
     fn response_cache_filter(&self, s: &Downstream, r: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
@@ -134,6 +120,6 @@ impl ProxyHttp for Bff {
         format!("{} {}", ctx.endpoint, ctx.correlation_id)
     }
     async fn logging(&self, session: &mut Downstream, e: Option<&Error>, ctx: &mut Ctx) {
-        conclude::conclude(&self.gateway, session, ctx, e);
+        conclude::conclude(&Arc::clone(&ctx.gateway), session, ctx, e);
     }
 }

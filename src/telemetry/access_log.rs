@@ -49,8 +49,8 @@ pub struct AccessLine<'a> {
     pub token_found: Option<bool>,
 }
 
-/// Where access lines go.
-#[derive(Debug)]
+/// Where access lines go. Clones write to the same place.
+#[derive(Debug, Clone)]
 pub struct AccessLog {
     sink: Option<NonBlocking>,
     json: bool,

@@ -85,6 +85,7 @@ metrics! {
     cache_bytes: IntGauge = "cache_bytes", "Bytes in the response cache";
     redis_operations: IntCounterVec = "bff_redis_operations_total", "Redis operations by status", ["operation", "status"];
     redis_latency: HistogramVec = "bff_redis_latency_seconds", "Time of Redis operations", ["operation"], FAST;
+    config_reloads: IntCounterVec = "bff_config_reloads_total", "Reloads of the configuration, by status (success, refused)", ["status"];
     build_info: IntGaugeVec = "bff_build_info", "Always 1; the version is the label", ["version"];
 }
 

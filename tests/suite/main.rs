@@ -29,6 +29,7 @@ mod page;
 mod provider;
 mod redis;
 mod refusals;
+mod reload;
 mod replicas;
 mod request;
 mod routing;

@@ -7,7 +7,7 @@ use url::Url;
 use crate::config::Secret;
 
 /// One entry of `conf/idps.yaml`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdpConfig {
     /// Unique; what `auth.idp` names.
     pub name: String,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 /// `conf/legacy_services.yaml`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyConfig {
     /// By the `{service}` of `/api/v1/proxy/{service}/…`.
     pub services: BTreeMap<String, LegacyServiceConfig>,
@@ -46,7 +46,7 @@ impl Default for LegacyConfig {
 }
 
 /// One service behind the façade.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyServiceConfig {
     /// `http` or `https`; its path prefixes every upstream path.
     pub base_url: Url,

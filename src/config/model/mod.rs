@@ -17,7 +17,7 @@ pub use route::*;
 pub use settings::*;
 
 /// Everything that was written, checked, with its defaults filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// `conf/settings.yaml`.
     pub settings: Settings,

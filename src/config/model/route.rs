@@ -9,7 +9,7 @@ use url::Url;
 use super::Place;
 
 /// One entry of `services:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// `http` or `https`; may carry a path, which prefixes every upstream path.
     pub base_url: Url,
@@ -24,7 +24,7 @@ pub struct ServiceConfig {
 }
 
 /// `services.*.tls`: PEM files.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceTlsConfig {
     /// Authorities believed instead of the system's.
     pub ca: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct ServiceTlsConfig {
 }
 
 /// One entry of `routes:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteConfig {
     /// Unique over all files; the `endpoint` label of the metrics.
     pub id: String,
@@ -77,7 +77,7 @@ pub enum AuthMode {
 }
 
 /// `token_policy` of a route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPolicyConfig {
     /// `mode:`.
     pub mode: TokenMode,

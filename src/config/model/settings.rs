@@ -12,7 +12,7 @@ use super::redis::RedisConfig;
 use crate::config::Secret;
 
 /// `conf/settings.yaml`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `server:`.
     pub server: ServerConfig,
@@ -37,7 +37,7 @@ pub struct Settings {
 }
 
 /// `server:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Public addresses, at least one; default `127.0.0.1:8080`.
     pub listen: Vec<SocketAddr>,
@@ -60,7 +60,7 @@ pub struct ServerConfig {
 }
 
 /// `server.tls`: PEM files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
     /// Certificate chain, leaf first; relative to the working directory.
     pub cert: PathBuf,
@@ -69,7 +69,7 @@ pub struct TlsConfig {
 }
 
 /// `auth:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthConfig {
     /// Name of the entry of `idps.yaml` that users log in with.
     pub idp: String,
@@ -80,7 +80,7 @@ pub struct AuthConfig {
 }
 
 /// `session:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
     /// Where sessions live; default `sqlite:data/sessions.db`.
     pub store: StoreConfig,
@@ -131,7 +131,7 @@ pub enum CsrfMode {
 }
 
 /// `log:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,

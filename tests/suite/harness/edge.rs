@@ -99,6 +99,24 @@ impl Edge {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// Changes a file of its configuration, as an editor does.
+    pub(crate) fn rewrite(&self, file: &str, change: impl FnOnce(String) -> String) {
+        let path = self.dir.path().join(file);
+        let text = change(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Sends SIGHUP and waits for the word about it; whether the new configuration is in force.
+    pub(crate) async fn reload(&self) -> bool {
+        const WORDS: [&str; 2] = ["CONFIG_RELOADED", "CONFIG_REFUSED"];
+        let count = |text: &str| WORDS.map(|word| text.matches(word).count());
+        let before = count(&self.log.text());
+        let kill = format!("kill -HUP {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        eventually!("it says what it did", count(&self.log.text()) != before);
+        count(&self.log.text())[0] > before[0]
+    }
+
     /// Waits for the end, at most `patience`; `None` when it still runs.
     pub(crate) async fn exit_status(&mut self, patience: Duration) -> Option<ExitStatus> {
         let until = std::time::Instant::now() + patience;

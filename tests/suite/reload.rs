@@ -1,0 +1,128 @@
+//! SIGHUP: a new configuration for the requests that begin then, or the old one for all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, http_client};
+
+async fn edge_to(upstream: &Upstream) -> Edge {
+    let legacy = format!("legacy_services: {{ old: \"{}\" }}\ncircuit_breaker: {{ threshold: 1 }}\n", upstream.url());
+    Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).legacy(&legacy).start().await
+}
+
+fn with_a_route(text: &str, id: &str) -> String {
+    format!("{text}  - {{ id: {id}, path: \"/{id}/*\", target_service: own_service, auth: none }}\n")
+}
+
+async fn status(edge: &Edge, path: &str) -> u16 {
+    http_client().get(edge.url(path)).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_new_route_answers_and_sessions_and_requests_in_flight_go_on() {
+    let upstream = Upstream::start().await;
+    let edge = edge_to(&upstream).await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(status(&edge, "/fresh/x").await, 404);
+    upstream.behave(Behaviour::Delay(Duration::from_millis(1500)));
+    let in_flight = tokio::spawn({
+        let (browser, url) = (browser.clone(), edge.url("/api/own/slow"));
+        async move { browser.get(url).await.status().as_u16() }
+    });
+    eventually!("the service has the request", upstream.heads() == 1);
+    // The route of the request in flight goes; another comes.
+    edge.rewrite("routes/all.yaml", |text| with_a_route(&text.replace("/api/own/*", "/api/moved/*"), "fresh"));
+    assert!(edge.reload().await);
+    assert_eq!(in_flight.await.unwrap(), 200, "it began with the old routes");
+    upstream.behave(Behaviour::Echo);
+    assert_eq!(status(&edge, "/fresh/x").await, 200);
+    assert_eq!(status(&edge, "/api/own/x").await, 404);
+    assert_eq!(browser.get(edge.url("/api/moved/x")).await.status(), 200, "the session goes on");
+    assert_eq!(edge.metric("bff_config_reloads_total{status=\"success\"}").await, 1);
+    let told = http_client().get(edge.admin_url("/status")).send().await.unwrap().json::<serde_json::Value>().await;
+    assert_eq!(told.unwrap()["configuration"]["routes"], 2);
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_refused_whole_and_says_where() {
+    let upstream = Upstream::start().await;
+    let edge = edge_to(&upstream).await;
+    edge.rewrite("routes/all.yaml", |text| with_a_route(&text, "fresh") + "  - { id: broken, pth: /x }\n");
+    assert!(!edge.reload().await);
+    assert_eq!(status(&edge, "/fresh/x").await, 404, "not half of it either");
+    assert_eq!(status(&edge, "/api/own/x").await, 401, "the old routes stay");
+    assert!(edge.log.text().contains("all.yaml:"), "{}", edge.log.text());
+    assert_eq!(edge.metric("bff_config_reloads_total{status=\"refused\"}").await, 1);
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_process_needs_a_restart() {
+    let upstream = Upstream::start().await;
+    let edge = edge_to(&upstream).await;
+    edge.rewrite("conf/settings.yaml", |text| text.replace("session:\n", "session:\n  lifetime_seconds: 60\n"));
+    edge.rewrite("routes/all.yaml", |text| with_a_route(&text, "fresh"));
+    assert!(!edge.reload().await);
+    assert!(edge.log.text().contains("`session` (settings.yaml)"), "{}", edge.log.text());
+    assert_eq!(status(&edge, "/fresh/x").await, 404);
+}
+
+#[tokio::test]
+async fn a_circuit_that_is_open_stays_open() {
+    let upstream = Upstream::start().await;
+    let edge = edge_to(&upstream).await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    upstream.behave(Behaviour::Status(500));
+    let url = edge.url("/api/v1/proxy/old/x");
+    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500);
+    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 503);
+    edge.rewrite("routes/all.yaml", |text| with_a_route(&text, "fresh"));
+    assert!(edge.reload().await);
+    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 503, "nothing about it changed");
+    edge.rewrite("conf/legacy_services.yaml", |text| text + "legacy_service_timeouts: { old: 7 }\n");
+    assert!(edge.reload().await);
+    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500, "a changed service begins anew");
+}
+
+/// Scorecard 46: `SCALE=full` for a thousand.
+#[tokio::test]
+async fn reloads_under_load_lose_no_request_and_no_memory() {
+    let rounds: u32 = if std::env::var("SCALE").is_ok_and(|scale| scale == "full") { 1000 } else { 40 };
+    let upstream = Upstream::start().await;
+    let edge = Arc::new(edge_to(&upstream).await);
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let (browser, url) = (browser.clone(), edge.url("/api/own/x"));
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(browser.get(&url).await.status(), 200);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let mut settled = 0;
+    for round in 1..=rounds {
+        let invalid = round % 10 == 0;
+        let extra = if invalid { "  - { id: broken }\n".to_owned() } else { with_a_route("", &format!("r{round}")) };
+        edge.rewrite("routes/all.yaml", |text| {
+            let kept: Vec<_> =
+                text.lines().filter(|line| !line.contains("id: r") && !line.contains("broken")).collect();
+            format!("{}\n{extra}", kept.join("\n"))
+        });
+        assert_eq!(edge.reload().await, !invalid, "round {round}");
+        if round == rounds / 4 {
+            settled = edge.resident_kib();
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for one in load {
+        one.await.expect("no request failed");
+    }
+    assert!(answered.load(Ordering::Relaxed) > u64::from(rounds) / 4, "there was load");
+    let resident = edge.resident_kib();
+    assert!(resident < settled + settled / 4, "{settled} KiB after a quarter of the rounds, {resident} KiB at the end");
+}
