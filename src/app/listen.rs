@@ -16,9 +16,11 @@ use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
+use rustls::server::ResolvesServerCert;
 use serde_json::{Value, json};
 
 use super::StartError;
+use super::certificate::Certificate;
 use crate::config::{Config, ServerConfig};
 use crate::proxy::Bff;
 
@@ -38,6 +40,7 @@ pub(super) fn probe(addresses: impl Iterator<Item = (SocketAddr, &'static str)>)
 pub(super) fn public(
     conf: &Arc<ServerConf>,
     server: &ServerConfig,
+    certificate: Option<&Arc<Certificate>>,
     bff: Bff,
 ) -> Result<Box<dyn ServiceWithDependents>, StartError> {
     let mut options = HttpServerOptions::default();
@@ -51,10 +54,11 @@ pub(super) fn public(
         let mut listener = ListenerConfig::tcp(address.to_string())
             .tcp_socket_options(socket)
             .l4_buffer(L4BufferSettings::default().read(READ_BUFFER));
-        if let Some(tls) = &server.tls {
+        if let (Some(tls), Some(certificate)) = (&server.tls, certificate) {
             let failed = |error: String| StartError::Engine(format!("server.tls: {error}"));
             let mut settings = TlsSettings::intermediate(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy())
                 .map_err(|error| failed(error.to_string()))?;
+            settings.set_cert_resolver(Arc::clone(certificate) as Arc<dyn ResolvesServerCert>);
             settings.enable_h2();
             listener = listener.tls(settings);
         }

@@ -1,6 +1,7 @@
 //! The composition root: what was written becomes what runs.
 
 mod build;
+mod certificate;
 mod drain;
 mod housekeeping;
 mod listen;

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::StartError;
 use super::build::rebuild;
+use super::certificate::{self, Certificate};
 use super::housekeeping::warm;
 use crate::config::{Config, Findings};
 use crate::proxy::{Bff, Gateway};
@@ -31,9 +32,12 @@ pub(super) enum Refused {
     Start(#[from] StartError),
 }
 
-/// Waits for SIGHUP as long as the server runs. Has a thread of its own, so that requests do not wait
-/// while ten thousand routes are read.
-pub(super) struct OnHangup(pub(super) Bff);
+/// Waits for SIGHUP as long as the server runs, and for another certificate. Has a thread of its own, so
+/// that requests do not wait while ten thousand routes are read.
+pub(super) struct OnHangup {
+    pub(super) bff: Bff,
+    pub(super) certificate: Option<Arc<Certificate>>,
+}
 
 #[async_trait]
 impl BackgroundService for OnHangup {
@@ -42,29 +46,45 @@ impl BackgroundService for OnHangup {
             Ok(hangup) => hangup,
             Err(error) => return tracing::error!(%error, "SIGHUP cannot be received; a reload needs a restart"),
         };
+        let mut look = tokio::time::interval(certificate::LOOK);
         loop {
             tokio::select! {
-                _ = hangup.recv() => {}
+                _ = hangup.recv() => self.hung_up(),
+                _ = look.tick() => self.renew(),
                 _ = shutdown.changed() => return,
             }
-            let started = Instant::now();
-            let reloads = &self.0.gateway().metrics.config_reloads;
-            match reload(&self.0) {
-                Ok(old) => {
-                    let now = self.0.gateway();
-                    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    tracing::info!(routes = now.written.routes.len(), took_ms, "CONFIG_RELOADED");
-                    reloads.with_label_values(&["success"]).inc();
-                    if !Arc::ptr_eq(&old.endpoints.relying_party, &now.endpoints.relying_party) {
-                        warm(&now.endpoints.relying_party);
-                    }
-                    tokio::spawn(drop_last(old));
+        }
+    }
+}
+
+impl OnHangup {
+    fn hung_up(&self) {
+        let started = Instant::now();
+        let reloads = &self.bff.gateway().metrics.config_reloads;
+        self.renew();
+        match reload(&self.bff) {
+            Ok(old) => {
+                let now = self.bff.gateway();
+                let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(routes = now.written.routes.len(), took_ms, "CONFIG_RELOADED");
+                reloads.with_label_values(&["success"]).inc();
+                if !Arc::ptr_eq(&old.endpoints.relying_party, &now.endpoints.relying_party) {
+                    warm(&now.endpoints.relying_party);
                 }
-                Err(refused) => {
-                    tracing::error!(reason = %refused, "CONFIG_REFUSED: the configuration in force stays");
-                    reloads.with_label_values(&["refused"]).inc();
-                }
+                tokio::spawn(drop_last(old));
             }
+            Err(refused) => {
+                tracing::error!(reason = %refused, "CONFIG_REFUSED: the configuration in force stays");
+                reloads.with_label_values(&["refused"]).inc();
+            }
+        }
+    }
+
+    fn renew(&self) {
+        match self.certificate.as_ref().map(|certificate| certificate.renew()) {
+            Some(Ok(true)) => tracing::info!("CERTIFICATE_RENEWED"),
+            Some(Err(error)) => tracing::error!(%error, "the certificate cannot be read; the old one stays"),
+            Some(Ok(false)) | None => {}
         }
     }
 }

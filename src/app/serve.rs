@@ -6,6 +6,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 
+use super::certificate::Certificate;
 use super::{StartError, drain, listen, reload};
 use crate::config::Config;
 use crate::proxy::Bff;
@@ -21,9 +22,11 @@ pub fn serve(config: &Config, bff: Bff) -> Result<(), StartError> {
     let conf = Arc::clone(&server.configuration);
     let gateway = bff.gateway();
     server.add_service(background_service("housekeeping", bff.housekeeping()));
-    server.add_service(background_service("reload", reload::OnHangup(bff.clone())));
+    let certificate = written.tls.as_ref().map(Certificate::read).transpose()?;
+    let reload = reload::OnHangup { bff: bff.clone(), certificate: certificate.clone() };
+    server.add_service(background_service("reload", reload));
     server.add_service(listen::admin(written.admin_listen, bff.clone()));
-    server.add_boxed_service(listen::public(&conf, written, bff)?);
+    server.add_boxed_service(listen::public(&conf, written, certificate.as_ref(), bff)?);
     tracing::info!(
         listen = ?written.listen,
         admin = %written.admin_listen,

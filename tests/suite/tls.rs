@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tempfile::TempDir;
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, doctor, problem};
+use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, doctor, failing_run, free_port, problem};
 
 /// A certificate authority and what it signed, as PEM files.
 struct Authority {
@@ -160,4 +160,38 @@ async fn the_browser_gets_https_http2_and_a_host_bound_cookie() {
     received.bearer();
     assert_eq!(received.head.one("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(received.head.one("x-forwarded-host"), Some(format!("localhost:{}", edge.port)));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_and_half_of_one_is_not() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (cert, key) = old.sign("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let (next_cert, next_key) = new.sign("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let upstream = Upstream::start().await;
+    let edge = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).https(&cert, &key).start().await;
+    let believed = |authority: &Authority| {
+        let pem = std::fs::read_to_string(authority.ca()).unwrap();
+        let url = edge.url("/health/live");
+        // A client of its own: a new connection.
+        async move { Browser::trusting(&pem).client.get(url).send().await.is_ok() }
+    };
+    assert!(believed(&old).await && !believed(&new).await);
+    std::fs::copy(&next_cert, &cert).unwrap();
+    assert!(edge.reload().await, "the rest of the configuration is as it was");
+    assert!(edge.log.text().contains("server.tls.key"), "the key is still the old one: {}", edge.log.text());
+    assert!(believed(&old).await, "so the old certificate stays");
+    std::fs::copy(&next_key, &key).unwrap();
+    assert!(edge.reload().await);
+    assert!(believed(&new).await && !believed(&old).await);
+}
+
+#[tokio::test]
+async fn a_certificate_and_a_key_that_do_not_belong_together_stop_the_start() {
+    let authority = Authority::new();
+    let (cert, _) = authority.sign("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let (_, key) = authority.sign("elsewhere", ExtendedKeyUsagePurpose::ServerAuth);
+    let setup = Setup::new().service("own", "http://127.0.0.1:9", Some(AUDIENCES[0])).https(&cert, &key);
+    let (status, said) = failing_run(setup, free_port()).await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("server.tls.key") && !said.contains("panicked"), "{said}");
 }

@@ -1,0 +1,64 @@
+//! The certificate of `server.tls`, which is renewed while we run: read again on a reload, and once a
+//! minute, since what renews certificates seldom tells anybody.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::StartError;
+use crate::config::TlsConfig;
+
+/// How often the files are looked at.
+pub(super) const LOOK: Duration = Duration::from_secs(60);
+
+/// What new connections are shown.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    written: TlsConfig,
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl Certificate {
+    /// Reads both files. The error names the one to change.
+    pub(super) fn read(written: &TlsConfig) -> Result<Arc<Self>, StartError> {
+        let current = ArcSwap::from_pointee(certified(written)?);
+        Ok(Arc::new(Self { written: written.clone(), current }))
+    }
+
+    /// Reads both files again: `Ok(true)` if there is another certificate now. On an error the old one stays.
+    pub(super) fn renew(&self) -> Result<bool, StartError> {
+        let read = certified(&self.written)?;
+        let new = read.cert != self.current.load().cert;
+        if new {
+            self.current.store(Arc::new(read));
+        }
+        Ok(new)
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+fn certified(written: &TlsConfig) -> Result<CertifiedKey, StartError> {
+    let chain = CertificateDer::pem_file_iter(&written.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|error| wrong("cert", &written.cert, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&written.key).map_err(|error| wrong("key", &written.key, &error))?;
+    let signing = rustls::crypto::ring::sign::any_supported_type(&key);
+    let certified = CertifiedKey::new(chain, signing.map_err(|error| wrong("key", &written.key, &error))?);
+    // Half of a renewal: the other file follows in a moment.
+    certified.keys_match().map_err(|error| wrong("key", &written.key, &error))?;
+    Ok(certified)
+}
+
+fn wrong(key: &str, path: &Path, error: &dyn std::fmt::Display) -> StartError {
+    StartError::Engine(format!("{}: {error} (settings.yaml, server.tls.{key})", path.display()))
+}
