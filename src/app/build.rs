@@ -50,6 +50,14 @@ pub enum StartError {
         /// What the system said, and which key to change.
         reason: String,
     },
+    /// The listening sockets of another process cannot be taken over.
+    #[error("server.upgrade_sock {}: {reason}", path.display())]
+    Upgrade {
+        /// As configured.
+        path: std::path::PathBuf,
+        /// What is in the way.
+        reason: String,
+    },
     /// The engine.
     #[error("the server cannot start: {0}")]
     Engine(String),
@@ -72,7 +80,6 @@ impl Bff {
             Arc::clone(&clock),
             Arc::clone(&metrics),
         ));
-        let draining = Arc::new(AtomicBool::new(false));
         let csrf_token = settings.csrf_mode == CsrfMode::Token;
         let facade = Arc::new(Facade::build(config, &metrics)?);
         let endpoints = Arc::new(Endpoints {
@@ -88,7 +95,7 @@ impl Bff {
             public_url: settings.server.public_url.clone(),
             allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
             csrf_token,
-            draining: Arc::clone(&draining),
+            draining: Arc::new(AtomicBool::new(false)),
         });
         Ok(Self::over(Arc::new(Gateway {
             routes: RouteTable::build(&config.routes)?,
@@ -103,7 +110,8 @@ impl Bff {
             access_log,
             idle_timeout: settings.server.idle_timeout,
             body_timeout: settings.server.body_timeout,
-            draining,
+            websocket_idle_timeout: settings.server.websocket_idle_timeout,
+            leaving: Arc::new(AtomicBool::new(false)),
         })))
     }
 }

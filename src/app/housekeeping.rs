@@ -24,7 +24,7 @@ impl Bff {
 
 #[async_trait]
 impl BackgroundService for Housekeeping {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    async fn start(&self, _shutdown: ShutdownWatch) {
         let endpoints = &self.0.endpoints;
         let party = Arc::clone(&endpoints.relying_party);
         tokio::spawn(async move {
@@ -36,13 +36,15 @@ impl BackgroundService for Housekeeping {
                 ),
             }
         });
+        let sessions = Arc::clone(&endpoints.sessions);
+        tokio::spawn(async move { sessions.watch_live().await });
+        // Also while the process drains: what is in flight is to hear of a logout, too.
         let mut watch = tokio::time::interval(Sessions::WATCH);
         let mut sweep = tokio::time::interval(Sessions::SWEEP);
         loop {
             tokio::select! {
                 _ = watch.tick() => endpoints.sessions.watch_round().await,
                 _ = sweep.tick() => endpoints.sessions.sweep_round().await,
-                _ = shutdown.changed() => return,
             }
         }
     }

@@ -2,9 +2,10 @@
 
 mod build;
 mod drain;
+mod handover;
 mod housekeeping;
 mod listen;
 mod serve;
 
 pub use build::StartError;
-pub use serve::serve;
+pub use serve::{Sockets, serve};

@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     scheme: &'static str,
     /// `server.shutdown_grace`, seconds.
     grace: u64,
+    /// `server.drain_delay`, seconds.
+    drain_delay: u64,
     issuer: Option<String>,
     idp_audience: Option<String>,
     client_auth: String,
@@ -58,6 +60,7 @@ impl Setup {
             store: None,
             scheme: "http",
             grace: 3,
+            drain_delay: 0,
             issuer: None,
             idp_audience: Some(AUDIENCES[0].to_owned()),
             client_auth: format!("client_secret: \"{SECRET}\"\n    token_auth_method: client_secret_basic"),
@@ -128,6 +131,12 @@ impl Setup {
     /// How long requests in flight may take at the end.
     pub(crate) fn grace(mut self, seconds: u64) -> Self {
         self.grace = seconds;
+        self
+    }
+
+    /// How long the listeners stay open at the end; none by default, so that tests end quickly.
+    pub(crate) fn drain_delay(mut self, seconds: u64) -> Self {
+        self.drain_delay = seconds;
         self
     }
 
@@ -222,7 +231,7 @@ impl Setup {
             format!("{{ {} }}", written.join(", "))
         };
         format!(
-            "server:\n  listen: 127.0.0.1:{port}\n  admin_listen: 127.0.0.1:{admin}\n  public_url: {origin}\n  shutdown_grace: {grace}\n{server}\
+            "server:\n  listen: 127.0.0.1:{port}\n  admin_listen: 127.0.0.1:{admin}\n  public_url: {origin}\n  shutdown_grace: {grace}\n  drain_delay: {drain_delay}\n{server}\
              auth:\n  idp: main\n  oauth_scopes: \"{oauth_scopes}\"\n{auth}\
              session:\n  store: \"{store}\"\n  secret: \"{SESSION_SECRET}\"\n{session}\
              service_audiences: {audiences}\nservice_scopes: {scopes}\n\
@@ -231,6 +240,7 @@ impl Setup {
             admin = place.admin_port,
             origin = self.origin(place.port),
             grace = self.grace,
+            drain_delay = self.drain_delay,
             server = self.server_lines,
             oauth_scopes = self.oauth_scopes,
             auth = self.auth_lines,
