@@ -28,6 +28,8 @@ use crate::proxy::Gateway;
 const LOOK: Duration = Duration::from_millis(20);
 /// So many looks in a row must find nothing to do: the last bytes of an answer leave after its request.
 const QUIET: u32 = 5;
+/// How long a successor is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What streams that outlived the hand-over get to end in, before the grace is over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -69,7 +71,7 @@ impl ShutdownSignalWatch for Drain {
             tokio::select! {
                 _ = signals.terminate.recv() => return self.terminate(signals, self.delay).await,
                 _ = signals.interrupt.recv() => return self.terminate(signals, Duration::ZERO).await,
-                _ = signals.hand_over.recv() => match handover::successor(&self.upgrade_sock) {
+                _ = signals.hand_over.recv() => match self.await_successor().await {
                     Ok(()) => return self.hand_over(signals),
                     // The engine would stop although nobody goes on.
                     Err(reason) => tracing::error!(reason, "nothing is handed over; serving on"),
@@ -100,6 +102,17 @@ impl Drain {
         ShutdownSignal::GracefulTerminate
     }
 
+    /// It may have been started just now.
+    async fn await_successor(&self) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match handover::successor(&self.upgrade_sock) {
+                Err(_) if Instant::now() < until => sleep(LOOK).await,
+                found => return found,
+            }
+        }
+    }
+
     /// Readiness stays: the balancer asks on the sockets that the successor has, too, and may meet us.
     fn hand_over(&self, signals: Signals) -> ShutdownSignal {
         self.gateway.leaving.store(true, Ordering::SeqCst);
@@ -125,7 +138,9 @@ async fn accepted_nowhere(phases: Option<Receiver<ExecutionPhase>>) {
     let Some(mut phases) = phases else { return };
     loop {
         match phases.recv().await {
-            Ok(ExecutionPhase::ShutdownStarted | ExecutionPhase::ShutdownGracePeriod) | Err(RecvError::Closed) => return,
+            Ok(ExecutionPhase::ShutdownStarted | ExecutionPhase::ShutdownGracePeriod) | Err(RecvError::Closed) => {
+                return;
+            }
             Ok(_) | Err(RecvError::Lagged(_)) => {}
         }
     }

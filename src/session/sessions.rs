@@ -268,8 +268,7 @@ impl Sessions {
 
     /// Ends the session of that key. Completes even when the caller is cancelled.
     pub async fn end_key(&self, key: &SessionKey, reason: &'static str) -> Result<bool, StoreError> {
-        let (near, live, store, key) =
-            (Arc::clone(&self.near), Arc::clone(&self.live), Arc::clone(&self.store), *key);
+        let (near, live, store, key) = (Arc::clone(&self.near), Arc::clone(&self.live), Arc::clone(&self.store), *key);
         let ended = complete(async move {
             let ended = store.delete(&key).await;
             // Also when the store failed: then it decides, as soon as it answers again.

@@ -245,7 +245,8 @@ impl Said {
         let mut rest = bytes;
         while self.line < Self::END.len() {
             let Some((byte, after)) = rest.split_first() else { return };
-            self.line = if Self::END.get(self.line) == Some(byte) { self.line + 1 } else { usize::from(*byte == b'\r') };
+            self.line =
+                if Self::END.get(self.line) == Some(byte) { self.line + 1 } else { usize::from(*byte == b'\r') };
             rest = after;
         }
         self.frames.pass(rest);
