@@ -51,6 +51,14 @@ pub enum StartError {
         /// What the system said, and which key to change.
         reason: String,
     },
+    /// The listening sockets of another process cannot be taken over.
+    #[error("server.upgrade_sock {}: {reason}", path.display())]
+    Upgrade {
+        /// As configured.
+        path: std::path::PathBuf,
+        /// What is in the way.
+        reason: String,
+    },
     /// The engine.
     #[error("the server cannot start: {0}")]
     Engine(String),
@@ -63,6 +71,7 @@ struct Lasting {
     sessions: Arc<Sessions>,
     access_log: AccessLog,
     draining: Arc<AtomicBool>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Bff {
@@ -71,8 +80,8 @@ impl Bff {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new()?);
         let sessions = Sessions::open(&config.settings.session, Arc::clone(&clock), Arc::clone(&metrics))?;
-        let draining = Arc::new(AtomicBool::new(false));
-        let lasting = Lasting { clock, metrics, sessions: Arc::new(sessions), access_log, draining };
+        let (draining, leaving) = (Arc::default(), Arc::default());
+        let lasting = Lasting { clock, metrics, sessions: Arc::new(sessions), access_log, draining, leaving };
         assemble(config.clone(), lasting, None).map(|gateway| Self::over(Arc::new(gateway)))
     }
 }
@@ -84,13 +93,14 @@ pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartErr
         metrics: Arc::clone(&old.metrics),
         sessions: Arc::clone(&old.endpoints.sessions),
         access_log: old.access_log.clone(),
-        draining: Arc::clone(&old.draining),
+        draining: Arc::clone(&old.endpoints.draining),
+        leaving: Arc::clone(&old.leaving),
     };
     assemble(config, lasting, Some(old))
 }
 
 fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<Gateway, StartError> {
-    let Lasting { clock, metrics, sessions, access_log, draining } = lasting;
+    let Lasting { clock, metrics, sessions, access_log, draining, leaving } = lasting;
     let settings = &config.settings;
     let csrf_token = settings.csrf_mode == CsrfMode::Token;
     let relying_party = relying_party(&config, old, &clock, &metrics)?;
@@ -109,7 +119,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         public_url: settings.server.public_url.clone(),
         allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
         csrf_token,
-        draining: Arc::clone(&draining),
+        draining,
     });
     Ok(Gateway {
         routes: RouteTable::build(&config.routes)?,
@@ -124,7 +134,8 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         access_log,
         idle_timeout: settings.server.idle_timeout,
         body_timeout: settings.server.body_timeout,
-        draining,
+        websocket_idle_timeout: settings.server.websocket_idle_timeout,
+        leaving,
         written: config,
     })
 }

@@ -25,17 +25,19 @@ impl Bff {
 
 #[async_trait]
 impl BackgroundService for Housekeeping {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    async fn start(&self, _shutdown: ShutdownWatch) {
         // Sessions outlive a reload.
         let sessions = Arc::clone(&self.0.gateway().endpoints.sessions);
         warm(&self.0.gateway().endpoints.relying_party);
+        let live = Arc::clone(&sessions);
+        tokio::spawn(async move { live.watch_live().await });
+        // Also while the process drains: what is in flight is to hear of a logout, too.
         let mut watch = tokio::time::interval(Sessions::WATCH);
         let mut sweep = tokio::time::interval(Sessions::SWEEP);
         loop {
             tokio::select! {
                 _ = watch.tick() => sessions.watch_round().await,
                 _ = sweep.tick() => sessions.sweep_round().await,
-                _ = shutdown.changed() => return,
             }
         }
     }

@@ -3,10 +3,11 @@
 mod build;
 mod certificate;
 mod drain;
+mod handover;
 mod housekeeping;
 mod listen;
 mod reload;
 mod serve;
 
 pub use build::StartError;
-pub use serve::serve;
+pub use serve::{Sockets, serve};

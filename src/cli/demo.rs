@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{environment, fail, run, say};
+use crate::app::Sockets;
 use crate::config::Config;
 use crate::demo;
 
@@ -20,7 +21,7 @@ pub(super) fn run(port: u16) -> ExitCode {
         Err(findings) => return fail(&findings, super::check::WITH_ERRORS),
     };
     say(&running.summary());
-    run::serve(&config)
+    run::serve(&config, Sockets::Bind)
 }
 
 /// Writes the configuration and says how to go on.

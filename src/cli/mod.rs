@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use http::Method;
 
+use crate::app::Sockets;
 use crate::config::Config;
 
 /// The edge proxy for single-page applications: one cookie in, an audience-bound bearer token out.
@@ -28,7 +29,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve. Runs every check first and refuses to start on an error.
-    Run(Folders),
+    Run {
+        #[command(flatten)]
+        folders: Folders,
+        /// Take the listening sockets over from the process that serves, which is sent SIGQUIT: no connection is refused.
+        #[arg(long)]
+        upgrade: bool,
+    },
     /// Check the configuration: all findings at once; exit 0 clean, 2 with errors.
     Check(Folders),
     /// Print the effective route table.
@@ -74,9 +81,10 @@ impl Cli {
     #[must_use]
     pub fn execute(self) -> ExitCode {
         match self.command {
-            Command::Run(folders) => {
+            Command::Run { folders, upgrade } => {
                 folders.hint_if_missing();
-                run::run(&folders.conf, &folders.routes)
+                let sockets = if upgrade { Sockets::TakeOver } else { Sockets::Bind };
+                run::run(&folders.conf, &folders.routes, sockets)
             }
             Command::Check(folders) => {
                 let (code, text) = check::check(&folders.conf, &folders.routes, &environment);

@@ -4,27 +4,27 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{environment, fail};
-use crate::app;
+use crate::app::{self, Sockets};
 use crate::config::{Config, LogFormat};
 use crate::proxy::Bff;
 use crate::telemetry::{AccessLog, start_logging};
 
 /// Serves until told to stop.
-pub(super) fn run(conf: &Path, routes: &Path) -> ExitCode {
+pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
     let (config, findings) = Config::load_with_findings(conf, routes, &environment);
     let Some(config) = config else { return fail(&findings, super::check::WITH_ERRORS) };
     if !findings.diagnostics().is_empty() {
         // Warnings are for people; they do not stop the start.
         let _ = fail(&findings, 0);
     }
-    serve(&config)
+    serve(&config, sockets)
 }
 
 /// Serves a checked configuration.
-pub(super) fn serve(config: &Config) -> ExitCode {
+pub(super) fn serve(config: &Config, sockets: Sockets) -> ExitCode {
     let json = config.settings.log.format == LogFormat::Json;
     let log = start_logging(&config.settings.log.level, json);
-    let served = Bff::build(config, AccessLog::to(log.writer(), json)).and_then(|bff| app::serve(config, bff));
+    let served = Bff::build(config, AccessLog::to(log.writer(), json)).and_then(|bff| app::serve(config, bff, sockets));
     // Queued lines are written before the process ends.
     drop(log);
     match served {

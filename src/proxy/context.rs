@@ -7,6 +7,7 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 
 use super::gateway::Gateway;
+use super::stages::hold::Live;
 use super::who::Who;
 use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
@@ -37,6 +38,8 @@ pub struct RequestContext {
     pub(super) websocket: bool,
     /// Its dealings with the response cache.
     pub(super) recall: Option<Recall>,
+    /// Its place among the answers that last; boxed, since few have one.
+    pub(super) live: Option<Box<Live>>,
     /// Neither a total timeout nor buffering.
     pub(super) streaming: bool,
     /// Bytes the request body may have.
@@ -83,6 +86,7 @@ impl RequestContext {
             legacy: None,
             websocket: false,
             recall: None,
+            live: None,
             streaming: false,
             body_limit: None,
             keeps_authorization: false,

@@ -26,8 +26,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// and an unconditional keep-alive would undo its decision to close (see the smuggling guard).
 pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     if session.get_keepalive().is_some() {
-        let draining = gateway.draining.load(Ordering::Relaxed);
-        session.set_keepalive((!draining).then_some(gateway.idle_timeout.as_secs().max(1)));
+        let leaving = gateway.leaving.load(Ordering::Relaxed);
+        session.set_keepalive((!leaving).then_some(gateway.idle_timeout.as_secs().max(1)));
     }
     // A HEAD is answered for the client while its body is still being fetched for the cache: what the
     // client sends meanwhile is its next request, which the engine would otherwise drop.

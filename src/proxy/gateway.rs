@@ -74,8 +74,10 @@ pub struct Gateway {
     pub idle_timeout: Duration,
     /// `server.body_timeout`.
     pub body_timeout: Duration,
-    /// Set once the process has been told to stop.
-    pub draining: Arc<AtomicBool>,
+    /// `server.websocket_idle_timeout`; `None`: for ever.
+    pub websocket_idle_timeout: Option<Duration>,
+    /// Set once this process is to be left: answers say so to their connections.
+    pub leaving: Arc<AtomicBool>,
 }
 
 impl Gateway {

@@ -13,7 +13,7 @@ use pingora::{Error, Result};
 
 use super::context::RequestContext as Ctx;
 use super::decide::{abort, decide, refuse};
-use super::stages::{conclude, connect, fail, forward, limit, recall, relay};
+use super::stages::{conclude, connect, fail, forward, hold, limit, recall, relay};
 use super::{Bff, Downstream, downstream};
 use crate::reply::ProxyError;
 
@@ -60,8 +60,8 @@ impl ProxyHttp for Bff {
     async fn proxy_upstream_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<bool> {
         recall::go_on(session, ctx).await
     }
-    async fn upstream_peer(&self, _session: &mut Downstream, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        connect::connect(ctx).await.map_err(|error| abort(ctx, error))
+    async fn upstream_peer(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        connect::connect(&Arc::clone(&ctx.gateway), session, ctx).await.map_err(|error| abort(ctx, error))
     }
     fn fail_to_connect(&self, _: &mut Downstream, _: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
         connect::failed(ctx, e)
@@ -83,12 +83,14 @@ impl ProxyHttp for Bff {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
+        hold::from_client(body.as_ref(), ctx);
         let limit = ctx.body_limit.filter(|_| !session.was_upgraded());
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         relay::keep_cookies_ours(&ctx.gateway, r)?;
         relay::received(r, ctx);
+        hold::answered(r, ctx);
         recall::received(&Arc::clone(&ctx.gateway), s, r, ctx);
         Ok(())
     }
@@ -102,10 +104,11 @@ impl ProxyHttp for Bff {
     fn upstream_response_body_filter(
         &self,
         session: &mut Downstream,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
+        hold::to_client(body.as_ref(), ctx);
         let exempt = end || session.was_upgraded();
         let within = if exempt { Ok(()) } else { relay::within(ctx) };
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::key::SessionKey;
+use super::live::LiveConnections;
 use super::near::NearCache;
 use super::store::Listener;
 use crate::resilience::{Clock, UnixTime};
@@ -17,14 +18,15 @@ const HEARING: i64 = i64::MAX;
 /// The ear of one process.
 pub(super) struct Hearing {
     near: Arc<NearCache>,
+    live: Arc<LiveConnections>,
     clock: Arc<dyn Clock>,
     /// When changes were told for the last time; [`HEARING`] while they are.
     deaf_since: AtomicI64,
 }
 
 impl Hearing {
-    pub(super) fn new(near: Arc<NearCache>, clock: Arc<dyn Clock>) -> Self {
-        Self { near, clock, deaf_since: AtomicI64::new(HEARING) }
+    pub(super) fn new(near: Arc<NearCache>, live: Arc<LiveConnections>, clock: Arc<dyn Clock>) -> Self {
+        Self { near, live, clock, deaf_since: AtomicI64::new(HEARING) }
     }
 
     /// Whether what is close at hand is as the store has it.
@@ -41,6 +43,7 @@ impl Hearing {
 impl Listener for Hearing {
     fn changed(&self, key: &SessionKey) {
         self.near.remove(key);
+        self.live.doubt(key);
     }
 
     fn deaf(&self, ago: Duration) {
@@ -53,6 +56,7 @@ impl Listener for Hearing {
         // In this order: nothing of before may be trusted.
         self.near.clear();
         self.deaf_since.store(HEARING, Ordering::Release);
+        self.live.doubt_all();
     }
 }
 

@@ -9,6 +9,7 @@ use super::cookie_token::{CookieToken, NoRandom};
 use super::hearing::Hearing;
 use super::key::SessionKey;
 use super::key_ring::SecretError;
+use super::live::LiveConnections;
 use super::model::{NewSession, Session, Tokens};
 use super::near::{ENTRIES, NearCache};
 use super::seal::{SealError, Sealer};
@@ -49,13 +50,14 @@ pub struct Sessions {
     pub(super) store: Arc<dyn SessionStore>,
     pub(super) sealer: Sealer,
     pub(super) near: Arc<NearCache>,
-    hearing: Arc<Hearing>,
+    pub(super) live: Arc<LiveConnections>,
+    pub(super) hearing: Arc<Hearing>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     near_hits: IntCounter,
     lifetime: Duration,
     max_lifetime: Duration,
-    grace: Duration,
+    pub(super) grace: Duration,
 }
 
 impl Sessions {
@@ -69,12 +71,14 @@ impl Sessions {
         metrics: Arc<Metrics>,
     ) -> Self {
         let near = Arc::new(NearCache::new(ENTRIES));
-        let hearing = Arc::new(Hearing::new(Arc::clone(&near), Arc::clone(&clock)));
+        let live = Arc::new(LiveConnections::new(Arc::clone(&metrics)));
+        let hearing = Arc::new(Hearing::new(Arc::clone(&near), Arc::clone(&live), Arc::clone(&clock)));
         store.listen(Arc::clone(&hearing) as Arc<dyn Listener>);
         Self {
             store,
             sealer,
             near,
+            live,
             hearing,
             clock,
             near_hits: metrics.session_lookups.with_label_values(&["near", "hit"]),
@@ -234,14 +238,18 @@ impl Sessions {
     pub async fn update(&self, session: &Session, change: Tokens) -> Result<Updated, StoreError> {
         let next = Arc::new(session.next(change));
         let record = self.sealer.seal(&next).map_err(unsealed)?;
-        let (near, store) = (Arc::clone(&self.near), Arc::clone(&self.store));
+        let (near, live, store) = (Arc::clone(&self.near), Arc::clone(&self.live), Arc::clone(&self.store));
         let (written, expected) = (Arc::clone(&next), session.version);
         let saved = complete(async move {
             let ticket = near.ticket(&written.key);
             let saved = store.save(&written.key, record, expected).await?;
             match saved {
                 Saved::Yes => near.replace(ticket, &written),
-                Saved::Conflict | Saved::Gone => near.remove(&written.key),
+                Saved::Conflict => near.remove(&written.key),
+                Saved::Gone => {
+                    near.remove(&written.key);
+                    live.end(&written.key);
+                }
             }
             Ok(saved)
         });
@@ -260,11 +268,16 @@ impl Sessions {
 
     /// Ends the session of that key. Completes even when the caller is cancelled.
     pub async fn end_key(&self, key: &SessionKey, reason: &'static str) -> Result<bool, StoreError> {
-        let (near, store, key) = (Arc::clone(&self.near), Arc::clone(&self.store), *key);
+        let (near, live, store, key) = (Arc::clone(&self.near), Arc::clone(&self.live), Arc::clone(&self.store), *key);
         let ended = complete(async move {
             let ended = store.delete(&key).await;
             // Also when the store failed: then it decides, as soon as it answers again.
             near.remove(&key);
+            if ended.is_ok() {
+                live.end(&key);
+            } else {
+                live.doubt(&key);
+            }
             ended
         });
         let ended = ended.await?;
@@ -323,12 +336,15 @@ impl Sessions {
 
     fn tell_store(&self, key: SessionKey, end: UnixTime) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (near, store) = (Arc::clone(&self.near), Arc::clone(&self.store));
+        let (near, live, store) = (Arc::clone(&self.near), Arc::clone(&self.live), Arc::clone(&self.store));
         runtime.spawn(async move {
             match store.touch(&key, end).await {
                 Ok(true) => {}
                 // Ended by another process: what is here is not to be trusted.
-                Ok(false) => near.remove(&key),
+                Ok(false) => {
+                    near.remove(&key);
+                    live.doubt(&key);
+                }
                 Err(error) => tracing::warn!(session = %key.short(), %error, "a session's new end was not stored"),
             }
         });

@@ -1,9 +1,17 @@
 //! Housekeeping, to be called by a background task: every [`Sessions::WATCH`] and every [`Sessions::SWEEP`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
+use super::live::{Cord, Held, LiveConnections};
+use super::model::Session;
 use super::sessions::Sessions;
 use super::store::StoreError;
+
+/// Questions to the store at once, where many live sessions are in doubt.
+const AT_ONCE: usize = 32;
 
 impl Sessions {
     /// How often [`Self::watch_round`] is due: bounds how long another process's logout is unknown here.
@@ -14,10 +22,72 @@ impl Sessions {
     /// Forgets what is close at hand when another process wrote to the store.
     pub async fn watch_round(&self) {
         match self.store.changed_elsewhere().await {
-            Ok(true) => self.near.clear(),
+            Ok(true) => {
+                self.near.clear();
+                self.live.doubt_all();
+            }
             Ok(false) => {}
             // Sessions close at hand stay: nobody is logged out because a disk is slow.
             Err(error) => tracing::debug!(%error, "the session store cannot be watched"),
+        }
+    }
+
+    /// Registers a live connection, with the session that it ends with.
+    pub fn hold(&self, session: Option<&Arc<Session>>) -> (Held, Cord) {
+        let held = self.live.hold(session);
+        // An end takes the session out of the near cache first and asks the register then: a session that
+        // is no longer near may have ended between its look-up and this place.
+        if let Some(session) = session
+            && self.near.get(&session.token).is_none()
+        {
+            self.live.doubt(&session.key);
+        }
+        held
+    }
+
+    /// The register of live connections.
+    #[must_use]
+    pub fn live(&self) -> &Arc<LiveConnections> {
+        &self.live
+    }
+
+    /// Ends live connections with their sessions, for as long as it is polled.
+    pub async fn watch_live(self: &Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.live.doubted() => {}
+                () = tokio::time::sleep(Self::WATCH) => {}
+            }
+            self.live_round().await;
+        }
+    }
+
+    /// Asks the store for every live session that is in doubt, and ends what is over.
+    pub async fn live_round(self: &Arc<Self>) {
+        if !self.hearing.trusts() {
+            // Nobody tells: so everybody is asked for.
+            self.live.doubt_all();
+        }
+        let mut asking = JoinSet::new();
+        for session in self.live.take_doubts(self.clock.now()) {
+            if asking.len() >= AT_ONCE {
+                let _ = asking.join_next().await;
+            }
+            let sessions = Arc::clone(self);
+            asking.spawn(async move { sessions.look_at(&session).await });
+        }
+        while asking.join_next().await.is_some() {}
+    }
+
+    async fn look_at(&self, session: &Session) {
+        match self.reread(session).await {
+            Ok(Some(_)) => {}
+            Ok(None) => self.live.end(&session.key),
+            // As for requests: what cannot be asked for goes on for the grace and no longer.
+            Err(_) if !self.hearing.trusts() && !self.hearing.bears(self.clock.now(), self.grace) => {
+                self.live.end(&session.key);
+            }
+            Err(_) => self.live.doubt_later(&session.key),
         }
     }
 

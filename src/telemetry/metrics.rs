@@ -66,6 +66,8 @@ metrics! {
     sessions_created: IntCounter = "bff_sessions_created_total", "Logins that ended in a session";
     sessions_destroyed: IntCounterVec = "bff_sessions_destroyed_total", "Sessions ended, by reason", ["reason"];
     session_lookups: IntCounterVec = "bff_session_lookups_total", "Session look-ups by tier (near, store) and result (hit, miss, grace, error)", ["tier", "result"];
+    live_connections: IntGauge = "bff_live_connections", "Event streams, streaming answers and WebSockets open now";
+    live_ended: IntCounterVec = "bff_live_ended_total", "Of those, ended by us, by reason (session_over, going_away, silent)", ["reason"];
     verify_duration: HistogramVec = "bff_verify_duration_seconds", "Time of the ForwardAuth endpoint", ["status"], FAST;
     token_lookups: IntCounterVec = "bff_token_lookups_total", "Bearer look-ups by service and result (cached, minted, none, error)", ["service", "result"];
     token_refresh: IntCounterVec = "bff_token_refresh_total", "Refresh grants by service and status", ["service", "status"];

@@ -1,12 +1,15 @@
 //! From a `target_service` to the address the engine dials: built once at start, resolved while running.
 
 mod addresses;
+mod frames;
+mod line;
 mod reach;
 mod tls;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -16,7 +19,10 @@ use pingora::utils::tls::CertKey;
 
 use crate::config::ServiceConfig;
 use addresses::Addresses;
+use line::Dial;
 
+pub use frames::{FrameCursor, close_frame};
+pub use line::{Line, Patience, close_code};
 pub use reach::Unreachable;
 
 /// How long an unused connection to a service is kept: below the shortest keep-alive that common
@@ -103,8 +109,14 @@ impl Upstream {
         })
     }
 
-    /// The peer to dial for one attempt. `streaming` and `websocket` connections may be silent for long. `attempt` walks through the addresses of a name with several.
-    pub async fn peer(&self, streaming: bool, websocket: bool, attempt: usize) -> Result<Box<HttpPeer>, UpstreamError> {
+    /// The peer to dial for one attempt. A `streaming` answer may be silent for long; a connection that can be cut
+    /// has a `line`. `attempt` walks through the addresses of a name with several.
+    pub async fn peer(
+        &self,
+        streaming: bool,
+        attempt: usize,
+        line: Option<Line>,
+    ) -> Result<Box<HttpPeer>, UpstreamError> {
         let address = self.addresses.pick(attempt).await.map_err(|reason| UpstreamError::Unresolvable {
             service: self.name.to_string(),
             host: self.addresses.host().to_owned(),
@@ -117,12 +129,23 @@ impl Upstream {
         options.ca.clone_from(&self.ca);
         options.connection_timeout = Some(self.connect_timeout);
         options.total_connection_timeout = Some(self.connect_timeout);
-        options.read_timeout = Some(if streaming || websocket { STREAM_GAP.max(self.timeout) } else { self.timeout });
+        options.read_timeout = Some(if streaming { STREAM_GAP.max(self.timeout) } else { self.timeout });
         options.write_timeout = Some(self.timeout);
-        if !websocket {
+        if line.as_ref().is_some_and(|line| line.websocket.is_some()) {
+            // The line watches both directions at once.
+            options.read_timeout = None;
+        } else {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         }
         options.idle_timeout = Some(POOLED_IDLE);
+        if let Some(line) = line {
+            options.custom_l4 = Some(Arc::new(Dial::new(line, self.connect_timeout, self.tls)));
+            // It is cut with its request: nobody else may be given it, nor it a connection from the pool.
+            static NEXT: AtomicU64 = AtomicU64::new(0);
+            let mut alone = DefaultHasher::new();
+            (self.pool_key, NEXT.fetch_add(1, Ordering::Relaxed)).hash(&mut alone);
+            peer.group_key = alone.finish();
+        }
         Ok(Box::new(peer))
     }
 }

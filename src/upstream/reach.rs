@@ -40,7 +40,7 @@ impl Upstream {
     }
 
     async fn reach_one(&self, attempt: usize) -> Result<SocketAddr, Unreachable> {
-        let peer = self.peer(false, false, attempt).await.map_err(|error| match error {
+        let peer = self.peer(false, attempt, None).await.map_err(|error| match error {
             UpstreamError::Unresolvable { reason, .. } => Unreachable::Name(reason),
             other => Unreachable::Name(other.to_string()),
         })?;

@@ -1,8 +1,14 @@
 //! The end and the refusal to begin.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Setup, Upstream, failing_run};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{
+    AUDIENCES, Behaviour, Browser, Edge, Lasting, RawClient, Setup, Socket, Upstream, events, failing_run, http_client,
+    raw, scale,
+};
 
 #[tokio::test]
 async fn sigterm_lets_a_request_in_flight_finish() {
@@ -58,6 +64,104 @@ async fn draining_is_told_to_the_load_balancer() {
         answer.map_or(503, |answer| answer.status().as_u16())
     };
     eventually!("not ready, or no longer listening", ready().await == 503);
+}
+
+/// Everything that may be in flight, at a scale of 500 requests, 100 event streams and 100 WebSockets with
+/// `SCALE=full`.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains() {
+    let (upstream, lasting) = (Upstream::start().await, Lasting::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).grace(12).drain_delay("1500ms");
+    let setup = setup.service_alone("lasting", &lasting.url(), Some(AUDIENCES[0]), "timeout: 10").route(
+        "{ id: lasting, path: \"/lasting/*\", target_service: lasting_service, preserve_path: true, auth: session, \
+         streaming: true, websocket: true }",
+    );
+    let mut edge = setup.start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let cookie = browser.cookie_header(&edge.origin);
+    let (mut streams, mut sockets) = (Vec::new(), Vec::new());
+    for _ in 0..scale(10, 100) {
+        streams.push(events(&edge, "/lasting/x", &cookie).await);
+        sockets.push(Socket::open(&edge, "/lasting/x", &cookie).await);
+    }
+    let mut h2 = h2_connection(&edge).await;
+    let login = Browser::new();
+    let callback = login.authorize(&edge, "bob", "/").await;
+    upstream.behave(Behaviour::Delay(Duration::from_millis(3_500)));
+    let (client, count) = (http_client(), scale(50, 500));
+    let mut in_flight = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let asking = client.get(edge.url("/api/own/x")).header("cookie", cookie.clone()).send();
+        in_flight.spawn(async move { asking.await.map(|answer| answer.status().as_u16()) });
+    }
+    // An upload that is not over when the signal comes.
+    let mut upload = RawClient::connect(edge.address()).await;
+    let head = format!("POST /api/own/up HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n", edge.port);
+    upload.send(format!("{head}Content-Length: 40\r\n\r\n0123456789")).await;
+    eventually!("the service has the requests", upstream.heads() == count + 1);
+
+    edge.sigterm();
+    let told = Instant::now();
+    let fresh = http_client();
+    let ready = || async { fresh.get(edge.url("/health/ready")).send().await.map(|answer| answer.status().as_u16()) };
+    eventually!("it is no longer ready", ready().await.ok() == Some(503));
+    assert!(told.elapsed() < Duration::from_secs(1), "at once: {:?}", told.elapsed());
+    assert_eq!(login.get(&callback).await.status(), 302, "a login finishes");
+    let (answer, _) =
+        raw(edge.address(), format!("GET /health/live HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", edge.port)).await;
+    assert_eq!(
+        (answer.status(), answer.one("connection").as_deref()),
+        (200, Some("close")),
+        "come in, and do not stay"
+    );
+    for piece in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        upload.send(b"0123456789").await;
+        assert!(piece < 2 || told.elapsed() >= Duration::from_millis(1_500));
+    }
+    assert_eq!(upload.head().await.status(), 200, "an upload finishes");
+    while let Some(status) = in_flight.join_next().await {
+        assert_eq!(status.unwrap().unwrap(), 200, "a request finishes");
+    }
+    for stream in &mut streams {
+        assert_eq!(stream.reader.chunk().await.expect("a last chunk"), b"");
+    }
+    for socket in &mut sockets {
+        assert_eq!(socket.closed().await, Some(1001));
+    }
+    assert!(says_goaway(&mut h2).await, "GOAWAY on HTTP/2");
+    let status = edge.exit_status(Duration::from_secs(12).saturating_sub(told.elapsed())).await;
+    assert_eq!(status.expect("it ends within its grace").code(), Some(0));
+}
+
+/// An HTTP/2 connection by prior knowledge (RFC 9113 §3.3) on which nothing is asked.
+async fn h2_connection(edge: &Edge) -> TcpStream {
+    let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream
+}
+
+/// Whether a GOAWAY (RFC 9113 §6.8) is among the frames until the end.
+async fn says_goaway(stream: &mut TcpStream) -> bool {
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        if head[3] == 7 {
+            return true;
+        }
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+    }
+    false
+}
+
+#[tokio::test]
+async fn sigint_waits_for_no_balancer() {
+    let mut edge = plain().grace(20).drain_delay("10s").start().await;
+    let told = Instant::now();
+    edge.sigint();
+    let status = edge.exit_status(Duration::from_secs(5)).await.expect("a person waits");
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
 }
 
 fn plain() -> Setup {

@@ -49,14 +49,21 @@ pub struct ServerConfig {
     pub tls: Option<TlsConfig>,
     /// Peers whose `X-Forwarded-*`/`Forwarded` are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long in-flight requests may take after SIGTERM.
+    /// From SIGTERM to the end: what is in flight may take as long.
     pub shutdown_grace: Duration,
+    /// The first part of it, in which the listeners stay open although readiness has ended; default 5 s, but at most
+    /// half of the grace.
+    pub drain_delay: Duration,
+    /// Where a process that takes over receives the listening sockets.
+    pub upgrade_sock: PathBuf,
     /// Worker threads; default: one per core.
     pub threads: usize,
     /// An idle client connection, and a request header that does not arrive, end after this (default 60 s).
     pub idle_timeout: Duration,
     /// A client that neither sends nor takes a byte of a body for this long is cut off (default 60 s).
     pub body_timeout: Duration,
+    /// A `WebSocket` on which neither end says anything for this long is closed (default 1 h). `None`: never.
+    pub websocket_idle_timeout: Option<Duration>,
 }
 
 /// `server.tls`: PEM files.

@@ -1,6 +1,7 @@
 //! `server:` of `settings.yaml`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -16,6 +17,8 @@ use crate::config::source::Spot;
 use crate::config::{ServerConfig, TlsConfig};
 
 const ONE_MINUTE: Duration = Duration::from_secs(60);
+const ONE_HOUR: Duration = Duration::from_secs(3600);
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// `None` only where the public URL cannot be known.
 pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig> {
@@ -29,9 +32,12 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let tls_written = map.key_spot("tls").is_some();
     let trusted = map.field("trusted_proxies", |node, found| one_or_many(node, found, trusted_network));
     let shutdown_grace = map.field("shutdown_grace", duration).unwrap_or(Duration::from_secs(30));
+    let drain_delay = map.located("drain_delay", duration);
+    let upgrade_sock = map.field("upgrade_sock", socket_path);
     let threads = map.field("threads", whole(1..=1024)).and_then(|threads| usize::try_from(threads).ok());
     let idle_timeout = map.field("idle_timeout", positive_duration).unwrap_or(ONE_MINUTE);
     let body_timeout = map.field("body_timeout", positive_duration).unwrap_or(ONE_MINUTE);
+    let websocket_idle_timeout = map.field("websocket_idle_timeout", duration).unwrap_or(ONE_HOUR);
     let spot = map.spot.clone();
     map.finish();
 
@@ -50,18 +56,51 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
         None if public_written => None,
         None => default_url(listen.first().map(|address| address.value), tls_written, &spot, found),
     };
-    let listen = listen.into_iter().map(|address| address.value).collect();
+    let drain_delay = match drain_delay {
+        Some(written) => {
+            check_drain_delay(&written, shutdown_grace, found);
+            written.value
+        }
+        None => DRAIN_DELAY.min(shutdown_grace / 2),
+    };
+    let listen: Vec<SocketAddr> = listen.into_iter().map(|address| address.value).collect();
     Some(ServerConfig {
+        upgrade_sock: upgrade_sock.unwrap_or_else(|| default_upgrade_sock(listen.first())),
         listen,
         admin_listen: admin.value,
         public_url: public_url?,
         tls: tls.map(|tls| tls.value),
         trusted_proxies: trusted.unwrap_or_default(),
         shutdown_grace,
+        drain_delay,
         threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         idle_timeout,
         body_timeout,
+        websocket_idle_timeout: Some(websocket_idle_timeout).filter(|timeout| !timeout.is_zero()),
     })
+}
+
+fn check_drain_delay(delay: &Located<Duration>, grace: Duration, found: &Collector) {
+    if !delay.value.is_zero() && delay.value >= grace {
+        let error = Diagnostic::error(&delay.spot, "`drain_delay` leaves nothing of `shutdown_grace`");
+        let label = format!("must be less than {} s, or 0", grace.as_secs_f64());
+        found.push(error.label(label).note("requests in flight have what remains of the grace to finish"));
+    }
+}
+
+/// A path that a socket can be bound to: `sun_path` of unix(7) has room for 107 bytes.
+fn socket_path(node: &Node, found: &Collector) -> Option<PathBuf> {
+    let path = text(node, found)?;
+    if path.is_empty() || path.len() > 107 {
+        return refuse(node, found, format!("{} is no path of a socket", quote(&path)), "1 to 107 bytes");
+    }
+    Some(PathBuf::from(path))
+}
+
+/// One for each public port of this machine, in a folder of its own: whoever can reach it gets the sockets.
+fn default_upgrade_sock(listen: Option<&SocketAddr>) -> PathBuf {
+    let port = listen.map_or(0, SocketAddr::port);
+    std::env::temp_dir().join(format!("pingora-bff-{port}")).join("upgrade.sock")
 }
 
 fn loopback(port: u16) -> SocketAddr {

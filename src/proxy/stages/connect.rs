@@ -5,19 +5,26 @@ use std::time::Instant;
 use pingora::Error;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::legacy;
+use super::{hold, legacy};
+use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 
 /// Asks the circuit, then picks the peer for this attempt.
-pub(in crate::proxy) async fn connect(ctx: &mut RequestContext) -> Result<Box<HttpPeer>, ProxyError> {
+pub(in crate::proxy) async fn connect(
+    gateway: &Gateway,
+    session: &Downstream,
+    ctx: &mut RequestContext,
+) -> Result<Box<HttpPeer>, ProxyError> {
     let upstream = ctx.upstream.clone().ok_or(ProxyError::NoRoute)?;
     legacy::ask_circuit(ctx)?;
     ctx.upstream_fault = false;
     let attempt = ctx.attempts;
     ctx.attempts += 1;
     ctx.upstream_started.get_or_insert_with(Instant::now);
-    upstream.peer(ctx.streaming, ctx.websocket, attempt).await.map_err(|error| {
+    let line = hold::hold(gateway, session, ctx);
+    upstream.peer(ctx.streaming, attempt, line).await.map_err(|error| {
         ctx.upstream_fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
         ProxyError::UpstreamError("the service's name does not resolve".to_owned())

@@ -3,6 +3,7 @@
 use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::hold;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::{Downstream, downstream};
@@ -11,6 +12,11 @@ use crate::reply::ProxyError;
 /// Answers a request that the engine gave up, where an answer can still be given.
 pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut RequestContext, error: &Error) -> FailToProxy {
     let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
+    if let Some(goodbye) = ctx.live.as_ref().and_then(|live| live.goodbye())
+        && downstream::answered(session)
+    {
+        return hold::bid_farewell(session, ctx, goodbye).await;
+    }
     let Some(error) = explain(ctx, error) else { return nothing };
     if downstream::answered(session) {
         // Half an answer is out: closing the connection is all that can still be said.
@@ -30,6 +36,9 @@ pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut Request
 fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
     if let Some(refusal) = &ctx.refusal {
         return Some(refusal.clone());
+    }
+    if let Some(refusal) = hold::refusal(ctx) {
+        return Some(refusal);
     }
     let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
     match (error.esource(), error.etype()) {

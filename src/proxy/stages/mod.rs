@@ -7,6 +7,7 @@ pub(super) mod conclude;
 pub(super) mod connect;
 pub(super) mod fail;
 pub(super) mod forward;
+pub(super) mod hold;
 pub(super) mod legacy;
 pub(super) mod limit;
 pub(super) mod origin;

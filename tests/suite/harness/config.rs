@@ -26,6 +26,10 @@ pub(crate) struct Setup {
     scheme: &'static str,
     /// `server.shutdown_grace`, seconds.
     grace: u64,
+    /// `server.drain_delay`.
+    drain_delay: &'static str,
+    /// The browser's port, where that is a balancer's.
+    public_port: Option<u16>,
     issuer: Option<String>,
     idp_audience: Option<String>,
     client_auth: String,
@@ -58,6 +62,8 @@ impl Setup {
             store: None,
             scheme: "http",
             grace: 3,
+            drain_delay: "0",
+            public_port: None,
             issuer: None,
             idp_audience: Some(AUDIENCES[0].to_owned()),
             client_auth: format!("client_secret: \"{SECRET}\"\n    token_auth_method: client_secret_basic"),
@@ -131,6 +137,18 @@ impl Setup {
         self
     }
 
+    /// How long the listeners stay open at the end; none by default, so that tests end quickly.
+    pub(crate) fn drain_delay(mut self, span: &'static str) -> Self {
+        self.drain_delay = span;
+        self
+    }
+
+    /// Behind a balancer that listens there.
+    pub(crate) fn public_port(mut self, port: u16) -> Self {
+        self.public_port = Some(port);
+        self
+    }
+
     /// Serves HTTPS with these PEM files.
     pub(crate) fn https(mut self, cert: &Path, key: &Path) -> Self {
         self.scheme = "https";
@@ -188,7 +206,7 @@ impl Setup {
     }
 
     pub(super) fn origin(&self, port: u16) -> String {
-        format!("{}://localhost:{port}", self.scheme)
+        format!("{}://localhost:{}", self.scheme, self.public_port.unwrap_or(port))
     }
 
     pub(super) fn client_metadata(&self) -> &Value {
@@ -222,7 +240,8 @@ impl Setup {
             format!("{{ {} }}", written.join(", "))
         };
         format!(
-            "server:\n  listen: 127.0.0.1:{port}\n  admin_listen: 127.0.0.1:{admin}\n  public_url: {origin}\n  shutdown_grace: {grace}\n{server}\
+            "server:\n  listen: 127.0.0.1:{port}\n  admin_listen: 127.0.0.1:{admin}\n  public_url: {origin}\n  shutdown_grace: {grace}\n  drain_delay: {drain_delay}\n  \
+             upgrade_sock: {dir}/handover/upgrade.sock\n{server}\
              auth:\n  idp: main\n  oauth_scopes: \"{oauth_scopes}\"\n{auth}\
              session:\n  store: \"{store}\"\n  secret: \"{SESSION_SECRET}\"\n{session}\
              service_audiences: {audiences}\nservice_scopes: {scopes}\n\
@@ -231,6 +250,8 @@ impl Setup {
             admin = place.admin_port,
             origin = self.origin(place.port),
             grace = self.grace,
+            drain_delay = self.drain_delay,
+            dir = place.dir.display(),
             server = self.server_lines,
             oauth_scopes = self.oauth_scopes,
             auth = self.auth_lines,

@@ -48,7 +48,7 @@ impl Edge {
         let origin = setup.origin(port);
         setup.write(&Place { dir: dir.path(), port, admin_port, client_id: &client_id }, &provider.issuer);
         let log = Log::default();
-        let child = spawn(&dir, &log);
+        let child = spawn(&dir, &log, &[]);
         let mut edge = Self { dir, child, port, admin_port, client_id, origin, provider, log };
         edge.wait_until_alive().await;
         edge
@@ -95,8 +95,17 @@ impl Edge {
 
     /// Sends SIGTERM, without waiting.
     pub(crate) fn sigterm(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        signal(&self.child, "TERM");
+    }
+
+    /// Sends SIGINT, without waiting.
+    pub(crate) fn sigint(&self) {
+        signal(&self.child, "INT");
+    }
+
+    /// Sends SIGQUIT, without waiting.
+    pub(crate) fn sigquit(&self) {
+        signal(&self.child, "QUIT");
     }
 
     /// Changes a file of its configuration, as an editor does.
@@ -119,14 +128,19 @@ impl Edge {
 
     /// Waits for the end, at most `patience`; `None` when it still runs.
     pub(crate) async fn exit_status(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let until = std::time::Instant::now() + patience;
-        loop {
-            let status = self.child.try_wait().unwrap();
-            if status.is_some() || std::time::Instant::now() > until {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        end_of(&mut self.child, patience).await
+    }
+
+    /// Lets a new process take the listening sockets over; the old one is returned as it leaves.
+    pub(crate) async fn upgrade(&mut self) -> Leaving {
+        let known = self.log.text().matches(TAKEN_OVER).count();
+        let new = spawn(&self.dir, &self.log, &["--upgrade"]);
+        let old = std::mem::replace(&mut self.child, new);
+        let log = self.log.clone();
+        eventually!("the new process waits for the sockets", log.text().matches(WAITING).count() > known);
+        signal(&old, "QUIT");
+        eventually!("it has them", log.text().matches(TAKEN_OVER).count() > known);
+        Leaving(old)
     }
 
     /// Ends it at once, as a power cut does.
@@ -138,7 +152,7 @@ impl Edge {
     /// Starts it again with the same configuration after it ended.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
-        self.child = spawn(&self.dir, &self.log);
+        self.child = spawn(&self.dir, &self.log, &[]);
         self.wait_until_alive().await;
     }
 
@@ -150,6 +164,42 @@ impl Edge {
             assert!(std::time::Instant::now() < until, "no listener after 20 s:\n{}", self.log.text());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+const WAITING: &str = "waiting for the listening sockets";
+const TAKEN_OVER: &str = "the listening sockets are here";
+
+/// A process that has handed its sockets over; killed by its id when dropped.
+pub(crate) struct Leaving(Child);
+
+impl Leaving {
+    /// As [`Edge::exit_status`].
+    pub(crate) async fn exit_status(&mut self, patience: Duration) -> Option<ExitStatus> {
+        end_of(&mut self.0, patience).await
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+}
+
+async fn end_of(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let until = std::time::Instant::now() + patience;
+    loop {
+        let status = child.try_wait().unwrap();
+        if status.is_some() || std::time::Instant::now() > until {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -169,7 +219,7 @@ pub(crate) async fn failing_run(setup: Setup, port: u16) -> (ExitStatus, String)
     let dir = tempfile::tempdir().unwrap();
     setup.write(&Place { dir: dir.path(), port, admin_port: free_port(), client_id: "nobody" }, &provider.issuer);
     let log = Log::default();
-    let mut child = spawn(&dir, &log);
+    let mut child = spawn(&dir, &log, &[]);
     let until = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -202,9 +252,10 @@ pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Opti
 /// The port that a configuration for [`doctor`] names; nobody listens there.
 pub(crate) const DOCTORED: u16 = 8080;
 
-fn spawn(dir: &TempDir, log: &Log) -> Child {
+fn spawn(dir: &TempDir, log: &Log, more: &[&str]) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pingora-bff"))
         .args(["run", "--conf", "conf", "--routes", "routes"])
+        .args(more)
         .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -15,6 +15,8 @@ macro_rules! eventually {
 mod browser;
 mod config;
 mod edge;
+mod lasting;
+mod load;
 mod log;
 mod provider;
 mod raw;
@@ -25,11 +27,18 @@ mod wire;
 pub(crate) use browser::{Browser, location};
 pub(crate) use config::Setup;
 pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
+pub(crate) use lasting::{Lasting, Socket, events};
+pub(crate) use load::Load;
 pub(crate) use log::{Log, field};
 pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};
 pub(crate) use redis::{Cluster, Redis, Sentinels, redis_config, redis_store};
 pub(crate) use upstream::{Behaviour, Received, Say, Upstream};
+
+/// How much a test does: `small`, or `full` with `SCALE=full`, for the whole promise.
+pub(crate) fn scale(small: usize, full: usize) -> usize {
+    if std::env::var("SCALE").is_ok_and(|scale| scale == "full") { full } else { small }
+}
 
 /// A port nobody listens on at the moment.
 pub(crate) fn free_port() -> u16 {

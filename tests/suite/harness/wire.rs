@@ -153,6 +153,16 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(())
     }
 
+    /// Everything until the end of the connection, however that comes.
+    pub(crate) async fn rest(&mut self, into: &mut Vec<u8>) {
+        loop {
+            into.append(&mut self.buffer);
+            if !matches!(self.fill().await, Ok(true)) {
+                return;
+            }
+        }
+    }
+
     async fn fill(&mut self) -> io::Result<bool> {
         self.buffer.reserve(64 * 1024);
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)

@@ -1,0 +1,158 @@
+//! Hold: answers that last are ended with their session, and when the process stops. The register
+//! (`session::live`) cuts the connection to the service; the engine reports that as an error, and here
+//! the client is told in the words of its protocol.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use pingora::http::ResponseHeader;
+use pingora::proxy::FailToProxy;
+
+use crate::proxy::Downstream;
+use crate::proxy::context::RequestContext;
+use crate::proxy::gateway::Gateway;
+use crate::reply::ProxyError;
+use crate::session::{Goodbye, Held};
+use crate::upstream::{FrameCursor, Line, Patience, close_code, close_frame};
+
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+/// What a client gets to say its own `Close`, before its unread bytes reset the connection.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// A request in the register.
+#[derive(Debug)]
+pub(in crate::proxy) struct Live {
+    held: Held,
+    form: Form,
+    to_client: FrameCursor,
+    from_client: FrameCursor,
+}
+
+/// What the service began to answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Form {
+    /// Nothing yet, or something whose end a client expects: cut short, it must not look whole.
+    Body,
+    /// May end after any event; the client comes again.
+    Events,
+    WebSocket,
+}
+
+impl Live {
+    /// Why it is being ended, if it is.
+    pub(in crate::proxy) fn goodbye(&self) -> Option<Goodbye> {
+        self.held.goodbye()
+    }
+}
+
+/// Registers a request whose answer may last; the line is then to be dialled. The façade's answers are
+/// bounded by their timeout, and stored ones belong to nobody.
+pub(in crate::proxy) fn hold(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> Option<Line> {
+    // Of an earlier attempt.
+    ctx.live = None;
+    let lasting = ctx.websocket || ctx.streaming || (ctx.legacy.is_none() && wants_events(session));
+    if !lasting {
+        return None;
+    }
+    let (held, cord) = gateway.endpoints.sessions.hold(ctx.who.session());
+    let (to_client, from_client) = (FrameCursor::default(), FrameCursor::default());
+    ctx.live = Some(Box::new(Live { held, form: Form::Body, to_client, from_client }));
+    let handshake = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
+    let patience = Patience { handshake, silence: gateway.websocket_idle_timeout };
+    Some(Line { cord, websocket: ctx.websocket.then_some(patience) })
+}
+
+/// What every `EventSource` says.
+fn wants_events(session: &Downstream) -> bool {
+    session.req_header().headers.get_all(ACCEPT).iter().any(|value| names_events(value.as_bytes()))
+}
+
+fn names_events(value: &[u8]) -> bool {
+    let kind = |one: &[u8]| one.get(..EVENT_STREAM.len()).is_some_and(|head| head.eq_ignore_ascii_case(EVENT_STREAM));
+    value.split(|byte| *byte == b',').any(|one| kind(one.trim_ascii()))
+}
+
+/// The service has begun to answer.
+pub(in crate::proxy) fn answered(response: &ResponseHeader, ctx: &mut RequestContext) {
+    let Some(live) = &mut ctx.live else { return };
+    if ctx.websocket && response.status == 101 {
+        live.form = Form::WebSocket;
+    } else if response.headers.get(CONTENT_TYPE).is_some_and(|kind| names_events(kind.as_bytes())) {
+        live.form = Form::Events;
+    } else {
+        return;
+    }
+    live.held.never_ends();
+}
+
+/// Bytes on their way to the client.
+pub(in crate::proxy) fn to_client(body: Option<&Bytes>, ctx: &mut RequestContext) {
+    if let (Some(live), Some(bytes)) = (&mut ctx.live, body)
+        && live.form == Form::WebSocket
+    {
+        live.to_client.pass(bytes);
+    }
+}
+
+/// Bytes that came from the client.
+pub(in crate::proxy) fn from_client(body: Option<&Bytes>, ctx: &mut RequestContext) {
+    if let (Some(live), Some(bytes)) = (&mut ctx.live, body)
+        && live.form == Form::WebSocket
+    {
+        live.from_client.pass(bytes);
+    }
+}
+
+/// Ends an answer that has begun: an event stream by its regular end (RFC 9112 §7.1, RFC 9113 §8.1), a
+/// `WebSocket` by `Close` (RFC 6455 §5.5.1) where a frame may be said, anything else by closing early, as
+/// an answer that is not whole must look.
+pub(in crate::proxy) async fn bid_farewell(
+    session: &mut Downstream,
+    ctx: &mut RequestContext,
+    goodbye: Goodbye,
+) -> FailToProxy {
+    session.set_keepalive(None);
+    tracing::debug!(correlation_id = &*ctx.correlation_id, ?goodbye, "a live connection is ended");
+    if let Some(live) = &mut ctx.live {
+        match live.form {
+            Form::Body => {}
+            Form::Events => drop(session.write_response_body(None, true).await),
+            Form::WebSocket => close_websocket(session, live, goodbye).await,
+        }
+    }
+    FailToProxy { error_code: 0, can_reuse_downstream: false }
+}
+
+async fn close_websocket(session: &mut Downstream, live: &mut Live, goodbye: Goodbye) {
+    if !live.to_client.between_frames() || live.to_client.closed() {
+        return;
+    }
+    let (code, reason) = close_code(goodbye);
+    let frame = Bytes::from(close_frame(code, reason));
+    let said = tokio::time::timeout(FAREWELL, session.write_response_body(Some(frame), false)).await;
+    if !matches!(said, Ok(Ok(()))) {
+        return;
+    }
+    // §7.1.1: the client answers; what it sent before that is nobody's any more.
+    let answer = async {
+        while !live.from_client.closed() {
+            let Ok(Some(bytes)) = session.read_request_body().await else { return };
+            live.from_client.pass(&bytes);
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL, answer).await;
+}
+
+/// What to tell a client whose answer had not begun.
+pub(in crate::proxy) fn refusal(ctx: &RequestContext) -> Option<ProxyError> {
+    match ctx.live.as_ref()?.goodbye()? {
+        Goodbye::SessionOver => Some(ProxyError::NotAuthenticated),
+        Goodbye::Silent => {
+            let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
+            Some(ProxyError::UpstreamTimeout(timeout))
+        }
+        // Only what has begun to answer goes away.
+        Goodbye::GoingAway => Some(ProxyError::Internal),
+    }
+}

@@ -1,0 +1,217 @@
+//! Connections that outlast the check of their request: event streams, long answers, `WebSocket`s. Each
+//! is registered here while it runs, so that it can be ended with its session, or when the process
+//! stops. Whoever carries its bytes holds the [`Cord`]; pulling it is all that is done from here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::key::SessionKey;
+use super::model::Session;
+use crate::resilience::UnixTime;
+use crate::telemetry::Metrics;
+
+/// Why a live connection is ended by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goodbye {
+    /// Its session is over: logout, revocation, expiry.
+    SessionOver,
+    /// The process stops.
+    GoingAway,
+    /// Nobody said anything for `server.websocket_idle_timeout`.
+    Silent,
+}
+
+impl Goodbye {
+    /// A metric label.
+    fn label(self) -> &'static str {
+        match self {
+            Self::SessionOver => "session_over",
+            Self::GoingAway => "going_away",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// Everything that is live in this process.
+#[derive(Debug)]
+pub struct LiveConnections {
+    table: Mutex<Table>,
+    doubted: Notify,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By session; `None` holds those that have none.
+    lines: HashMap<Option<SessionKey>, HashMap<u64, Line>>,
+    doubts: HashSet<SessionKey>,
+    all_doubted: bool,
+    next: u64,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    session: Option<Arc<Session>>,
+    cord: oneshot::Sender<()>,
+    goodbye: Arc<OnceLock<Goodbye>>,
+    /// It would never end by itself: the end of the process does not wait for it.
+    endless: bool,
+}
+
+impl Line {
+    fn end(self, goodbye: Goodbye) {
+        let _ = self.goodbye.set(goodbye);
+        // Its other end may have gone by itself.
+        let _ = self.cord.send(());
+    }
+}
+
+/// The place of one connection in the register; leaves it when dropped, and the cord with it.
+#[derive(Debug)]
+pub struct Held {
+    live: Arc<LiveConnections>,
+    key: Option<SessionKey>,
+    id: u64,
+    goodbye: Arc<OnceLock<Goodbye>>,
+}
+
+/// The other end of a place: resolves when the connection is to be cut, or when its place is given up.
+#[derive(Debug)]
+pub struct Cord {
+    /// Whether it was pulled.
+    pub pulled: oneshot::Receiver<()>,
+    /// Why; also to be told from here.
+    pub goodbye: Arc<OnceLock<Goodbye>>,
+}
+
+impl LiveConnections {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { table: Mutex::default(), doubted: Notify::new(), metrics }
+    }
+
+    /// Registers a connection. See [`Sessions::hold`](super::Sessions::hold) for one with a session.
+    pub(super) fn hold(self: &Arc<Self>, session: Option<&Arc<Session>>) -> (Held, Cord) {
+        let (cord, pulled) = oneshot::channel();
+        let goodbye = Arc::new(OnceLock::new());
+        let key = session.map(|session| session.key);
+        let mut table = self.table();
+        table.next = table.next.wrapping_add(1);
+        let id = table.next;
+        let line = Line { session: session.cloned(), cord, goodbye: Arc::clone(&goodbye), endless: false };
+        table.lines.entry(key).or_default().insert(id, line);
+        drop(table);
+        self.metrics.live_connections.inc();
+        (Held { live: Arc::clone(self), key, id, goodbye: Arc::clone(&goodbye) }, Cord { pulled, goodbye })
+    }
+
+    /// Ends everything of a session.
+    pub(super) fn end(&self, key: &SessionKey) {
+        let mut table = self.table();
+        table.doubts.remove(key);
+        let lines = table.lines.remove(&Some(*key));
+        drop(table);
+        for line in lines.into_iter().flat_map(HashMap::into_values) {
+            line.end(Goodbye::SessionOver);
+        }
+    }
+
+    /// The process stops: what would never end by itself ends now, and what becomes so from now on.
+    pub fn close(&self) {
+        let mut table = self.table();
+        table.closing = true;
+        let mut ending = Vec::new();
+        for lines in table.lines.values_mut() {
+            ending.extend(lines.extract_if(|_, line| line.endless).map(|(_, line)| line));
+        }
+        table.lines.retain(|_, lines| !lines.is_empty());
+        drop(table);
+        for line in ending {
+            line.end(Goodbye::GoingAway);
+        }
+    }
+
+    /// The session may be over: the store is to be asked.
+    pub(super) fn doubt(&self, key: &SessionKey) {
+        let mut table = self.table();
+        if table.lines.contains_key(&Some(*key)) && table.doubts.insert(*key) {
+            drop(table);
+            self.doubted.notify_one();
+        }
+    }
+
+    /// As [`Self::doubt`], but there is time until the next round.
+    pub(super) fn doubt_later(&self, key: &SessionKey) {
+        self.table().doubts.insert(*key);
+    }
+
+    /// Any session may be over.
+    pub(super) fn doubt_all(&self) {
+        let mut table = self.table();
+        if !table.lines.is_empty() {
+            table.all_doubted = true;
+            drop(table);
+            self.doubted.notify_one();
+        }
+    }
+
+    /// Until there is a doubt.
+    pub(super) async fn doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// The sessions that are to be looked at: doubted ones and those whose time is over. One for each key.
+    pub(super) fn take_doubts(&self, now: UnixTime) -> Vec<Arc<Session>> {
+        let mut table = self.table();
+        let (doubts, all) = (std::mem::take(&mut table.doubts), std::mem::take(&mut table.all_doubted));
+        let of_each = table.lines.values().filter_map(|lines| lines.values().next()?.session.as_ref());
+        let doubtful = |session: &&Arc<Session>| all || doubts.contains(&session.key) || session.expires_at() <= now;
+        of_each.filter(doubtful).cloned().collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// It has begun to answer without an end in sight: an event stream, a `WebSocket`.
+    pub fn never_ends(&self) {
+        let mut table = self.live.table();
+        let closing = table.closing;
+        let Some(lines) = table.lines.get_mut(&self.key) else { return };
+        if let Some(line) = lines.get_mut(&self.id) {
+            line.endless = true;
+        }
+        let late = if closing { lines.remove(&self.id) } else { None };
+        drop(table);
+        if let Some(line) = late {
+            line.end(Goodbye::GoingAway);
+        }
+    }
+
+    /// Why it is being ended, if it is.
+    #[must_use]
+    pub fn goodbye(&self) -> Option<Goodbye> {
+        self.goodbye.get().copied()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.live.metrics.live_connections.dec();
+        if let Some(goodbye) = self.goodbye() {
+            self.live.metrics.live_ended.with_label_values(&[goodbye.label()]).inc();
+        }
+        let mut table = self.live.table();
+        let Some(lines) = table.lines.get_mut(&self.key) else { return };
+        lines.remove(&self.id);
+        if lines.is_empty() {
+            table.lines.remove(&self.key);
+        }
+    }
+}
