@@ -10,9 +10,11 @@ mod headers;
 mod pipeline;
 mod stages;
 mod who;
+mod wire;
 
 pub use gateway::{Destination, Gateway, Origins};
 pub use pipeline::Bff;
+pub use wire::{Door, Patience};
 
 /// The engine's session is always called this here: `Session` is a login.
 pub(crate) use pingora::proxy::Session as Downstream;
