@@ -25,6 +25,9 @@ impl RequestLine {
         if !is_token(method) || target.is_empty() {
             return bad("the request line has no method or no target");
         }
+        if target.contains(&b'#') {
+            return bad("the request target contains a fragment");
+        }
         let minor = match version {
             b"HTTP/1.1" => 1,
             b"HTTP/1.0" => 0,
