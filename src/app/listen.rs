@@ -11,8 +11,9 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::proxy::ProxyServiceBuilder;
+use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 use super::StartError;
 use super::certificate::Certificate;
 use crate::config::{Config, ServerConfig};
-use crate::proxy::Bff;
+use crate::proxy::{Bff, Door, Patience};
 
 /// A connection's read buffer: the engine's 64 KiB would cost 98 kB for every idle client.
 const READ_BUFFER: usize = 8 * 1024;
@@ -47,7 +48,12 @@ pub(super) fn public(
     // HTTP/2 without TLS by prior knowledge: for balancers and gRPC; browsers never use it.
     options.h2c = true;
     options.h2_idle_timeout = Some(server.idle_timeout);
-    let mut service = ProxyServiceBuilder::new(conf, bff).name("public").server_options(options).build();
+    let mut limits = default_h2_options();
+    limits.max_concurrent_reset_streams(100).max_frame_size(16 * 1024);
+    let mut engine = http_proxy(conf, bff.clone());
+    engine.server_options = Some(options);
+    engine.h2_options = Some(limits);
+    let mut service = Service::new("public".to_owned(), Door::new(engine, bff, patience(server)));
     for address in &server.listen {
         let mut socket = TcpSocketOptions::default();
         socket.so_reuseport = None;
@@ -65,6 +71,30 @@ pub(super) fn public(
         service.add_listener(listener);
     }
     Ok(Box::new(service))
+}
+
+/// One connection more than there may be is refused: files must be left for services and stores.
+fn patience(server: &ServerConfig) -> Patience {
+    let connections = server.max_connections.unwrap_or_else(|| {
+        let files = open_files().unwrap_or(1024);
+        (files / 4 * 3).saturating_sub(64).max(16)
+    });
+    tracing::info!(max_connections = connections, "connections are bounded");
+    Patience {
+        idle: server.idle_timeout,
+        head: server.header_timeout,
+        body: server.body_timeout,
+        rate: server.min_body_rate,
+        connections,
+    }
+}
+
+/// `RLIMIT_NOFILE`, as the kernel shows it.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let soft = line.split_whitespace().next()?;
+    Some(soft.parse().unwrap_or(usize::MAX))
 }
 
 /// The admin service.

@@ -18,6 +18,8 @@ pub(super) async fn decide(
     session: &mut Downstream,
     ctx: &mut RequestContext,
 ) -> Result<Option<Reply>, ProxyError> {
+    // First, so that a page may read whatever is refused from here on.
+    let from = origin::whence(gateway, session, ctx);
     let path = admit::admit(gateway, session, ctx)?;
     let routed = route::route(gateway, session, ctx, &path)?;
     let guarded = match &routed {
@@ -25,7 +27,7 @@ pub(super) async fn decide(
         Routed::Theirs(route) => route.auth == AuthMode::Session,
         Routed::Legacy(_) => legacy::acts_by_session(session),
     };
-    if let Some(preflight) = origin::origin(gateway, session, ctx, guarded)? {
+    if let Some(preflight) = origin::origin(gateway, session, from, guarded)? {
         return Ok(Some(preflight));
     }
     match routed {

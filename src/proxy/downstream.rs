@@ -29,10 +29,6 @@ pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
         let leaving = gateway.leaving.load(Ordering::Relaxed);
         session.set_keepalive((!leaving).then_some(gateway.idle_timeout.as_secs().max(1)));
     }
-    // A HEAD is answered for the client while its body is still being fetched for the cache: what the
-    // client sends meanwhile is its next request, which the engine would otherwise drop.
-    let ahead = session.req_header().method == Method::HEAD;
-    session.set_pipelining_enabled(ahead);
     session.set_read_timeout(Some(gateway.body_timeout));
     session.set_write_timeout(Some(gateway.body_timeout));
     session.set_total_drain_timeout(Some(LINGER));

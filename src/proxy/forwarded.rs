@@ -1,5 +1,4 @@
-//! What a trusted proxy in front says of the client: `X-Forwarded-*`, and where it says nothing there
-//! `Forwarded` (RFC 7239). Whether to believe it is the caller's to decide.
+//! What a trusted proxy in front says of the client: `X-Forwarded-*` or `Forwarded` (RFC 7239). Whether to believe it is the caller's to decide.
 
 use http::header::{FORWARDED, HeaderMap};
 
@@ -14,9 +13,36 @@ pub(in crate::proxy) struct Told {
     pub(in crate::proxy) host: Option<String>,
 }
 
-/// Reads both spellings; each of the three from the better known one first. Of several lines or elements
-/// the last one is the trusted proxy's own: it adds below what it was sent, which anybody may have written.
+/// Reads both spellings. Where both came, one of them may be the client's own, passed on by a proxy that
+/// writes the other: only what both say is believed then.
 pub(in crate::proxy) fn told(headers: &HeaderMap) -> Told {
+    let (old, new) = (unregistered(headers), registered(headers));
+    if old == Told::default() || !headers.contains_key(FORWARDED) {
+        return if old == Told::default() { new } else { old };
+    }
+    let peer = |chain: &Option<String>| chain.as_ref()?.rsplit(',').next().map(|node| node.trim().to_owned());
+    let same_peer = peer(&old.chain) == peer(&new.chain);
+    Told {
+        chain: old.chain.filter(|_| same_peer),
+        proto: old.proto.filter(|proto| new.proto.as_ref() == Some(proto)),
+        host: old.host.filter(|host| new.host.as_ref() == Some(host)),
+    }
+}
+
+/// `X-Forwarded-*`. Of several lines the last one is the trusted proxy's own: it adds below what it was
+/// sent, which anybody may have written.
+fn unregistered(headers: &HeaderMap) -> Told {
+    let chain = lines(headers, "x-forwarded-for");
+    let last = |name: &'static str| lines(headers, name).pop().map(str::to_owned);
+    Told {
+        chain: (!chain.is_empty()).then(|| chain.join(", ")),
+        proto: last("x-forwarded-proto"),
+        host: last("x-forwarded-host"),
+    }
+}
+
+/// `Forwarded`; the last element is the trusted proxy's own.
+fn registered(headers: &HeaderMap) -> Told {
     let elements = elements(headers);
     let own = |name: &str| {
         let mut pairs = elements.last()?.iter();
@@ -24,12 +50,10 @@ pub(in crate::proxy) fn told(headers: &HeaderMap) -> Told {
     };
     let nodes = elements.iter().flatten().filter(|(key, value)| key == "for" && !value.is_empty());
     let hops: Vec<&str> = nodes.map(|(_, node)| address(node)).collect();
-    let chain = lines(headers, "x-forwarded-for");
-    let last = |name: &'static str| lines(headers, name).pop().map(str::to_owned);
     Told {
-        chain: [chain, hops].into_iter().find(|all| !all.is_empty()).map(|all| all.join(", ")),
-        proto: last("x-forwarded-proto").or_else(|| own("proto").map(|proto| proto.to_ascii_lowercase())),
-        host: last("x-forwarded-host").or_else(|| own("host")),
+        chain: (!hops.is_empty()).then(|| hops.join(", ")),
+        proto: own("proto").map(|proto| proto.to_ascii_lowercase()),
+        host: own("host"),
     }
 }
 
@@ -116,11 +140,24 @@ mod tests {
     }
 
     #[test]
-    fn the_better_known_spelling_wins_and_nonsense_says_nothing() {
+    fn what_the_spellings_disagree_on_is_not_believed_and_nonsense_says_nothing() {
         let older = read(&[("forwarded", "for=a;host=evil.example;proto=https, for=b")]);
         assert_eq!(older, [Some("a, b".to_owned()), None, None], "only the last element is the proxy's own");
-        let both = read(&[("x-forwarded-proto", "http"), ("forwarded", "proto=https;host=b")]);
-        assert_eq!(both, [None, Some("http".to_owned()), Some("b".to_owned())]);
+        let clients_own = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.example"),
+            ("forwarded", "for=198.51.100.1;proto=http"),
+        ];
+        assert_eq!(read(&clients_own), [None, None, None]);
+        let both = [
+            ("x-forwarded-for", "10.9.9.9, 198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("forwarded", "for=198.51.100.1;proto=https;host=shop.example"),
+        ];
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(read(&both), [some("10.9.9.9, 198.51.100.1"), some("https"), some("shop.example")]);
         for nonsense in ["", ",", ";;", "=", "for", "\"", "for=\"", "\\\"=;,"] {
             assert_eq!(read(&[("forwarded", nonsense)])[1..], [None, None], "{nonsense}");
         }

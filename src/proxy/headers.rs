@@ -88,9 +88,26 @@ fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
 pub(super) fn sane_correlation_id(headers: &HeaderMap) -> Option<&str> {
     let mut given = headers.get_all("x-correlation-id").iter();
     let id = given.next()?.to_str().ok()?;
-    let sane = (1..=128).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    (sane && given.next().is_none()).then_some(id)
+    (is_sane_id(id) && given.next().is_none()).then_some(id)
+}
+
+fn is_sane_id(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// The same of a head that is no request: whoever sent it looks for the id that it gave.
+pub(super) fn written_correlation_id(head: &[u8]) -> Option<String> {
+    let value = head.split(|byte| *byte == b'\n').find_map(|line| {
+        let (name, value) = line.split_at_checked("x-correlation-id:".len())?;
+        name.eq_ignore_ascii_case(b"x-correlation-id:").then(|| value.trim_ascii())
+    })?;
+    std::str::from_utf8(value).ok().filter(|id| is_sane_id(id)).map(str::to_owned)
+}
+
+/// Unique enough to find one line among billions.
+pub(super) fn fresh_correlation_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 #[cfg(test)]

@@ -11,9 +11,11 @@ mod pipeline;
 mod plugin;
 mod stages;
 mod who;
+mod wire;
 
 pub use gateway::{Destination, Gateway, Origins};
 pub use plugin::Bff;
+pub use wire::{Door, Patience};
 
 /// The engine's session is always called this here: `Session` is a login.
 pub(crate) use pingora::proxy::Session as Downstream;

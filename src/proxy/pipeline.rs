@@ -88,6 +88,7 @@ impl ProxyHttp for Bff {
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        relay::end_hop(r, ctx).map_err(|error| abort(ctx, error).into_up())?;
         relay::keep_cookies_ours(&ctx.gateway, r)?;
         relay::received(r, ctx);
         hold::answered(r, ctx);

@@ -10,6 +10,18 @@ pub enum ProxyError {
     /// The request cannot be read in one way only.
     #[error("{0}")]
     BadRequest(String),
+    /// The request line is longer than any of ours.
+    #[error("the request line is longer than 16 KiB")]
+    TargetTooLong,
+    /// More or longer fields than taken.
+    #[error("the request has more than 128 header fields, or more than 64 KiB of them")]
+    HeaderTooLarge,
+    /// Another version than HTTP/1.0, 1.1 or 2.
+    #[error("HTTP/1.1 and HTTP/2 are spoken here")]
+    VersionNotSupported,
+    /// Every place for a connection is taken.
+    #[error("there are as many connections as there may be (server.max_connections)")]
+    TooManyConnections,
     /// The client took too long to send what it had announced.
     #[error("the request did not arrive in time")]
     ClientTimeout,

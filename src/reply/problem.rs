@@ -35,6 +35,14 @@ impl ProxyError {
     pub fn face(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", "The request is ambiguous or malformed"),
+            Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "bad_request", "The request line is too long"),
+            Self::HeaderTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "bad_request", "The request header is too large")
+            }
+            Self::VersionNotSupported => {
+                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "bad_request", "HTTP version not supported")
+            }
+            Self::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many connections"),
             Self::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, "bad_request", "The request did not arrive in time"),
             Self::NotAuthenticated => (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in"),
             Self::BearerMissing => (StatusCode::UNAUTHORIZED, "not_authenticated", "No access token"),
@@ -80,7 +88,7 @@ impl ProxyError {
     /// Seconds after which trying again makes sense.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::StoreUnavailable | Self::Busy => Some(1),
+            Self::StoreUnavailable | Self::Busy | Self::TooManyConnections => Some(1),
             // Rounded up: whoever comes back then finds the circuit half-open, not still open.
             Self::CircuitOpen { retry_after } => {
                 Some(retry_after.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1))
@@ -136,6 +144,10 @@ mod tests {
         let all = [
             ProxyError::BadRequest(reason()),
             ProxyError::ClientTimeout,
+            ProxyError::TargetTooLong,
+            ProxyError::HeaderTooLarge,
+            ProxyError::VersionNotSupported,
+            ProxyError::TooManyConnections,
             ProxyError::NotAuthenticated,
             ProxyError::BearerMissing,
             ProxyError::InvalidToken,

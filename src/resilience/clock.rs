@@ -48,6 +48,12 @@ impl SystemClock {
         SystemTime::now()
     }
 
+    /// The current time as `Date` tells it (RFC 9110 §5.6.7).
+    #[must_use]
+    pub fn http_date() -> String {
+        httpdate::fmt_http_date(SystemTime::now())
+    }
+
     /// The current time as RFC 3339 in UTC, with milliseconds: for log lines.
     #[must_use]
     pub fn timestamp() -> String {

@@ -62,6 +62,7 @@ metrics! {
     http_requests: IntCounterVec = "http_requests_total", "Requests answered; endpoint is the route id or our own endpoint's name", ["method", "endpoint", "status"];
     http_duration: HistogramVec = "http_request_duration_seconds", "From the request header to the last byte of the answer", ["endpoint"], SLOW;
     http_in_flight: IntGauge = "http_requests_in_flight", "Requests being answered now";
+    client_connections: IntGauge = "bff_client_connections", "Connections of clients open now, at most server.max_connections";
     sessions_active: IntGauge = "bff_active_sessions_total", "Live sessions in the store, as of the last sweep or change";
     sessions_created: IntCounter = "bff_sessions_created_total", "Logins that ended in a session";
     sessions_destroyed: IntCounterVec = "bff_sessions_destroyed_total", "Sessions ended, by reason", ["reason"];

@@ -21,6 +21,7 @@ mod cache_tests;
 mod config;
 mod doctor;
 mod documents;
+mod framing;
 mod legacy;
 mod live;
 mod login;

@@ -29,7 +29,10 @@ fn settings() -> Settings {
             websocket_idle_timeout: None,
             threads: 1,
             idle_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            min_body_rate: 240,
+            max_connections: None,
         },
         auth: AuthConfig { idp: "main".into(), oauth_scopes: vec!["openid".into()], allowed_redirect_hosts: vec![] },
         session: SessionConfig {

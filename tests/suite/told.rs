@@ -5,10 +5,11 @@ use serde_json::Value;
 use crate::harness::{AUDIENCES, Browser, Setup, Upstream, field, http_client};
 
 /// Names and labels that dashboards are built on, with the label set of each.
-const METRICS: [(&str, &[&str]); 27] = [
+const METRICS: [(&str, &[&str]); 28] = [
     ("http_requests_total", &["method", "endpoint", "status"]),
     ("http_request_duration_seconds", &["endpoint"]),
     ("http_requests_in_flight", &[]),
+    ("bff_client_connections", &[]),
     ("bff_active_sessions_total", &[]),
     ("bff_sessions_created_total", &[]),
     ("bff_sessions_destroyed_total", &["reason"]),

@@ -58,10 +58,16 @@ pub struct ServerConfig {
     pub upgrade_sock: PathBuf,
     /// Worker threads; default: one per core.
     pub threads: usize,
-    /// An idle client connection, and a request header that does not arrive, end after this (default 60 s).
+    /// A client connection without a request ends after this (default 60 s).
     pub idle_timeout: Duration,
-    /// A client that neither sends nor takes a byte of a body for this long is cut off (default 60 s).
+    /// A request header must be whole this long after its first byte (default 10 s).
+    pub header_timeout: Duration,
+    /// The longest pause within a body, either way, and what `min_body_rate` is averaged over (default 60 s).
     pub body_timeout: Duration,
+    /// Bytes a second that a client must send or take of a body; 0: only `body_timeout` counts (default 240).
+    pub min_body_rate: u64,
+    /// Client connections at once; absent: three quarters of the files the process may open, less 64.
+    pub max_connections: Option<usize>,
     /// A `WebSocket` on which neither end says anything for this long is closed (default 1 h). `None`: never.
     pub websocket_idle_timeout: Option<Duration>,
 }

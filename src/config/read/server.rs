@@ -19,6 +19,9 @@ use crate::config::{ServerConfig, TlsConfig};
 const ONE_MINUTE: Duration = Duration::from_secs(60);
 const ONE_HOUR: Duration = Duration::from_secs(3600);
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+/// Below the slowest link that people still wait for.
+const MIN_BODY_RATE: u64 = 240;
 
 /// `None` only where the public URL cannot be known.
 pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig> {
@@ -36,7 +39,10 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let upgrade_sock = map.field("upgrade_sock", socket_path);
     let threads = map.field("threads", whole(1..=1024)).and_then(|threads| usize::try_from(threads).ok());
     let idle_timeout = map.field("idle_timeout", positive_duration).unwrap_or(ONE_MINUTE);
+    let header_timeout = map.field("header_timeout", positive_duration).unwrap_or(TEN_SECONDS);
     let body_timeout = map.field("body_timeout", positive_duration).unwrap_or(ONE_MINUTE);
+    let min_body_rate = map.field("min_body_rate", whole(0..=1_000_000_000)).unwrap_or(MIN_BODY_RATE);
+    let max_connections = map.field("max_connections", whole(1..=10_000_000));
     let websocket_idle_timeout = map.field("websocket_idle_timeout", duration).unwrap_or(ONE_HOUR);
     let spot = map.spot.clone();
     map.finish();
@@ -75,7 +81,10 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
         drain_delay,
         threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         idle_timeout,
+        header_timeout,
         body_timeout,
+        min_body_rate,
+        max_connections: max_connections.and_then(|most| usize::try_from(most).ok()),
         websocket_idle_timeout: Some(websocket_idle_timeout).filter(|timeout| !timeout.is_zero()),
     })
 }

@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
+use crate::proxy::wire::{FIELDS, REQUEST_LINE};
 use crate::proxy::{Downstream, downstream, headers};
 use crate::reply::ProxyError;
 use crate::routing::CanonicalPath;
@@ -19,9 +20,11 @@ pub(in crate::proxy) fn admit(
 ) -> Result<CanonicalPath, ProxyError> {
     downstream::set_timeouts(gateway, session);
     let request = session.req_header();
-    ctx.correlation_id = headers::sane_correlation_id(&request.headers).map_or_else(fresh_id, str::to_owned);
+    ctx.correlation_id =
+        headers::sane_correlation_id(&request.headers).map_or_else(headers::fresh_correlation_id, str::to_owned);
     ctx.navigation = downstream::is_navigation(request);
     "/auth/login".clone_into(&mut ctx.login_url);
+    require_bounded(session)?;
     require_one_host(session)?;
     require_plain_chunks(session)?;
 
@@ -49,9 +52,13 @@ pub(in crate::proxy) fn admit(
     Ok(path)
 }
 
-/// A process-wide prefix and a random tail: unique enough to find one line among billions.
-fn fresh_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
+/// The bounds that the door holds on HTTP/1; on HTTP/2 the engine bounds the bytes of all fields.
+fn require_bounded(session: &Downstream) -> Result<(), ProxyError> {
+    let request = session.req_header();
+    if request.raw_path().len() > REQUEST_LINE {
+        return Err(ProxyError::TargetTooLong);
+    }
+    if request.headers.len() > FIELDS { Err(ProxyError::HeaderTooLarge) } else { Ok(()) }
 }
 
 /// RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`.

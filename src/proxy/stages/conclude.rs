@@ -5,6 +5,7 @@ use pingora::Error;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
+use crate::reply::ProxyError;
 use crate::resilience::SystemClock;
 use crate::telemetry::AccessLine;
 
@@ -61,6 +62,34 @@ pub(in crate::proxy) fn conclude(
     });
 }
 
+/// The same of what never became a request.
+pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: &ProxyError, bytes_out: usize) {
+    let (status, code, _title) = error.face();
+    let label = status_label(status.as_u16());
+    gateway.metrics.http_requests.with_label_values(&["OTHER", "unmatched", label]).inc();
+    if !gateway.access_log.wanted() {
+        return;
+    }
+    gateway.access_log.write(&AccessLine {
+        timestamp: SystemClock::timestamp(),
+        level: "INFO",
+        message: "request",
+        correlation_id,
+        method: "OTHER",
+        route: "unmatched",
+        service: None,
+        status: status.as_u16(),
+        upstream_status: None,
+        code: Some(code),
+        bytes_in: 0,
+        bytes_out: bytes_out as u64,
+        duration_ms: 0.0,
+        upstream_ms: None,
+        session: None,
+        token_found: None,
+    });
+}
+
 fn count_service(gateway: &Gateway, ctx: &RequestContext) {
     let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.upstream_started) else { return };
     let metrics = &gateway.metrics;
@@ -89,7 +118,7 @@ fn status_label(status: u16) -> &'static str {
             300..=399 => "3xx", 400..=499 => "4xx", 500..=599 => "5xx", _ => "0" } };
     }
     labels!(101 200 201 202 204 206 301 302 303 304 307 308 400 401 403 404 405 408 409 410 412 413 414 415 416 422
-        429 431 499 500 501 502 503 504)
+        429 431 499 500 501 502 503 504 505)
 }
 
 #[allow(clippy::cast_precision_loss)] // microseconds of a request are far below 2^52

@@ -1,5 +1,7 @@
 //! Fail: the engine's errors in our words. The only place that reads them.
 
+use std::io::ErrorKind;
+
 use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -41,7 +43,14 @@ fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
         return Some(refusal);
     }
     let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
+    let line = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::ReadError) if line == Some(ErrorKind::InvalidData) => {
+            Some(ProxyError::BadRequest("the chunked body is malformed".to_owned()))
+        }
+        (ErrorSource::Downstream, ErrorType::ReadError) if line == Some(ErrorKind::TimedOut) => {
+            Some(ProxyError::ClientTimeout)
+        }
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ProxyError::ClientTimeout),
         (
             ErrorSource::Downstream,

@@ -14,7 +14,7 @@ use crate::reply::{ProxyError, Reply};
 
 /// Where the request says it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
+pub(in crate::proxy) enum From {
     /// Ours, or nobody said.
     Here,
     /// `cors.allow_origins`.
@@ -27,14 +27,10 @@ enum From {
 pub(in crate::proxy) fn origin(
     gateway: &Gateway,
     session: &Downstream,
-    ctx: &mut RequestContext,
+    from: From,
     guarded: bool,
 ) -> Result<Option<Reply>, ProxyError> {
     let request = session.req_header();
-    let from = whence(&gateway.origins, &request.headers);
-    if from == From::Listed {
-        ctx.cors_origin = request.headers.get(ORIGIN).cloned();
-    }
     if request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return match from {
             From::Elsewhere => Err(ProxyError::ForbiddenOrigin),
@@ -71,7 +67,17 @@ pub(in crate::proxy) fn is_safe(method: &Method) -> bool {
     method.is_safe()
 }
 
-fn whence(origins: &Origins, headers: &HeaderMap) -> From {
+/// Where it comes from. A listed origin may read every answer, a refusal too.
+pub(in crate::proxy) fn whence(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> From {
+    let headers = &session.req_header().headers;
+    let from = said(&gateway.origins, headers);
+    if from == From::Listed {
+        ctx.cors_origin = headers.get(ORIGIN).cloned();
+    }
+    from
+}
+
+fn said(origins: &Origins, headers: &HeaderMap) -> From {
     let mut given = headers.get_all(ORIGIN).iter();
     let Some(origin) = given.next() else { return From::Here };
     if given.next().is_some() {

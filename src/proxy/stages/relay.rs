@@ -1,8 +1,9 @@
 //! Relay: the service's answer on its way back.
 
+use http::StatusCode;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue,
-    SET_COOKIE, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
+    CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
 };
 use pingora::http::ResponseHeader;
 
@@ -36,6 +37,29 @@ pub(in crate::proxy) fn keep_cookies_ours(gateway: &Gateway, response: &mut Resp
     let others: Vec<HeaderValue> = fields.iter().filter(|field| !ours(field)).cloned().collect();
     response.remove_header(&SET_COOKIE);
     others.into_iter().try_for_each(|field| response.append_header(SET_COOKIE, field).map(drop))
+}
+
+/// Fields for this hop alone (RFC 9110 §7.6.1), those that the service nominates among them; and a protocol
+/// that nobody asked for.
+pub(in crate::proxy) fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), ProxyError> {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        let unasked = "the service switched to another protocol, which nobody had asked for";
+        return if ctx.websocket { Ok(()) } else { Err(ProxyError::UpstreamError(unasked.to_owned())) };
+    }
+    let nominated: Vec<HeaderName> = response
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // The framing is the engine's business; it has read it by now.
+        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
+        .collect();
+    let ours = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
+    for name in nominated.iter().chain(&ours) {
+        while response.remove_header(name).is_some() {}
+    }
+    Ok(())
 }
 
 /// Takes note of the service's answer. On a session route the proxy alone says which origins may

@@ -1,0 +1,85 @@
+//! What a client does to an HTTP/2 connection, by the heads of its frames (RFC 9113 §4.1): those that cost us
+//! work and carry nothing are counted, for the engine answers each of them however many come.
+
+use std::time::Instant;
+
+/// So many may come at once: a page that is left cancels all it was loading.
+const BURST: u32 = 1000;
+/// And so many a second in the long run.
+const A_SECOND: u32 = 200;
+/// The client's preface, which is no frame.
+const PREFACE: usize = 24;
+/// Length, type, flags, stream.
+const HEAD: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+
+/// A place in the frames of one connection.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Bytes to pass over before the next head.
+    skip: usize,
+    head: Vec<u8>,
+    left: u32,
+    since: Instant,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { skip: PREFACE, head: Vec::with_capacity(HEAD), left: BURST, since: Instant::now() }
+    }
+}
+
+impl Frames {
+    /// Whether the client may go on after these bytes.
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let passed = self.skip.min(bytes.len());
+            self.skip -= passed;
+            let taken = (HEAD - self.head.len()).min(bytes.len() - passed);
+            let (now, rest) = bytes.split_at_checked(passed + taken).unwrap_or((bytes, &[]));
+            bytes = rest;
+            self.head.extend_from_slice(now.get(passed..).unwrap_or_default());
+            if let [a, b, c, kind, flags, ..] = *self.head {
+                if self.head.len() == HEAD {
+                    self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                    self.head.clear();
+                    if is_idle_work(kind, flags, self.skip) && !self.pay() {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn pay(&mut self) -> bool {
+        if self.left == 0 {
+            let earned = u128::from(A_SECOND) * self.since.elapsed().as_millis() / 1000;
+            self.left = u32::try_from(earned).unwrap_or(BURST).min(BURST);
+            self.since = Instant::now();
+        }
+        self.left = match self.left.checked_sub(1) {
+            Some(left) => left,
+            None => return false,
+        };
+        true
+    }
+}
+
+/// A frame that makes us work without carrying a request or a part of one.
+fn is_idle_work(kind: u8, flags: u8, length: usize) -> bool {
+    match kind {
+        DATA => length == 0 && flags & END_STREAM == 0,
+        HEADERS => length == 0,
+        PRIORITY | RST_STREAM | SETTINGS | PING | CONTINUATION => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,203 @@
+//! The head of an HTTP/1 request, read byte by byte as it arrives: what is junk is known at its first wrong
+//! byte, and what two readers could take for two things is refused before the engine sees any of it.
+
+use http::Method;
+
+use super::framing::{Chunks, Framing};
+use super::request_line::{RequestLine, is_token, valid_authority};
+use crate::reply::ProxyError;
+
+/// A request line may be this long, `GET ` and the version included.
+pub(in crate::proxy) const REQUEST_LINE: usize = 16 * 1024;
+/// Request line and fields together.
+pub(super) const HEAD: usize = 64 * 1024;
+/// Fields of one request, on HTTP/2 as well.
+pub(in crate::proxy) const FIELDS: usize = 128;
+/// The longest registered method has 17 letters.
+const METHOD: usize = 32;
+
+/// What is known of a head that arrives in pieces.
+#[derive(Debug, Default)]
+pub(super) struct HeadReader {
+    /// Where the line under way begins.
+    line: usize,
+    /// Bytes looked at.
+    seen: usize,
+    after_cr: bool,
+    method_over: bool,
+    /// Where the request line begins: empty lines before it are skipped (RFC 9112 §2.2).
+    start: usize,
+    request: Option<RequestLine>,
+    fields: usize,
+    length: Option<u64>,
+    chunked: bool,
+    host: Option<Vec<u8>>,
+    upgrade: bool,
+}
+
+/// A whole head.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// Bytes before it that mean nothing.
+    pub(super) skip: usize,
+    /// Its bytes, those before it included.
+    pub(super) end: usize,
+    pub(super) body: Framing,
+    /// It asks for another protocol.
+    pub(super) upgrade: bool,
+}
+
+impl Head {
+    /// Whether what has come of the body already is wrong: a service need not hear of it at all.
+    pub(super) fn misframed(&self, bytes: &[u8]) -> bool {
+        self.body.clone().take(bytes.get(self.end..).unwrap_or_default()).is_err()
+    }
+}
+
+impl HeadReader {
+    /// Reads on in `bytes`, which begin where they began at the first call.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, ProxyError> {
+        for (at, byte) in bytes.iter().copied().enumerate().skip(self.seen) {
+            self.seen = at + 1;
+            if at >= HEAD {
+                return Err(ProxyError::HeaderTooLarge);
+            }
+            match byte {
+                b'\n' if self.after_cr => {
+                    self.after_cr = false;
+                    let line = bytes.get(self.line..at.saturating_sub(1)).unwrap_or_default();
+                    self.line = at + 1;
+                    if self.end_line(line)? {
+                        return self.finish(at + 1).map(Some);
+                    }
+                }
+                b'\n' => return bad("a line ends in LF alone"),
+                _ if self.after_cr => return bad("a CR stands alone"),
+                b'\r' => self.after_cr = true,
+                _ if self.request.is_none() => self.check_first_line(byte, at - self.line)?,
+                b'\t' | b' '..=b'~' | 0x80.. => {}
+                _ => return bad("a header field contains a control character"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether anything but empty lines has come.
+    pub(super) fn begun(&self) -> bool {
+        self.seen > self.start
+    }
+
+    /// Whatever speaks another protocol shows at once.
+    fn check_first_line(&mut self, byte: u8, place: usize) -> Result<(), ProxyError> {
+        if place >= REQUEST_LINE {
+            return Err(ProxyError::TargetTooLong);
+        }
+        if self.method_over {
+            let fits = matches!(byte, b' '..=b'~');
+            return if fits { Ok(()) } else { bad("the request line contains a byte that must be percent-encoded") };
+        }
+        self.method_over = byte == b' ' && place > 0;
+        let fits = self.method_over || is_token(&[byte]) && place < METHOD;
+        if fits { Ok(()) } else { bad("the request does not begin with a method") }
+    }
+
+    /// Whether the head is over with this line.
+    fn end_line(&mut self, line: &[u8]) -> Result<bool, ProxyError> {
+        if self.request.is_none() {
+            if line.is_empty() && self.line <= 4 {
+                self.start = self.line;
+            } else {
+                self.request = Some(RequestLine::parse(line)?);
+            }
+            return Ok(false);
+        }
+        if line.is_empty() {
+            return Ok(true);
+        }
+        self.fields += 1;
+        if self.fields > FIELDS {
+            return Err(ProxyError::HeaderTooLarge);
+        }
+        self.end_field(line).map(|()| false)
+    }
+
+    fn end_field(&mut self, line: &[u8]) -> Result<(), ProxyError> {
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            return bad("a header field goes on in a second line");
+        }
+        let colon = line.iter().position(|byte| *byte == b':');
+        let Some((name, value)) = colon.and_then(|at| line.split_at_checked(at)) else {
+            return bad("a header line has no colon");
+        };
+        if !is_token(name) {
+            return bad("a header field's name is empty or contains a character that no name may have");
+        }
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let folded = name.to_ascii_lowercase();
+        match &*folded {
+            b"host" if self.host.replace(value.to_vec()).is_some() => bad("the request needs exactly one Host"),
+            b"content-length" => self.length_is(value),
+            b"transfer-encoding" => self.coding_is(value),
+            b"upgrade" => {
+                self.upgrade = true;
+                Ok(())
+            }
+            // Read as the same names behind CGI-like interfaces.
+            b"content_length" | b"transfer_encoding" => bad("the body's length is told in a misspelt header"),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9112 §6.3: digits, once. Twice the same number is read by some as a list, by some as an error.
+    fn length_is(&mut self, value: &[u8]) -> Result<(), ProxyError> {
+        let digits = value.iter().all(u8::is_ascii_digit) && (1..=18).contains(&value.len());
+        // What begins with a zero is octal to some.
+        let plain = digits && (value.len() == 1 || value.first() != Some(&b'0'));
+        let number = std::str::from_utf8(value).ok().filter(|_| plain).and_then(|text| text.parse().ok());
+        if number.is_none() || self.length.is_some() {
+            return bad("Content-Length must be one plain decimal number, once");
+        }
+        self.length = number;
+        Ok(())
+    }
+
+    /// RFC 9112 §6.1: the engine forwards a body coded otherwise as if it were plain.
+    fn coding_is(&mut self, value: &[u8]) -> Result<(), ProxyError> {
+        if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            return bad("the only transfer coding taken here is `chunked`, once");
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    /// What only the whole head tells.
+    fn finish(&mut self, end: usize) -> Result<Head, ProxyError> {
+        let Some(request) = &self.request else { return bad("there is no request line") };
+        if request.method == b"CONNECT" {
+            return Err(ProxyError::MethodNotAllowed {
+                allow: vec![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE],
+            });
+        }
+        match &self.host {
+            Some(host) if !valid_authority(host) => return bad("Host is not a host name with at most one port"),
+            Some(host) if request.authority.as_ref().is_some_and(|other| other != host) => {
+                return bad("Host is not the host of the request target");
+            }
+            // RFC 9112 §3.2.
+            None if request.minor == 1 => return bad("the request needs exactly one Host"),
+            _ => {}
+        }
+        let body = match (self.chunked, self.length) {
+            // RFC 9112 §6.1: such a request is an attempt at smuggling, or as good as one.
+            (true, Some(_)) => return bad("Content-Length and Transfer-Encoding cannot both be right"),
+            (true, None) if request.minor == 0 => return bad("HTTP/1.0 has no Transfer-Encoding"),
+            (true, None) => Framing::Chunked(Chunks::default()),
+            (false, length) => Framing::Length(length.unwrap_or(0)),
+        };
+        Ok(Head { skip: self.start, end, body, upgrade: self.upgrade && request.minor == 1 })
+    }
+}
+
+fn bad<T>(why: &str) -> Result<T, ProxyError> {
+    Err(ProxyError::BadRequest(why.to_owned()))
+}

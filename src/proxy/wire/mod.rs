@@ -1,0 +1,214 @@
+//! The door: a client's connection before the engine reads it. The engine takes much that two readers may
+//! understand differently, refuses some of it without a word, and waits for ever for the rest. Here each
+//! HTTP/1 request is read strictly and in time, and handed over alone; pipelined ones wait (RFC 9112 §9.3.2).
+
+mod frames;
+mod framing;
+mod head;
+mod line;
+mod pace;
+mod refusal;
+mod request_line;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Ssl as _, Stream};
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use prometheus::IntGauge;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::head::HeadReader;
+use self::line::Line;
+use super::Bff;
+use crate::reply::ProxyError;
+
+pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
+
+/// RFC 9113 §3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a request that the engine is done with may still need.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How patient we are with a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Without a request: `server.idle_timeout`.
+    pub idle: Duration,
+    /// From the first byte of a head to its last: `server.header_timeout`.
+    pub head: Duration,
+    /// Over which a body's pace is averaged, so also its longest pause: `server.body_timeout`.
+    pub body: Duration,
+    /// Bytes a second at least: `server.min_body_rate`.
+    pub rate: u64,
+    /// Connections at once: `server.max_connections`.
+    pub connections: usize,
+}
+
+/// The application of the public listeners.
+pub struct Door {
+    engine: Arc<HttpProxy<Bff>>,
+    bff: Bff,
+    connections: IntGauge,
+    patience: Patience,
+}
+
+/// How the wait for a head ended.
+enum Arrival {
+    Request(BytesMut),
+    Http2,
+    /// Nothing to answer.
+    Gone,
+    Refused(ProxyError),
+}
+
+impl Door {
+    /// In front of `engine`.
+    #[must_use]
+    pub fn new(engine: HttpProxy<Bff>, bff: Bff, patience: Patience) -> Self {
+        let connections = bff.gateway().metrics.client_connections.clone();
+        Self { engine: Arc::new(engine), bff, connections, patience }
+    }
+
+    async fn arrival(&self, line: &mut Line, first: bool) -> Arrival {
+        if line.ahead().is_empty() {
+            match timeout(self.patience.idle, line.more()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false) | Err(_)) | Err(_) => return Arrival::Gone,
+            }
+        }
+        let until = Instant::now() + self.patience.head;
+        let mut reader = HeadReader::default();
+        let prior_knowledge = first && line.get_ssl_digest().is_none();
+        loop {
+            let bytes = line.ahead();
+            let preface = prior_knowledge && bytes.iter().zip(PREFACE).all(|(one, other)| one == other);
+            if preface && bytes.len() >= PREFACE.len() {
+                return Arrival::Http2;
+            }
+            if !preface {
+                match reader.read(bytes) {
+                    Ok(None) => {}
+                    Ok(Some(head)) if head.misframed(bytes) => return Arrival::Refused(malformed()),
+                    Ok(Some(head)) => {
+                        return Arrival::Request(line.begin(head.skip, head.end, head.body, head.upgrade));
+                    }
+                    Err(error) => return Arrival::Refused(error),
+                }
+            }
+            match timeout_at(until, line.more()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false) | Err(_)) => return Arrival::Gone,
+                Err(_late) if reader.begun() => return Arrival::Refused(ProxyError::ClientTimeout),
+                Err(_late) => return Arrival::Gone,
+            }
+        }
+    }
+
+    /// One HTTP/1 request after the other.
+    async fn serve(&self, mut line: Line, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut stopping = shutdown.clone();
+        let mut kept: Option<HttpPersistentSettings> = None;
+        loop {
+            let arrival = tokio::select! {
+                biased;
+                arrival = self.arrival(&mut line, kept.is_none()) => arrival,
+                _ = stopping.wait_for(|stopping| *stopping) => return None,
+            };
+            let head = match arrival {
+                Arrival::Request(head) => head,
+                Arrival::Http2 => return self.serve_frames(line, shutdown).await,
+                Arrival::Gone => return None,
+                Arrival::Refused(error) => {
+                    refusal::refuse(&self.bff.gateway(), &mut line, &error).await;
+                    return None;
+                }
+            };
+            let mut session = ServerSession::new_http1(Box::new(line));
+            match kept {
+                Some(settings) => settings.apply_to_session(&mut session),
+                None => session.set_keepalive(Some(self.patience.idle.as_secs().max(1))),
+            }
+            session.set_pipelined_prefix(head);
+            let (stream, settings) = self.engine.process_new_http(session, shutdown).await?.consume();
+            line = *stream.into_any().downcast::<Line>().ok()?;
+            kept = settings;
+            if !timeout(LINGER, line.may_go_on()).await.unwrap_or(false) || (line.ended() && line.ahead().is_empty()) {
+                return None;
+            }
+        }
+    }
+
+    async fn serve_frames(&self, mut line: Line, shutdown: &ShutdownWatch) -> Option<Stream> {
+        line.speak_frames();
+        self.engine.process_new(Box::new(line), shutdown).await
+    }
+
+    /// The engine would wait for the preface for ever.
+    async fn preface_comes(&self, line: &mut Line) -> bool {
+        let comes = async {
+            while line.ahead().len() < PREFACE.len() {
+                if !line.more().await.unwrap_or(false) {
+                    return false;
+                }
+            }
+            line.ahead().starts_with(PREFACE)
+        };
+        timeout(self.patience.head, comes).await.unwrap_or(false)
+    }
+}
+
+fn malformed() -> ProxyError {
+    ProxyError::BadRequest("the chunked body is malformed".to_owned())
+}
+
+#[async_trait]
+impl ServerApp for Door {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let seat = Seat::take(&self.connections);
+        let mut line = Line::new(stream, self.patience.rate, self.patience.body);
+        let frames = matches!(line.selected_alpn_proto(), Some(ALPN::H2));
+        if seat.number > self.patience.connections {
+            drop(seat);
+            if !frames {
+                refusal::refuse(&self.bff.gateway(), &mut line, &ProxyError::TooManyConnections).await;
+            }
+            return None;
+        }
+        if !frames {
+            return self.serve(line, shutdown).await;
+        }
+        if !self.preface_comes(&mut line).await {
+            return None;
+        }
+        self.serve_frames(line, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        self.engine.http_cleanup().await;
+    }
+}
+
+/// A connection's place among all.
+struct Seat {
+    gauge: IntGauge,
+    number: usize,
+}
+
+impl Seat {
+    fn take(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self { gauge: gauge.clone(), number: usize::try_from(gauge.get()).unwrap_or(usize::MAX) }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}

@@ -1,0 +1,93 @@
+//! The request line (RFC 9112 §3): one method, one target in one of the four forms, one version.
+
+use std::net::Ipv6Addr;
+
+use crate::reply::ProxyError;
+
+/// What later lines are held against.
+#[derive(Debug)]
+pub(super) struct RequestLine {
+    pub(super) method: Vec<u8>,
+    /// The host of an absolute-form target.
+    pub(super) authority: Option<Vec<u8>>,
+    /// The digit after `HTTP/1.`
+    pub(super) minor: u8,
+}
+
+impl RequestLine {
+    pub(super) fn parse(line: &[u8]) -> Result<Self, ProxyError> {
+        let mut words = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return bad("the request line is not METHOD TARGET VERSION with one space between");
+        };
+        if !is_token(method) || target.is_empty() {
+            return bad("the request line has no method or no target");
+        }
+        if target.contains(&b'#') {
+            return bad("the request target contains a fragment");
+        }
+        let minor = match version {
+            b"HTTP/1.1" => 1,
+            b"HTTP/1.0" => 0,
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                return Err(ProxyError::VersionNotSupported);
+            }
+            _ => return bad("the request line does not end in an HTTP version"),
+        };
+        let authority = authority_of(method, target)?;
+        Ok(Self { method: method.to_vec(), authority, minor })
+    }
+}
+
+/// RFC 9112 §3.2: each form with the methods it is for.
+fn authority_of(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, ProxyError> {
+    let allowed = match target {
+        [b'/', ..] => true,
+        b"*" => method == b"OPTIONS",
+        _ => method == b"CONNECT",
+    };
+    if allowed {
+        return Ok(None);
+    }
+    let rest = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let Some(rest) = rest else { return bad("the request target is neither a path nor an http URL") };
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let authority = rest.get(..end).unwrap_or_default();
+    if !valid_authority(authority) {
+        return bad("the request target's host is not a host name with at most one port");
+    }
+    Ok(Some(authority.to_vec()))
+}
+
+/// RFC 9110 §5.6.2.
+pub(super) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+/// `host` or `host:port`: a name, an IPv4 address or an IPv6 address in brackets. No user, no list.
+pub(super) fn valid_authority(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, "")) => (address.parse::<Ipv6Addr>().is_ok(), None),
+        Some((address, port)) => {
+            let Some(port) = port.strip_prefix(':') else { return false };
+            (address.parse::<Ipv6Addr>().is_ok(), Some(port))
+        }
+        None => {
+            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            (!name.is_empty() && name.bytes().all(plain), port)
+        }
+    };
+    let digits = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    host && port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok())
+}
+
+fn bad<T>(why: &str) -> Result<T, ProxyError> {
+    Err(ProxyError::BadRequest(why.to_owned()))
+}
