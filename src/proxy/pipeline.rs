@@ -103,8 +103,7 @@ impl ProxyHttp for Bff {
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         relay::keep_cookies_ours(&self.gateway, r)?;
         relay::received(r, ctx);
-        recall::received(&self.gateway, s, r, ctx);
-        Ok(())
+        recall::received(&self.gateway, s, r, ctx)
     }
     fn response_cache_filter(&self, s: &Downstream, r: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
         Ok(recall::admit(s, r, ctx))
