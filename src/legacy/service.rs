@@ -76,12 +76,14 @@ impl LegacyService {
         let upstream = Arc::new(Upstream::build(name, &service)?);
         let mut outside = config.settings.server.public_url.clone();
         outside.set_path(&format!("{PREFIX}{name}/"));
+        // To connect, to answer, and as long again for a client that is slow.
+        let trial_time = service.connect_timeout + service.timeout * 2;
         let built = Self {
             name: name.into(),
             place: Place { inside: written.base_url.clone(), base_path: upstream.base_path.clone(), outside },
             upstream,
             api_key: config.settings.empowerid_api_key.clone().filter(|_| name == EMPOWERID),
-            breaker: CircuitBreaker::new(legacy.breaker_threshold, legacy.breaker_reset_time),
+            breaker: CircuitBreaker::new(legacy.breaker_threshold, legacy.breaker_reset_time, trial_time),
             inflight: Inflight::new(),
             max_concurrent: isize::try_from(legacy.max_concurrent).unwrap_or(isize::MAX),
             metrics,

@@ -92,8 +92,7 @@ impl ProxyHttp for Bff {
         relay::keep_cookies_ours(&ctx.gateway, r)?;
         relay::received(r, ctx);
         hold::answered(r, ctx);
-        recall::received(&Arc::clone(&ctx.gateway), s, r, ctx);
-        Ok(())
+        recall::received(&Arc::clone(&ctx.gateway), s, r, ctx)
     }
     fn response_cache_filter(&self, s: &Downstream, r: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
         Ok(recall::admit(s, r, ctx))

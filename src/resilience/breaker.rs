@@ -30,9 +30,16 @@ pub enum Phase {
 
 #[derive(Debug)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant },
-    HalfOpen { trial: bool },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+    },
+    HalfOpen {
+        /// When the trial under way counts as hung.
+        trial: Option<Instant>,
+    },
 }
 
 #[derive(Debug)]
@@ -48,6 +55,7 @@ struct Inner {
 pub struct CircuitBreaker {
     threshold: u32,
     reset_time: Duration,
+    trial_time: Duration,
     inner: Mutex<Inner>,
 }
 
@@ -68,28 +76,30 @@ pub struct Refused {
 }
 
 impl CircuitBreaker {
-    /// A closed circuit. A `threshold` of 0 counts as 1.
+    /// A closed circuit. A `threshold` of 0 counts as 1. A trial that is not over after `trial_time`
+    /// counts as failed: whatever holds it must not keep the circuit from ever closing.
     #[must_use]
-    pub fn new(threshold: u32, reset_time: Duration) -> Arc<Self> {
+    pub fn new(threshold: u32, reset_time: Duration, trial_time: Duration) -> Arc<Self> {
         let inner = Inner { state: State::Closed { failures: 0 }, generation: 0, opened: 0 };
-        Arc::new(Self { threshold: threshold.max(1), reset_time, inner: Mutex::new(inner) })
+        Arc::new(Self { threshold: threshold.max(1), reset_time, trial_time, inner: Mutex::new(inner) })
     }
 
     /// Asks to make a call at `now`.
     pub fn permit(self: &Arc<Self>, now: Instant) -> Result<Permit, Refused> {
         let mut inner = self.lock();
+        self.pass_time(&mut inner, now);
         if let State::Open { until } = inner.state
             && now >= until
         {
-            inner.state = State::HalfOpen { trial: false };
+            inner.state = State::HalfOpen { trial: None };
         }
         let trial = match &mut inner.state {
             State::Closed { .. } => false,
             State::Open { until } => return Err(Refused { retry_after: until.saturating_duration_since(now) }),
             // How long the trial takes is not known: soon.
-            State::HalfOpen { trial: true } => return Err(Refused { retry_after: Duration::from_secs(1) }),
+            State::HalfOpen { trial: Some(_) } => return Err(Refused { retry_after: Duration::from_secs(1) }),
             State::HalfOpen { trial } => {
-                *trial = true;
+                *trial = Some(now + self.trial_time);
                 true
             }
         };
@@ -99,11 +109,13 @@ impl CircuitBreaker {
     /// What the circuit looks like at `now`.
     #[must_use]
     pub fn phase(&self, now: Instant) -> Phase {
-        match self.lock().state {
+        let mut inner = self.lock();
+        self.pass_time(&mut inner, now);
+        match inner.state {
             State::Closed { failures } => Phase::Closed { failures },
             State::Open { until } if now < until => Phase::Open { remaining: until.saturating_duration_since(now) },
             State::Open { .. } => Phase::HalfOpen { trial: false },
-            State::HalfOpen { trial } => Phase::HalfOpen { trial },
+            State::HalfOpen { trial } => Phase::HalfOpen { trial: trial.is_some() },
         }
     }
 
@@ -111,6 +123,15 @@ impl CircuitBreaker {
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.lock().opened
+    }
+
+    /// A trial past its deadline has failed; what it says later is no longer asked for.
+    fn pass_time(&self, inner: &mut Inner, now: Instant) {
+        if let State::HalfOpen { trial: Some(deadline) } = inner.state
+            && now >= deadline
+        {
+            inner.open(now + self.reset_time);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -175,7 +196,7 @@ impl Drop for Permit {
         if inner.generation == self.generation
             && let State::HalfOpen { trial } = &mut inner.state
         {
-            *trial = false;
+            *trial = None;
         }
     }
 }
@@ -188,6 +209,7 @@ mod tests {
 
     const THRESHOLD: u32 = 3;
     const RESET: u64 = 10;
+    const TRIAL: u64 = 7;
 
     #[derive(Debug, Clone, Copy)]
     enum Event {
@@ -204,17 +226,20 @@ mod tests {
         now: u64,
         failures: u32,
         open_until: Option<u64>,
-        trial: bool,
+        trial: Option<u64>,
         epoch: u64,
     }
 
     impl Model {
         fn call(&mut self) -> Option<(u64, bool)> {
+            if self.trial.is_some_and(|deadline| self.now >= deadline) {
+                (self.open_until, self.trial, self.epoch) = (Some(self.now + RESET), None, self.epoch + 1);
+            }
             match self.open_until {
                 None => Some((self.epoch, false)),
-                Some(until) if self.now < until || self.trial => None,
+                Some(until) if self.now < until || self.trial.is_some() => None,
                 Some(_) => {
-                    self.trial = true;
+                    self.trial = Some(self.now + TRIAL);
                     Some((self.epoch, true))
                 }
             }
@@ -224,7 +249,7 @@ mod tests {
             if epoch != self.epoch {
                 return;
             }
-            self.trial &= !trial;
+            self.trial = self.trial.filter(|_| !trial);
             match good {
                 Some(true) if trial => (self.open_until, self.failures, self.epoch) = (None, 0, self.epoch + 1),
                 Some(true) => self.failures = 0,
@@ -254,7 +279,7 @@ mod tests {
         #[test]
         fn it_does_what_the_model_does(events in prop::collection::vec(event(), 0..120)) {
             let start = Instant::now();
-            let breaker = CircuitBreaker::new(THRESHOLD, Duration::from_secs(RESET));
+            let breaker = CircuitBreaker::new(THRESHOLD, Duration::from_secs(RESET), Duration::from_secs(TRIAL));
             let (mut model, mut calls) = (Model::default(), Vec::new());
             for event in events {
                 let now = start + Duration::from_secs(model.now);
@@ -288,7 +313,7 @@ mod tests {
 
     #[test]
     fn two_hundred_at_the_half_open_instant_are_one_trial() {
-        let breaker = CircuitBreaker::new(1, Duration::ZERO);
+        let breaker = CircuitBreaker::new(1, Duration::ZERO, Duration::from_secs(TRIAL));
         let now = Instant::now();
         breaker.permit(now).unwrap().fail(now);
         let passed: Vec<_> = std::thread::scope(|scope| {
@@ -296,5 +321,21 @@ mod tests {
             threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect()
         });
         assert_eq!(passed.len(), 1);
+    }
+
+    #[test]
+    fn a_trial_that_hangs_counts_as_failed_and_blocks_nobody() {
+        let (reset, trial_time) = (Duration::from_secs(RESET), Duration::from_secs(TRIAL));
+        let breaker = CircuitBreaker::new(1, reset, trial_time);
+        let start = Instant::now();
+        breaker.permit(start).unwrap().fail(start);
+        let hung = breaker.permit(start + reset).unwrap();
+        let late = start + reset + trial_time;
+        assert!(breaker.permit(late - Duration::from_nanos(1)).is_err(), "it may still answer");
+        assert_eq!(breaker.phase(late), Phase::Open { remaining: reset });
+        assert_eq!(breaker.permit(late).unwrap_err(), Refused { retry_after: reset });
+        hung.succeed();
+        assert_eq!(breaker.opened(), 2);
+        assert!(breaker.permit(late + reset).is_ok(), "the next trial goes");
     }
 }

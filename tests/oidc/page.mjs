@@ -29,6 +29,7 @@ try {
   await seeRefusals(page);
   await breakAndHeal(page);
   await askTwice(page);
+  await breakWhatIsStored(page);
   await lookOnAPhone(page);
   await logOut(page);
   assert.deepEqual(complaints, [], 'the page complained in the console');
@@ -113,6 +114,20 @@ async function askTwice(page) {
   const told = await page.locator('#legacy-cache').innerText();
   assert.match(told, /^X-Cache: HIT · Age: \d+/);
   say(`the second answer's cache: ${told}`);
+}
+
+/** What is stored goes on being served when its time is over and the service fails. */
+async function breakWhatIsStored(page) {
+  await press(page, '#legacy-broken', '200');
+  let told = '';
+  for (let waited = 0; !told.startsWith('X-Cache: STALE'); waited++) {
+    assert.ok(waited < 60, `never stale: ${told}`);
+    await page.waitForTimeout(250);
+    await press(page, '#legacy-again', '200');
+    told = await page.locator('#legacy-cache').innerText();
+  }
+  say(`the service is broken: ${told}`);
+  await press(page, '#legacy-ok', '200');
 }
 
 /** Presses a button, and waits until the page shows an answer of this status. */

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use http::header::{ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName};
 use pingora::cache::CacheKey;
 
@@ -103,8 +104,11 @@ pub(super) fn selection(request: &HeaderMap, vary: &[HeaderName]) -> Vec<u8> {
     digest(&SHA256, &text).as_ref().to_vec()
 }
 
-/// RFC 9111 §4.1: white space that cannot matter is taken out and lines of one field are joined. A
-/// field that is absent differs from an empty one.
+/// Language tags, codings and charsets: their case says nothing (RFC 9110 §12.5.2–12.5.4).
+const CASELESS: [HeaderName; 3] = [ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE];
+
+/// RFC 9111 §4.1: white space that cannot matter is taken out, case where it cannot matter either, and
+/// lines of one field are joined. A field that is absent differs from an empty one.
 fn normalised(request: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     let lines: Vec<_> = request.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
     if lines.is_empty() {
@@ -114,6 +118,9 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     for part in lines.join(&b',').split(|byte| *byte == b',') {
         text.extend_from_slice(part.trim_ascii());
         text.push(b',');
+    }
+    if CASELESS.contains(name) {
+        text.make_ascii_lowercase();
     }
     text
 }
@@ -159,18 +166,20 @@ mod tests {
 
     #[test]
     fn selecting_fields_are_compared_as_lists() {
-        let digest = |lines: &[&str]| {
+        let digest_of = |name: &'static str, lines: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in lines {
-                headers.append("accept-language", line.parse().unwrap());
+                headers.append(name, line.parse().unwrap());
             }
-            selection(&headers, &["accept-language".parse().unwrap()])
+            selection(&headers, &[name.parse().unwrap()])
         };
+        let digest = |lines: &[&str]| digest_of("accept-language", lines);
         assert_eq!(digest(&["en, de"]), digest(&["en,de"]));
         assert_eq!(digest(&["en, de"]), digest(&["en", " de"]));
         assert_ne!(digest(&["en, de"]), digest(&["de, en"]));
         assert_ne!(digest(&[]), digest(&[""]));
-        assert_ne!(digest(&["EN"]), digest(&["en"]));
+        assert_eq!(digest(&["EN"]), digest(&["en"]));
+        assert_ne!(digest_of("x-any", &["EN"]), digest_of("x-any", &["en"]));
     }
 
     #[test]

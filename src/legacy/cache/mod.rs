@@ -17,6 +17,7 @@ mod invalidation;
 mod key;
 mod recall;
 mod shelf;
+mod stand_in;
 mod storage;
 mod structured;
 mod told;
@@ -38,7 +39,8 @@ use prometheus::IntCounter;
 
 pub use invalidation::Place;
 pub use key::Caller;
-pub use recall::{Bypassed, Question, Recall};
+pub use recall::{Bypassed, Question, Recall, failure_of};
+pub use stand_in::{Failure, StandIn};
 pub use told::Outcome;
 
 use crate::config::LegacyConfig;

@@ -17,6 +17,7 @@ use super::admission::{Exchange, Refusal, Terms};
 use super::demand::{Demand, Use};
 use super::entry::{EntryId, describe};
 use super::key::{Caller, Lookup, Resource};
+use super::stand_in::Failure;
 use super::told::{Outcome, outcome, tell};
 use super::{ResponseCache, fields, validation};
 use crate::resilience::SystemClock;
@@ -60,19 +61,26 @@ impl Bypassed {
             Self::Remembered | Self::Off => "bypass",
         }
     }
+
+    /// Whether an answer to such a request may be stored nevertheless.
+    pub(super) fn may_have_stored(self) -> bool {
+        self == Self::Remembered
+    }
 }
 
 /// Kept in the request's context from `request_cache_filter` on.
 #[derive(Debug)]
 pub struct Recall {
-    cache: &'static ResponseCache,
-    lookup: Arc<Lookup>,
-    demand: Demand,
+    pub(super) cache: &'static ResponseCache,
+    pub(super) lookup: Arc<Lookup>,
+    pub(super) demand: Demand,
     wait: Duration,
     foreign_credential: bool,
     /// The header of a 304 that came for a stored answer.
     update: Option<HeaderMap>,
     asked_service: Option<Instant>,
+    /// The stored answer that was found last.
+    seen: Option<EntryId>,
     pub(super) bypassed: Option<Bypassed>,
     /// A stored answer was there, fresh or not.
     pub(super) found: bool,
@@ -98,6 +106,7 @@ impl Recall {
             wait: question.timeout.min(cache.longest_wait),
             update: None,
             asked_service: None,
+            seen: None,
             bypassed: bypassed(cache, request, demand),
             found: false,
             stale: false,
@@ -128,22 +137,21 @@ impl Recall {
         self.found = true;
         self.stale = false;
         let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return Some(ForcedFreshness::ForceMiss) };
+        // Found again as it was: the request that was waited for failed. Nobody else has to try.
+        let id = meta.extensions().get::<EntryId>().copied();
+        let in_vain = id.is_some() && self.seen == id;
+        self.seen = id;
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        let covered = |failure| !self.demand.no_cache && terms.cover(age, failure);
         match self.demand.judge(age, terms.lifetime, terms.never_stale) {
             Use::Serve => Some(ForcedFreshness::ForceFresh),
             Use::ServeStale => Some(self.serve_stale()),
-            Use::Validate if open && self.may_serve_stale_while_open(age, terms) => Some(self.serve_stale()),
+            Use::Validate if open && covered(Failure::Disconnected) => Some(self.serve_stale()),
+            Use::Validate if in_vain && covered(Failure::Answered) => Some(self.serve_stale()),
             // Past its time: the engine knows, and knows the windows for stale use.
             Use::Validate if age >= terms.lifetime => None,
             Use::Validate => Some(ForcedFreshness::ForceExpired),
         }
-    }
-
-    /// Whether an answer may stand in while the circuit is open (RFC 9111 §4.2.4, RFC 5861 §4).
-    fn may_serve_stale_while_open(&self, age: Duration, terms: &Terms) -> bool {
-        let past = age.saturating_sub(terms.lifetime);
-        let refused = self.demand.no_cache || terms.never_stale;
-        !refused && past <= Duration::from_secs(terms.stale_if_disconnected.max(terms.stale_if_error).into())
     }
 
     fn serve_stale(&mut self) -> ForcedFreshness {
@@ -169,11 +177,7 @@ impl Recall {
         let Some(meta) = session.cache.maybe_cache_meta() else { return false };
         let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return false };
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
-        let past = age.saturating_sub(terms.lifetime);
-        // An answer of the service, though a bad one, is no disconnection.
-        let answered = matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.esource() == &ErrorSource::Upstream;
-        let window = if answered { terms.stale_if_error } else { terms.stale_if_disconnected };
-        past <= Duration::from_secs(window.into()) && window > 0
+        terms.cover(age, failure_of(error))
     }
 
     /// `upstream_response_filter`: keeps what the engine would lose of a 304.
@@ -249,6 +253,13 @@ impl Recall {
         }
         Ok(Some(outcome))
     }
+}
+
+/// An answer of the service, though a bad one, is no disconnection.
+#[must_use]
+pub fn failure_of(error: &Error) -> Failure {
+    let answered = matches!(error.etype(), ErrorType::HTTPStatus(_)) && *error.esource() == ErrorSource::Upstream;
+    if answered { Failure::Answered } else { Failure::Disconnected }
 }
 
 /// What the engine's predictor and lock go by.

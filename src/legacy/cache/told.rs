@@ -85,7 +85,7 @@ pub(super) fn tell(
 }
 
 /// Negative once stale (RFC 9211 §2.4).
-fn seconds_left(lifetime: Duration, age: Duration) -> i64 {
+pub(super) fn seconds_left(lifetime: Duration, age: Duration) -> i64 {
     let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
     seconds(lifetime).saturating_sub(seconds(age))
 }

@@ -1,24 +1,23 @@
-//! Connect: the address to dial, once the service may be called.
+//! Connect: the address to dial. That the service may be called was asked before (`recall::go_on`).
 
 use std::time::Instant;
 
 use pingora::Error;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::{hold, legacy};
+use super::hold;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 
-/// Asks the circuit, then picks the peer for this attempt.
+/// Picks the peer for this attempt.
 pub(in crate::proxy) async fn connect(
     gateway: &Gateway,
     session: &Downstream,
     ctx: &mut RequestContext,
 ) -> Result<Box<HttpPeer>, ProxyError> {
     let upstream = ctx.upstream.clone().ok_or(ProxyError::NoRoute)?;
-    legacy::ask_circuit(ctx)?;
     ctx.upstream_fault = false;
     let attempt = ctx.attempts;
     ctx.attempts += 1;

@@ -5,27 +5,32 @@ use std::io::ErrorKind;
 use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::hold;
+use super::{hold, recall};
+use crate::legacy::cache::failure_of;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
 
 /// Answers a request that the engine gave up, where an answer can still be given.
-pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut RequestContext, error: &Error) -> FailToProxy {
+pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut RequestContext, cause: &Error) -> FailToProxy {
     let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
     if let Some(goodbye) = ctx.live.as_ref().and_then(|live| live.goodbye())
         && downstream::answered(session)
     {
         return hold::bid_farewell(session, ctx, goodbye).await;
     }
-    let Some(error) = explain(ctx, error) else { return nothing };
+    let Some(error) = explain(ctx, cause) else { return nothing };
     if downstream::answered(session) {
         // Half an answer is out: closing the connection is all that can still be said.
         ctx.refusal = Some(error);
         return nothing;
     }
-    let reply = refuse(ctx, error);
+    let stale = match cause.esource() {
+        ErrorSource::Downstream => None,
+        _ => recall::stand_in(session, ctx, failure_of(cause)),
+    };
+    let reply = stale.unwrap_or_else(|| refuse(ctx, error));
     let error_code = reply.status.as_u16();
     session.set_keepalive(None);
     if downstream::respond(session, ctx, reply).await.is_err() {

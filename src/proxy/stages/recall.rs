@@ -7,13 +7,14 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::client_origin;
-use crate::legacy::cache::{Caller, Question, Recall};
+use super::legacy;
+use crate::legacy::cache::{Caller, Failure, Question, Recall, StandIn};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
-use crate::reply::ProxyError;
+use crate::reply::{ProxyError, Reply};
 use crate::resilience::Phase;
 
 /// Begins with a request to the façade.
@@ -58,29 +59,48 @@ pub(in crate::proxy) fn hit(meta: &CacheMeta, ctx: &mut RequestContext) -> Optio
     ctx.recall.as_mut().and_then(|recall| recall.hit(meta, open))
 }
 
-/// Whether to go on to the service; `false` once it was answered that nothing is stored.
+/// Whether to go on to the service; `false` once the request was answered here: only a stored answer was
+/// wanted and there is none, or the service may not be asked now. The engine keeps the connection of a
+/// request that is answered at this point, and closes it when the same refusal comes later.
 pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestContext) -> Result<bool> {
-    if ctx.recall.as_mut().is_none_or(Recall::may_ask) {
-        return Ok(true);
+    let stored_only = ctx.recall.as_mut().is_some_and(|recall| !recall.may_ask());
+    let allowed = if stored_only { Err(ProxyError::NotStored) } else { legacy::ask_circuit(ctx) };
+    let Err(refusal) = allowed else { return Ok(true) };
+    if session.cache.enabled() {
+        // Whoever waits for this request need not wait until it is answered.
+        session.cache.disable(NoCacheReason::DeclinedToUpstream);
     }
-    let reply = refuse(ctx, ProxyError::NotStored);
+    let stale = if stored_only { None } else { stand_in(session, ctx, Failure::Disconnected) };
+    let reply = stale.unwrap_or_else(|| refuse(ctx, refusal));
     downstream::respond(session, ctx, reply).await?;
     Ok(false)
 }
 
-/// Takes note of a service's answer: a 304 updates, an unsafe request invalidates.
+/// What is stored, instead of an error.
+pub(super) fn stand_in(session: &Downstream, ctx: &RequestContext, failure: Failure) -> Option<Reply> {
+    let StandIn { status, headers, body } = ctx.recall.as_ref()?.stand_in(session.req_header(), failure)?;
+    Some(Reply { status, headers, body })
+}
+
+/// Takes note of a service's answer: a 304 updates, an unsafe request invalidates. An error for which
+/// something stored may stand in is none the client has to see.
 pub(in crate::proxy) fn received(
     gateway: &Gateway,
     session: &Downstream,
     response: &ResponseHeader,
     ctx: &mut RequestContext,
-) {
+) -> Result<()> {
     if let Some(recall) = &mut ctx.recall {
         recall.received(response);
+        // The engine sees to it as long as its cache is on.
+        if response.status.is_server_error() && !session.cache.enabled() && recall.covers(Failure::Answered) {
+            return Err(Error::new(ErrorType::HTTPStatus(response.status.as_u16())).into_up());
+        }
     }
-    let Some(call) = &ctx.legacy else { return };
+    let Some(call) = &ctx.legacy else { return Ok(()) };
     let (name, place, method) = (&call.service.name, &call.service.place, &session.req_header().method);
     gateway.facade.cache.after(name, place, method, &ctx.upstream_target, response.status, &response.headers);
+    Ok(())
 }
 
 pub(in crate::proxy) fn admit(

@@ -24,6 +24,10 @@ pub(crate) enum Behaviour {
     Status(u16),
     /// Closes without an answer.
     Close,
+    /// Resets the connection at every so manyeth request, without an answer; echoes the others.
+    ResetEvery(usize),
+    /// Sends these bytes and closes.
+    Bytes(Vec<u8>),
     /// Answers with these header lines and `USER #N`, the user it was told of and the number of the
     /// request. With an `ETag` among them, a request that holds it gets a 304 with the lines.
     Say(Say),
@@ -190,6 +194,10 @@ impl Upstream {
 
 async fn accept(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) {
     stream.set_nodelay(true).unwrap();
+    if matches!(*state.behaviour.lock().unwrap(), Behaviour::ResetEvery(_)) {
+        // Closing is then a reset.
+        stream.set_zero_linger().unwrap();
+    }
     match tls {
         None => drop(serve(stream, &state).await),
         Some(acceptor) => {
@@ -222,6 +230,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, state: &State) -> std::io::R
         let behaviour = state.behaviour.lock().unwrap().clone();
         match behaviour {
             Behaviour::Close => return Ok(()),
+            Behaviour::ResetEvery(nth) if number % nth == 0 => return Ok(()),
+            Behaviour::Bytes(bytes) => {
+                writer.write_all(&bytes).await?;
+                return writer.flush().await;
+            }
             Behaviour::Events { count, every } => send_events(&mut writer, state, count, every).await?,
             Behaviour::Say(say) => say.answer(&mut writer, &asked, number).await?,
             Behaviour::Delay(span) => {
@@ -229,7 +242,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, state: &State) -> std::io::R
                 answer(&mut writer, 200, &echo).await?;
             }
             Behaviour::Status(status) => answer(&mut writer, status, &echo).await?,
-            Behaviour::Echo => answer(&mut writer, 200, &echo).await?,
+            Behaviour::Echo | Behaviour::ResetEvery(_) => answer(&mut writer, 200, &echo).await?,
         }
     }
     Ok(())

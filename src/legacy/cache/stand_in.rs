@@ -1,0 +1,92 @@
+//! A stored answer in the place of an error, where the engine no longer gives one: it forgets what is
+//! stored as soon as a request has waited in vain for another, or may not go on to the service.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_LENGTH, HeaderValue};
+use http::{HeaderName, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use super::admission::Terms;
+use super::entry::Entry;
+use super::fields::remove;
+use super::recall::Recall;
+use super::told::{Outcome, seconds_left};
+use super::validation;
+
+/// A stale answer, ready to be sent.
+#[derive(Debug)]
+pub struct StandIn {
+    /// Status line.
+    pub status: StatusCode,
+    /// Every header but `Content-Length`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The whole body; empty for a 304.
+    pub body: Bytes,
+}
+
+/// What went wrong with asking the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It answered, though badly: only `stale-if-error` covers that (RFC 5861 §4).
+    Answered,
+    /// It could not be asked, or gave no answer (RFC 9111 §4.2.4, "disconnected").
+    Disconnected,
+}
+
+impl Terms {
+    /// Whether an answer of this age may be used instead of an error.
+    pub(super) fn cover(&self, age: Duration, failure: Failure) -> bool {
+        let window = match failure {
+            Failure::Answered => self.stale_if_error,
+            Failure::Disconnected => self.stale_if_disconnected.max(self.stale_if_error),
+        };
+        let past = age.saturating_sub(self.lifetime);
+        !self.never_stale && window > 0 && past <= Duration::from_secs(window.into())
+    }
+}
+
+impl Recall {
+    /// Whether something is stored that may be sent instead of this failure.
+    #[must_use]
+    pub fn covers(&self, failure: Failure) -> bool {
+        self.covering(failure).is_some()
+    }
+
+    /// Takes what is stored for this request instead of the failure, and counts it.
+    #[must_use]
+    pub fn stand_in(&self, request: &RequestHeader, failure: Failure) -> Option<StandIn> {
+        let (entry, age) = self.covering(failure)?;
+        let mut header = entry.header.clone();
+        tell(&mut header, &entry.terms, age).ok()?;
+        let held = validation::not_modified(&request.method, &request.headers, header.status, &header.headers);
+        self.cache.count(Outcome::Stale);
+        Some(StandIn {
+            status: if held { StatusCode::NOT_MODIFIED } else { header.status },
+            headers: header.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            body: if held { Bytes::new() } else { entry.body.clone() },
+        })
+    }
+
+    fn covering(&self, failure: Failure) -> Option<(std::sync::Arc<Entry>, Duration)> {
+        if self.bypassed.is_some_and(|why| !why.may_have_stored()) || self.demand.no_cache {
+            return None;
+        }
+        let entry = self.cache.shelf.find(&self.lookup)?;
+        let age = now().duration_since(entry.epoch).unwrap_or_default();
+        entry.terms.cover(age, failure).then_some((entry, age))
+    }
+}
+
+fn now() -> SystemTime {
+    crate::resilience::SystemClock::moment()
+}
+
+fn tell(header: &mut ResponseHeader, terms: &Terms, age: Duration) -> pingora::Result<()> {
+    remove(header, &CONTENT_LENGTH);
+    header.insert_header(AGE, age.as_secs())?;
+    header.insert_header("X-Cache", Outcome::Stale.as_str())?;
+    let status = format!("pingora-bff; hit; ttl={}", seconds_left(terms.lifetime, age));
+    header.append_header("Cache-Status", status).map(|_| ())
+}
