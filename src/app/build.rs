@@ -10,7 +10,7 @@ use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig};
 use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
-use crate::proxy::{Bff, Destination, Gateway, Origins};
+use crate::proxy::{Bff, Destination, Gateway, Origins, Rates};
 use crate::resilience::{Clock, SystemClock};
 use crate::routing::{RouteErrors, RouteTable};
 use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
@@ -75,6 +75,7 @@ impl Bff {
         let draining = Arc::new(AtomicBool::new(false));
         let csrf_token = settings.csrf_mode == CsrfMode::Token;
         let facade = Arc::new(Facade::build(config, &metrics)?);
+        let rates = Rates::new(Arc::clone(&sessions));
         let endpoints = Arc::new(Endpoints {
             facade: Arc::clone(&facade),
             audiences: distinct(settings.service_audiences.values()),
@@ -95,6 +96,7 @@ impl Bff {
             destinations: destinations(config)?,
             facade,
             endpoints,
+            rates,
             broker,
             bearers: Arc::new(bearers),
             origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),

@@ -8,11 +8,13 @@ mod forwarded;
 mod gateway;
 mod headers;
 mod pipeline;
+mod rates;
 mod stages;
 mod who;
 
 pub use gateway::{Destination, Gateway, Origins};
 pub use pipeline::Bff;
+pub use rates::Rates;
 
 /// The engine's session is always called this here: `Session` is a login.
 pub(crate) use pingora::proxy::Session as Downstream;

@@ -38,6 +38,8 @@ fn settings() -> Settings {
             lifetime: Duration::from_secs(3600),
             max_lifetime: Duration::from_secs(43200),
             grace: Duration::from_secs(30),
+            max_per_user: 0,
+            max_flows: 0,
         },
         token_refresh_threshold: Duration::from_secs(300),
         service_audiences: BTreeMap::from([audience("analytics"), audience("crud")]),
@@ -72,6 +74,7 @@ fn route(line: usize, id: &str, path: &str, service: &str) -> RouteConfig {
         websocket: false,
         max_body_size: None,
         token_policy: None,
+        rate_limit: None,
         written_at: Place { file: "routes/api.yaml".into(), line, column: 5 },
     }
 }

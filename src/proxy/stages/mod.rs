@@ -10,6 +10,7 @@ pub(super) mod forward;
 pub(super) mod legacy;
 pub(super) mod limit;
 pub(super) mod origin;
+pub(super) mod rate;
 pub(super) mod recall;
 pub(super) mod relay;
 pub(super) mod route;

@@ -28,6 +28,8 @@ fn config(store: StoreConfig) -> SessionConfig {
         lifetime: Duration::from_secs(100),
         max_lifetime: Duration::from_secs(1_000),
         grace: Duration::from_secs(30),
+        max_per_user: 0,
+        max_flows: 0,
     }
 }
 
