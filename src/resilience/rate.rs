@@ -189,7 +189,7 @@ fn slot(number: u64, length: u64) -> usize {
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX))),
-        four => four,
+        four @ IpAddr::V4(_) => four,
     }
 }
 

@@ -10,8 +10,8 @@ use http::Method;
 use pingora_bff::cli::{explain, routes};
 use pingora_bff::config::{
     AuthConfig, AuthMode, Config, CsrfMode, LegacyConfig, LegacyServiceConfig, LogConfig, LogFormat, Place,
-    RouteConfig, SameSite, ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig, Settings, StoreConfig,
-    TokenMode, TokenPolicyConfig,
+    RateLimitConfig, RateLimitKey, RouteConfig, SameSite, ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig,
+    Settings, StoreConfig, TokenMode, TokenPolicyConfig,
 };
 
 fn settings() -> Settings {
@@ -98,6 +98,8 @@ fn written_routes() -> Vec<RouteConfig> {
         (Some(policy(TokenMode::SessionPassthrough, None)), Some("/{path}/{tenant}".into()));
     let mut machine = route(38, "machine", "/machine", "crud_service");
     (machine.auth, machine.streaming) = (AuthMode::Bearer, true);
+    let (period, burst, key) = (Duration::from_secs(60), Some(20), RateLimitKey::Identity);
+    machine.rate_limit = Some(RateLimitConfig { requests: 100, period, burst, key });
     let orders = route(44, "orders", "/orders/*", "orders_service");
     let mut silent = route(50, "silent", "/silent", "page_service");
     silent.token_policy = Some(policy(TokenMode::None, None));
