@@ -29,6 +29,7 @@ fn write_route(number: usize) -> (RouteConfig, String) {
         websocket: false,
         max_body_size: None,
         token_policy: None,
+        rate_limit: None,
         written_at: Place { file: "routes/bench.yaml".into(), line: number, column: 1 },
     };
     (route, request)

@@ -11,7 +11,7 @@ use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig};
 use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
-use crate::proxy::{Bff, Destination, Gateway, Origins};
+use crate::proxy::{Bff, Destination, Gateway, Origins, Rates};
 use crate::resilience::{Clock, SystemClock};
 use crate::routing::{RouteErrors, RouteTable};
 use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
@@ -69,6 +69,7 @@ struct Lasting {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     sessions: Arc<Sessions>,
+    rates: Arc<Rates>,
     access_log: AccessLog,
     draining: Arc<AtomicBool>,
     leaving: Arc<AtomicBool>,
@@ -80,8 +81,10 @@ impl Bff {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new()?);
         let sessions = Sessions::open(&config.settings.session, Arc::clone(&clock), Arc::clone(&metrics))?;
+        let sessions = Arc::new(sessions);
+        let rates = Arc::new(Rates::new(Arc::clone(&sessions)));
         let (draining, leaving) = (Arc::default(), Arc::default());
-        let lasting = Lasting { clock, metrics, sessions: Arc::new(sessions), access_log, draining, leaving };
+        let lasting = Lasting { clock, metrics, sessions, rates, access_log, draining, leaving };
         assemble(config.clone(), lasting, None).map(|gateway| Self::over(Arc::new(gateway)))
     }
 }
@@ -92,6 +95,7 @@ pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartErr
         clock: Arc::clone(&old.endpoints.clock),
         metrics: Arc::clone(&old.metrics),
         sessions: Arc::clone(&old.endpoints.sessions),
+        rates: Arc::clone(&old.rates),
         access_log: old.access_log.clone(),
         draining: Arc::clone(&old.endpoints.draining),
         leaving: Arc::clone(&old.leaving),
@@ -100,7 +104,7 @@ pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartErr
 }
 
 fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<Gateway, StartError> {
-    let Lasting { clock, metrics, sessions, access_log, draining, leaving } = lasting;
+    let Lasting { clock, metrics, sessions, rates, access_log, draining, leaving } = lasting;
     let settings = &config.settings;
     let csrf_token = settings.csrf_mode == CsrfMode::Token;
     let relying_party = relying_party(&config, old, &clock, &metrics)?;
@@ -126,6 +130,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         destinations: destinations(&config)?,
         facade,
         endpoints,
+        rates,
         broker,
         bearers: bearers(&config, old, &clock, &metrics)?,
         origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),

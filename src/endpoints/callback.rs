@@ -34,6 +34,7 @@ impl Endpoints {
             }
         };
         let Some(KeptFlow { flow, binding }) = kept else { return self.stale(asked).await };
+        asked.client.inspect(|client| self.sessions.leave_login(*client));
         let flow_id = FlowBinding::id(&state);
         let bound = self.cookies.flow_read(&asked.parts.headers, &flow_id);
         let reply = if bound.is_some_and(|value| binding.matches(value)) {
@@ -85,6 +86,7 @@ impl Endpoints {
             Err(error) => return self.not_stored(&error, orphan, &retry, asked),
         };
         self.end_previous(previous).await;
+        self.end_oldest(&session).await;
         self.greet(asked, session);
         self.go_on(asked, &return_to)
             .with_cookie(Some(self.cookies.set(&cookie)))
@@ -119,6 +121,15 @@ impl Endpoints {
             && let Err(error) = self.sessions.end(&old, "replaced").await
         {
             tracing::warn!(%error, "the browser's earlier session could not be ended");
+        }
+    }
+
+    /// One person has only so many sessions: the oldest give way.
+    async fn end_oldest(&self, newest: &Session) {
+        match self.sessions.end_oldest(newest).await {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, session = %self.sessions.log_id(newest), "older sessions gave way"),
+            Err(error) => tracing::warn!(%error, "this person's older sessions could not be counted"),
         }
     }
 

@@ -9,7 +9,7 @@ use url::form_urlencoded;
 use super::{Asked, Endpoints, return_to};
 use crate::oidc::{Flow, LoginAsk};
 use crate::reply::{Reply, message_page};
-use crate::session::{FLOW_LIFETIME, FlowBinding};
+use crate::session::{Crowded, FLOW_LIFETIME, FlowBinding};
 
 /// More logins at once than a person has tabs for: older ones are given up.
 const LIVE_FLOWS: usize = 5;
@@ -33,6 +33,19 @@ impl Endpoints {
     /// Sends the browser to the provider; a page if that cannot be.
     pub(super) async fn begin(&self, asked: Asked<'_>, return_to: String) -> Reply {
         let retry = login_url(&return_to);
+        if let Some(client) = asked.client
+            && let Err(crowded) = self.sessions.enter_login(client)
+        {
+            return crowded_page(crowded, &retry, asked);
+        }
+        self.begin_flow(asked, return_to, &retry).await.unwrap_or_else(|failed| {
+            asked.client.inspect(|client| self.sessions.leave_login(*client));
+            failed
+        })
+    }
+
+    /// `Err`: no flow was begun, and this page says why.
+    async fn begin_flow(&self, asked: Asked<'_>, return_to: String, retry: &str) -> Result<Reply, Reply> {
         let ask = LoginAsk {
             audiences: self.audiences.clone(),
             scopes: self.service_scopes.clone(),
@@ -41,14 +54,14 @@ impl Endpoints {
         };
         let (url, flow) = match self.relying_party.begin_login(ask).await {
             Ok(begun) => begun,
-            Err(error) => return provider_page(&error, &retry, asked),
+            Err(error) => return Err(provider_page(&error, retry, asked)),
         };
         let state = flow.state.expose().to_owned();
         let (cookie_value, binding) = FlowBinding::generate();
         let kept = serde_json::to_vec(&KeptFlow { flow, binding }).unwrap_or_default();
         if let Err(error) = self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await {
             tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be started");
-            return store_page(&retry, asked);
+            return Err(store_page(retry, asked));
         }
         let flow_id = FlowBinding::id(&state);
         let mut reply = Reply::redirect(url.as_str()).with_cookie(self.cookies.flow_set(&flow_id, &cookie_value).ok());
@@ -56,7 +69,7 @@ impl Endpoints {
         for stale in live.iter().take((live.len() + 1).saturating_sub(LIVE_FLOWS)) {
             reply = reply.with_cookie(self.cookies.flow_expire(stale).ok());
         }
-        reply
+        Ok(reply)
     }
 }
 
@@ -77,6 +90,23 @@ pub(super) fn provider_page(error: &dyn std::fmt::Display, retry: &str, asked: A
         asked.correlation_id,
     )
     .with(RETRY_AFTER, HeaderValue::from_static("5"))
+}
+
+/// A flood of logins must not fill the store with flows.
+fn crowded_page(crowded: Crowded, retry: &str, asked: Asked<'_>) -> Reply {
+    tracing::warn!(reason = %crowded, correlation_id = asked.correlation_id, "a login is not begun");
+    let status = match crowded {
+        Crowded::Address => StatusCode::TOO_MANY_REQUESTS,
+        Crowded::All => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    message_page(
+        status,
+        "Too many logins at once",
+        "Many logins have been begun and not finished. If you were logged in, you still are; try again in a minute.",
+        retry,
+        asked.correlation_id,
+    )
+    .with(RETRY_AFTER, HeaderValue::from_static("60"))
 }
 
 pub(super) fn store_page(retry: &str, asked: Asked<'_>) -> Reply {

@@ -11,6 +11,7 @@ mod return_to;
 mod session_status;
 mod verify;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -120,6 +121,8 @@ pub struct Asked<'a> {
     pub parts: &'a request::Parts,
     /// The whole body where [`Endpoint::body_limit`] asks for it, else empty.
     pub body: &'a [u8],
+    /// Who asks, as far as a trusted proxy in front tells; `None` where nobody knows.
+    pub client: Option<IpAddr>,
     /// For pages and errors.
     pub correlation_id: &'a str,
 }

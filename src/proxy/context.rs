@@ -65,6 +65,8 @@ pub struct RequestContext {
     pub(super) upstream_elapsed: Option<Duration>,
     pub(super) upstream_status: Option<u16>,
     pub(super) body_received: u64,
+    /// `RateLimit-Policy` and `RateLimit`, where the route has a limit.
+    pub(super) quota: Option<(HeaderValue, HeaderValue)>,
     /// Why we refused; set where the refusal is decided.
     pub(super) refusal: Option<ProxyError>,
     /// Status of an answer that is ours.
@@ -103,6 +105,7 @@ impl RequestContext {
             upstream_elapsed: None,
             upstream_status: None,
             body_received: 0,
+            quota: None,
             refusal: None,
             own_status: None,
         }

@@ -6,7 +6,7 @@ use pingora::{Error, ErrorType};
 use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::stages::route::Routed;
-use super::stages::{admit, authenticate, authorize, legacy, limit, origin, route};
+use super::stages::{admit, authenticate, authorize, forward, legacy, limit, origin, rate, route};
 use super::{Downstream, downstream};
 use crate::config::AuthMode;
 use crate::endpoints::Asked;
@@ -36,11 +36,14 @@ pub(super) async fn decide(
                 Some(limit) => downstream::read_body(session, limit).await?,
                 None => Vec::new(),
             };
-            let asked = Asked { parts: session.req_header(), body: &body, correlation_id: &ctx.correlation_id };
+            let client = forward::client_address(gateway, session);
+            let asked = Asked { parts: session.req_header(), body: &body, client, correlation_id: &ctx.correlation_id };
             gateway.endpoints.answer(endpoint, asked).await.map(Some)
         }
         Routed::Theirs(route) => {
+            rate::by_address(gateway, session, ctx, &route).await?;
             authenticate::authenticate(gateway, session, ctx, &route).await?;
+            rate::by_caller(gateway, ctx, &route).await?;
             ctx.websocket = limit::upgrade(session, route.websocket)?;
             limit::declared(session, ctx.body_limit)?;
             if let Some(destination) = gateway.destination(&route) {

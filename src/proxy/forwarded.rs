@@ -1,6 +1,9 @@
 //! What a trusted proxy in front says of the client: `X-Forwarded-*` or `Forwarded` (RFC 7239). Whether to believe it is the caller's to decide.
 
+use std::net::IpAddr;
+
 use http::header::{FORWARDED, HeaderMap};
+use ipnet::IpNet;
 
 /// The client as a proxy in front saw it. Absent: nothing was said, or nothing readable.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,6 +58,25 @@ fn registered(headers: &HeaderMap) -> Told {
         proto: own("proto").map(|proto| proto.to_ascii_lowercase()),
         host: own("host"),
     }
+}
+
+/// The client's own address: of the chain's end the first that is no trusted proxy. What is further on
+/// anybody may have written.
+pub(in crate::proxy) fn client(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> IpAddr {
+    let believed = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    if !believed(&peer) {
+        return peer;
+    }
+    let chain = told(headers).chain.unwrap_or_default();
+    let mut known = peer;
+    for hop in chain.rsplit(',') {
+        let Ok(hop) = address(hop.trim()).parse::<IpAddr>() else { break };
+        known = hop.to_canonical();
+        if !believed(&known) {
+            break;
+        }
+    }
+    known
 }
 
 fn lines<'a>(headers: &'a HeaderMap, name: &'static str) -> Vec<&'a str> {
@@ -137,6 +159,24 @@ mod tests {
         }
         let six = read(&[("forwarded", "for=\"[2001:db8::1]:80\""), ("forwarded", "for=unknown, for=_hidden")]);
         assert_eq!(six, [Some("2001:db8::1, unknown, _hidden".to_owned()), None, None]);
+    }
+
+    #[test]
+    fn the_client_is_the_last_whom_no_trusted_proxy_is() {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "127.0.0.1/32".parse().unwrap()];
+        let client = |peer: &str, chain: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", HeaderValue::from_str(chain).unwrap());
+            client(peer.parse().unwrap(), &trusted, &headers).to_string()
+        };
+        assert_eq!(client("192.0.2.1", "203.0.113.7"), "192.0.2.1", "a stranger's word counts nothing");
+        assert_eq!(client("127.0.0.1", "203.0.113.7"), "203.0.113.7");
+        assert_eq!(client("127.0.0.1", "1.1.1.1, 203.0.113.7, 10.1.2.3"), "203.0.113.7", "nor what it sent along");
+        assert_eq!(client("127.0.0.1", "203.0.113.7:4711,10.1.2.3"), "203.0.113.7");
+        assert_eq!(client("127.0.0.1", "[2001:db8::1]:80"), "2001:db8::1");
+        assert_eq!(client("127.0.0.1", "10.9.9.9, 10.1.2.3"), "10.9.9.9");
+        assert_eq!(client("127.0.0.1", "1.1.1.1, unknown, 10.1.2.3"), "10.1.2.3");
+        assert_eq!(client("127.0.0.1", ""), "127.0.0.1");
     }
 
     #[test]

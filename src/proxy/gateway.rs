@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use super::rates::Rates;
 use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
@@ -62,6 +63,8 @@ pub struct Gateway {
     pub broker: Arc<TokenBroker>,
     /// Callers with access tokens of their own.
     pub bearers: Arc<BearerValidator>,
+    /// Who has asked how often.
+    pub rates: Arc<Rates>,
     /// CORS and CSRF.
     pub origins: Origins,
     /// `server.trusted_proxies`.

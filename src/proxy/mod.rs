@@ -9,12 +9,14 @@ mod gateway;
 mod headers;
 mod pipeline;
 mod plugin;
+mod rates;
 mod stages;
 mod who;
 mod wire;
 
 pub use gateway::{Destination, Gateway, Origins};
 pub use plugin::Bff;
+pub use rates::Rates;
 pub use wire::{Door, Patience};
 
 /// The engine's session is always called this here: `Session` is a login.

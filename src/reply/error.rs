@@ -74,6 +74,12 @@ pub enum ProxyError {
     /// No legacy service has this name.
     #[error("no legacy service is called that; legacy_services.yaml lists them")]
     UnknownService,
+    /// The client has asked more often than the route takes.
+    #[error("too many requests; try again in {}s", .retry_after.as_millis().div_ceil(1000).max(1))]
+    RateLimited {
+        /// Until the next one is welcome.
+        retry_after: Duration,
+    },
     /// As many requests to the service as allowed are under way.
     #[error("the service has as many requests under way as it may have")]
     Busy,

@@ -62,6 +62,7 @@ impl ProxyError {
                 (StatusCode::BAD_GATEWAY, "upstream_auth_failed", "The identity provider failed")
             }
             Self::UnknownService => (StatusCode::NOT_FOUND, "unknown_service", "No such legacy service"),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "The service is busy"),
             Self::CircuitOpen { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "circuit_open", "The service is being left alone")
@@ -89,8 +90,8 @@ impl ProxyError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::StoreUnavailable | Self::Busy | Self::TooManyConnections => Some(1),
-            // Rounded up: whoever comes back then finds the circuit half-open, not still open.
-            Self::CircuitOpen { retry_after } => {
+            // Rounded up: whoever comes back then is welcome, and finds the circuit half-open.
+            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => {
                 Some(retry_after.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1))
             }
             Self::UpstreamAuthFailed { .. } => Some(5),
@@ -162,6 +163,7 @@ mod tests {
             ProxyError::UpstreamAuthFailed { service: service(), reason: reason() },
             ProxyError::UnknownService,
             ProxyError::Busy,
+            ProxyError::RateLimited { retry_after: Duration::from_millis(1_200) },
             ProxyError::CircuitOpen { retry_after: Duration::from_millis(12_001) },
             ProxyError::NotStored,
             ProxyError::StoreUnavailable,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::methods::Methods;
 use super::path::CanonicalPath;
 use super::pattern::{Pattern, PatternError};
+use super::rate_limit::RateLimit;
 use super::rewrite::{Template, TemplateError};
 use crate::config::{AuthMode, Place, RouteConfig, TokenPolicyConfig};
 
@@ -29,6 +30,8 @@ pub struct Route {
     pub max_body_size: Option<u64>,
     /// Absent: the session's own token for the service.
     pub token_policy: Option<TokenPolicyConfig>,
+    /// Absent: any number of requests.
+    pub rate_limit: Option<RateLimit>,
     /// For messages.
     pub written_at: Place,
     pattern: Pattern,
@@ -89,6 +92,7 @@ impl Route {
             websocket: config.websocket,
             max_body_size: config.max_body_size,
             token_policy: config.token_policy.clone(),
+            rate_limit: config.rate_limit.as_ref().map(RateLimit::build),
             written_at: config.written_at.clone(),
             pattern,
             template,

@@ -225,6 +225,8 @@ mod tests {
             lifetime: Duration::from_secs(3_600),
             max_lifetime: Duration::from_secs(43_200),
             grace: Duration::from_secs(30),
+            max_per_user: 0,
+            max_flows: 0,
         };
         SessionCookie::new(&config, &url.parse().unwrap()).unwrap()
     }

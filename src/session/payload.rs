@@ -110,6 +110,18 @@ pub(super) fn write(
     Ok(bytes)
 }
 
+/// One token, to be sealed by itself.
+pub(super) fn write_token(token: &AccessToken) -> serde_json::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
+    serde_json::to_writer(&mut *bytes, &WrittenToken::from(token))?;
+    Ok(bytes)
+}
+
+/// What [`write_token`] wrote.
+pub(super) fn read_token(bytes: &[u8]) -> serde_json::Result<AccessToken> {
+    serde_json::from_slice::<ReadToken>(bytes).map(AccessToken::from)
+}
+
 /// What [`write`] wrote.
 pub(super) fn read(bytes: &[u8]) -> serde_json::Result<Payload> {
     let read: Read = serde_json::from_slice(bytes)?;

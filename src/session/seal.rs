@@ -25,6 +25,7 @@ use crate::config::{SessionConfig, StoreConfig};
 const FORMAT: u8 = 1;
 const SESSION: &[u8] = b"pingora-bff session";
 const NOTE: &[u8] = b"pingora-bff note";
+const SHARED: &[u8] = b"pingora-bff shared token";
 const CSRF: &[u8] = b"pingora-bff csrf";
 
 /// What is stored was not sealed for this place by this ring: damaged, swapped, rolled back, or of
@@ -122,6 +123,16 @@ impl Sealer {
     /// Opens what [`Self::seal_note`] sealed.
     pub fn open_note(&self, half: &str, sealed: &[u8]) -> Result<Vec<u8>, Unsealable> {
         self.open_bytes(NOTE, half.as_bytes(), &[], sealed).map(|plain| plain.to_vec())
+    }
+
+    /// Seals what belongs to no browser, to its place; the server's secret alone opens it.
+    pub(super) fn seal_shared(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.seal_bytes(SHARED, &[], place.as_bytes(), plain)
+    }
+
+    /// Opens what [`Self::seal_shared`] sealed for that place.
+    pub(super) fn open_shared(&self, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
+        self.open_bytes(SHARED, &[], place.as_bytes(), sealed)
     }
 
     /// A CSRF token for the session, base64url of 32 bytes: anybody may see it, only we can make it.
@@ -235,6 +246,8 @@ mod tests {
             lifetime: std::time::Duration::from_secs(60),
             max_lifetime: std::time::Duration::from_secs(600),
             grace: std::time::Duration::from_secs(30),
+            max_per_user: 0,
+            max_flows: 0,
         };
         Sealer::open(&config).unwrap()
     }
@@ -326,6 +339,15 @@ mod tests {
         assert_eq!(sealer.open_note("state", &note).unwrap(), b"verifier");
         assert_eq!(sealer.open_note("other", &note), Err(Unsealable));
         assert_eq!(ring(&[2]).open_note("state", &note), Err(Unsealable));
+    }
+
+    #[test]
+    fn what_is_shared_opens_in_its_place_by_any_key_of_the_ring() {
+        let shared = ring(&[1]).seal_shared("here", b"token").unwrap();
+        assert_eq!(*ring(&[2, 1]).open_shared("here", &shared).unwrap(), b"token");
+        assert!(ring(&[2]).open_shared("here", &shared).is_err());
+        assert!(ring(&[1]).open_shared("there", &shared).is_err());
+        assert!(ring(&[1]).open_note("", &shared).is_err(), "not for another purpose");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus::IntCounter;
 
 use super::cookie_token::{CookieToken, NoRandom};
+use super::crowd::Waiting;
 use super::hearing::Hearing;
 use super::key::SessionKey;
 use super::key_ring::SecretError;
@@ -16,7 +17,7 @@ use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
 use super::store::{Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError};
 use crate::config::{SessionConfig, StoreConfig};
-use crate::resilience::{Clock, UnixTime};
+use crate::resilience::{Clock, Rate, Standing, UnixTime};
 use crate::telemetry::Metrics;
 
 /// How often a look-up reads again when the session changes under its hands.
@@ -58,6 +59,8 @@ pub struct Sessions {
     lifetime: Duration,
     max_lifetime: Duration,
     pub(super) grace: Duration,
+    pub(super) max_per_user: usize,
+    pub(super) waiting: Waiting,
 }
 
 impl Sessions {
@@ -86,6 +89,8 @@ impl Sessions {
             lifetime: config.lifetime,
             max_lifetime: config.max_lifetime,
             grace: config.grace,
+            max_per_user: config.max_per_user,
+            waiting: Waiting::new(config.max_flows),
         }
     }
 
@@ -296,6 +301,11 @@ impl Sessions {
             ended += usize::from(self.end_key(&key, reason).await?);
         }
         Ok(ended)
+    }
+
+    /// Counts one request of `name` for all replicas; `None` where the store is not theirs in common.
+    pub async fn count_request(&self, name: &str, rate: &Rate) -> Result<Option<Standing>, StoreError> {
+        self.store.count_request(name, rate).await
     }
 
     /// When the session ends if nobody uses it again, as known here.

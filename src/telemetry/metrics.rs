@@ -77,6 +77,7 @@ metrics! {
     idp_requests: IntCounterVec = "bff_idp_requests_total", "Requests to the provider by endpoint and status (HTTP status or fault)", ["endpoint", "status"];
     idp_latency: HistogramVec = "bff_idp_latency_seconds", "Time of requests to the provider", ["endpoint"], SLOW;
     csrf_violations: IntCounterVec = "bff_csrf_violations_total", "Requests refused as cross-site", ["reason"];
+    rate_limited: IntCounterVec = "rate_limited_total", "Requests refused because of a route's rate limit", ["endpoint"];
     service_requests: IntCounterVec = "service_requests_total", "Requests sent to a service", ["service"];
     service_errors: IntCounterVec = "service_errors_total", "Requests a service failed, by kind", ["service", "error_type"];
     service_latency: HistogramVec = "service_latency_seconds", "Time a service took to answer", ["service"], SLOW;

@@ -117,14 +117,14 @@ impl TokenBroker {
             threshold: settings.token_refresh_threshold,
             own_audience: entry.audience.clone(),
             resource_indicators: entry.audience_parameter == AudienceParameter::Resource,
-            sessions,
+            sessions: Arc::clone(&sessions),
             relying_party: Arc::clone(&relying_party),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             down: Holds::new(),
             refused: Holds::new(),
         };
-        let shared = SharedTokens::new(relying_party, clock, metrics, settings.token_refresh_threshold);
+        let shared = SharedTokens::new(sessions, relying_party, clock, metrics, settings.token_refresh_threshold);
         Self { desk: Arc::new(desk), flights: SingleFlight::default(), shared, mapped }
     }
 

@@ -2,6 +2,7 @@
 //! it, exactly once however many requests wait ([`TokenBroker`]).
 
 mod broker;
+mod fleet;
 mod freshness;
 mod hold;
 mod minted;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 
 use super::broker::NoBearer;
+use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
 use super::minted::access_token;
 use super::policy::Need;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::resilience::{Clock, SingleFlight};
-use crate::session::{AccessToken, Session, SessionKey};
+use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
 /// How long a provider that failed or refused is left alone.
@@ -34,18 +35,21 @@ pub(super) struct SharedTokens {
     metrics: Arc<Metrics>,
     threshold: Duration,
     kept: Arc<Cache<SharedKey, AccessToken>>,
-    flights: SingleFlight<SharedKey, Result<AccessToken, NoBearer>>,
+    flights: SingleFlight<SharedKey, Result<(AccessToken, Source), NoBearer>>,
+    fleet: Arc<Fleet>,
     obstacles: Arc<Holds<SharedKey, NoBearer>>,
 }
 
 impl SharedTokens {
     pub(super) fn new(
+        sessions: Arc<Sessions>,
         relying_party: Arc<RelyingParty>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         threshold: Duration,
     ) -> Self {
         Self {
+            fleet: Arc::new(Fleet { sessions, clock: Arc::clone(&clock), threshold }),
             relying_party,
             clock,
             metrics,
@@ -64,10 +68,27 @@ impl SharedTokens {
     ) -> Result<AccessToken, NoBearer> {
         let key = SharedKey { session: None, audience: need.audience.clone(), scopes: need.scopes.clone() };
         let (party, wanted) = (Arc::clone(&self.relying_party), Arc::clone(need));
-        self.obtain(key, need, cache_ttl, move || async move {
-            party.client_credentials(&Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes }).await
+        let (fleet, id) = (Arc::clone(&self.fleet), self.fleet_wide(need));
+        self.obtain(key, need, move || async move {
+            let mint = async {
+                let ask = Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes };
+                accept(party.client_credentials(&ask).await, &wanted, party.issuer())
+            };
+            fleet.fetch(&Wanted { id, audience: wanted.audience.clone(), cache_ttl }, mint).await
         })
         .await
+    }
+
+    /// What every replica calls that token: of this issuer, client, audience and scope.
+    fn fleet_wide(&self, need: &Need) -> String {
+        let client = &self.relying_party.config().client_id;
+        let mut scopes: Vec<&str> = need.scopes.iter().map(String::as_str).collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        let scopes = scopes.join(" ");
+        let parts = [self.relying_party.issuer(), client, need.audience.as_deref().unwrap_or_default(), &scopes];
+        // Each with its length, so that no two have the same name.
+        parts.iter().fold(String::new(), |name, part| format!("{name}{}:{part}", part.len()))
     }
 
     /// RFC 8693: `subject`, the session's access token, exchanged for one that fits `need`.
@@ -80,22 +101,18 @@ impl SharedTokens {
         let key =
             SharedKey { session: Some(session.key), audience: need.audience.clone(), scopes: need.scopes.clone() };
         let (party, wanted, subject) = (Arc::clone(&self.relying_party), Arc::clone(need), subject.secret.clone());
-        self.obtain(key, need, None, move || async move {
-            party.exchange(&subject, &Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes }).await
+        self.obtain(key, need, move || async move {
+            let ask = Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes };
+            let token = accept(party.exchange(&subject, &ask).await, &wanted, party.issuer())?;
+            Ok((token, Source::Provider))
         })
         .await
     }
 
-    async fn obtain<F, W>(
-        &self,
-        key: SharedKey,
-        need: &Arc<Need>,
-        cache_ttl: Option<Duration>,
-        fetch: W,
-    ) -> Result<AccessToken, NoBearer>
+    async fn obtain<F, W>(&self, key: SharedKey, need: &Arc<Need>, fetch: W) -> Result<AccessToken, NoBearer>
     where
         W: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<TokenResponse, GrantError>> + Send + 'static,
+        F: Future<Output = Result<(AccessToken, Source), NoBearer>> + Send + 'static,
     {
         let count = |result: &str| self.metrics.token_lookups.with_label_values(&[&*need.service, result]).inc();
         let kept = self.kept.get(&key).map(|token| (freshness(&token, self.clock.now(), self.threshold), token));
@@ -110,32 +127,30 @@ impl SharedTokens {
         if let Some(obstacle) = self.obstacles.reason(&key) {
             return still_works.ok_or(obstacle);
         }
-        let (kept, obstacles, need) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), Arc::clone(need));
-        let (issuer, flight_key) = (self.relying_party.issuer().to_owned(), key.clone());
+        let (kept, obstacles, flight_key) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), key.clone());
         let landed = self
             .flights
             .run(key, || async move {
-                let outcome = accept(fetch().await, &need, cache_ttl, &issuer);
+                let outcome = fetch().await;
                 match &outcome {
-                    Ok(token) => kept.insert(flight_key, token.clone()),
+                    Ok((token, _source)) => kept.insert(flight_key, token.clone()),
                     Err(reason) => obstacles.hold(flight_key, reason.clone(), BACK_OFF),
                 }
                 outcome
             })
             .await
             .unwrap_or_else(|| Err(NoBearer::ProviderDown("the token request was interrupted".to_owned())));
-        count(if landed.is_ok() { "minted" } else { "none" });
-        landed.or_else(|reason| still_works.ok_or(reason))
+        count(match &landed {
+            Ok((_, Source::Store)) => "cached",
+            Ok((_, Source::Provider)) => "minted",
+            Err(_) => "none",
+        });
+        landed.map(|(token, _source)| token).or_else(|reason| still_works.ok_or(reason))
     }
 }
 
 /// Compares what came with what was wanted before anybody uses it.
-fn accept(
-    answer: Result<TokenResponse, GrantError>,
-    need: &Need,
-    cache_ttl: Option<Duration>,
-    issuer: &str,
-) -> Result<AccessToken, NoBearer> {
+fn accept(answer: Result<TokenResponse, GrantError>, need: &Need, issuer: &str) -> Result<AccessToken, NoBearer> {
     let response = answer.map_err(|error| {
         if error.is_provider_down() {
             NoBearer::ProviderDown(format!("{issuer}: {error}"))
@@ -147,7 +162,7 @@ fn accept(
             ))
         }
     })?;
-    let mut token = access_token(&response);
+    let token = access_token(&response);
     if let Some(wanted) = &need.audience
         && !token.audience.contains(wanted)
     {
@@ -157,10 +172,6 @@ fn accept(
             token.audience.join(", "),
             need.service
         )));
-    }
-    if let Some(ttl) = cache_ttl {
-        let bound = token.issued_at.plus(ttl);
-        token.expires_at = Some(token.expires_at.map_or(bound, |end| end.min(bound)));
     }
     Ok(token)
 }

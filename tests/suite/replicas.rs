@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{AUDIENCES, Browser, Edge, Redis, Setup, Upstream, http_client};
+use crate::harness::{AUDIENCES, Browser, Edge, Received, Redis, Setup, Upstream, http_client};
 
 const OWN: &str = AUDIENCES[0];
 
@@ -189,6 +189,48 @@ async fn a_redis_that_is_killed_under_load_costs_no_session() {
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_fetches_a_service_token_once() {
+    let (redis, upstream) = (Redis::start(""), Upstream::start().await);
+    let route = |id: &str, audience: &str| {
+        format!(
+            "{{ id: {id}, path: \"/{id}/*\", target_service: own_service, preserve_path: true, auth: none, \
+             token_policy: {{ mode: service_token, audience: \"{audience}\" }} }}"
+        )
+    };
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url());
+    let setup = setup.route(&route("shared", AUDIENCES[1])).route(&route("later", AUDIENCES[2]));
+    let edges = replicas(&setup).await;
+    edges[0].provider.set_mode(&edges[0].client_id, "delay:300").await;
+    let client = http_client();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..150 {
+        let (client, url) = (client.clone(), edges[number % 3].url("/shared/x"));
+        tasks.spawn(async move { client.get(url).send().await.unwrap().status().as_u16() });
+    }
+    assert!(tasks.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!(edges[0].grants("client_credentials").await, 1, "one token for 150 requests at three replicas");
+    let tokens: std::collections::BTreeSet<String> = upstream.all().iter().map(Received::bearer).collect();
+    assert_eq!(tokens.len(), 1, "the same everywhere");
+    let kept: Vec<String> = redis.ask(redis::cmd("KEYS").arg("*:token:note"));
+    assert_eq!(kept.len(), 1);
+    let sealed: Vec<u8> = redis.ask(redis::cmd("GET").arg(&kept[0]));
+    let token = tokens.first().unwrap();
+    assert!(!sealed.windows(20).any(|part| token.as_bytes().windows(20).any(|other| part == other)), "sealed");
+    let left: i64 = redis.ask(redis::cmd("TTL").arg(&kept[0]));
+    assert!((1..=3_600).contains(&left), "{left}");
+    // A replica that starts later finds it; one with another secret does not, and is none the worse.
+    let late = setup.clone().start_beside(&edges[0]).await;
+    assert_eq!(client.get(late.url("/shared/x")).send().await.unwrap().status(), 200);
+    assert_eq!(edges[0].grants("client_credentials").await, 1);
+    // Without the store each fetches its own: it is no session.
+    redis.kill9();
+    for edge in &edges {
+        assert_eq!(client.get(edge.url("/later/x")).send().await.unwrap().status(), 200);
+    }
+    assert_eq!(edges[0].grants("client_credentials").await, 4);
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use http::Method;
 use pingora_bff::cli::{explain, routes};
 use pingora_bff::config::{
     AuthConfig, AuthMode, Config, CsrfMode, LegacyConfig, LegacyServiceConfig, LogConfig, LogFormat, Place,
-    RouteConfig, SameSite, ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig, Settings, StoreConfig,
-    TokenMode, TokenPolicyConfig,
+    RateLimitConfig, RateLimitKey, RouteConfig, SameSite, ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig,
+    Settings, StoreConfig, TokenMode, TokenPolicyConfig,
 };
 
 fn settings() -> Settings {
@@ -44,6 +44,8 @@ fn settings() -> Settings {
             lifetime: Duration::from_secs(3600),
             max_lifetime: Duration::from_secs(43200),
             grace: Duration::from_secs(30),
+            max_per_user: 0,
+            max_flows: 0,
         },
         token_refresh_threshold: Duration::from_secs(300),
         service_audiences: BTreeMap::from([audience("analytics"), audience("crud")]),
@@ -78,6 +80,7 @@ fn route(line: usize, id: &str, path: &str, service: &str) -> RouteConfig {
         websocket: false,
         max_body_size: None,
         token_policy: None,
+        rate_limit: None,
         written_at: Place { file: "routes/api.yaml".into(), line, column: 5 },
     }
 }
@@ -101,6 +104,8 @@ fn written_routes() -> Vec<RouteConfig> {
         (Some(policy(TokenMode::SessionPassthrough, None)), Some("/{path}/{tenant}".into()));
     let mut machine = route(38, "machine", "/machine", "crud_service");
     (machine.auth, machine.streaming) = (AuthMode::Bearer, true);
+    let (period, burst, key) = (Duration::from_secs(60), Some(20), RateLimitKey::Identity);
+    machine.rate_limit = Some(RateLimitConfig { requests: 100, period, burst, key });
     let orders = route(44, "orders", "/orders/*", "orders_service");
     let mut silent = route(50, "silent", "/silent", "page_service");
     silent.token_policy = Some(policy(TokenMode::None, None));

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use pingora_bff::resilience::UnixTime;
+use pingora_bff::resilience::{Rate, UnixTime};
 use pingora_bff::session::SessionKey;
 use pingora_bff::session::store::{MemoryStore, Record, Saved, Selector, SessionStore, SqliteStore};
 
@@ -247,6 +247,67 @@ async fn a_lease_has_one_holder_and_a_growing_number() {
         store.sweep(UnixTime(20_000)).await.unwrap();
         let after_sweep = store.lease("a", "one", ONE, UnixTime(20_000)).await.unwrap().unwrap();
         assert!(over < next && next < after_sweep);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_note_that_is_set_is_read_as_often_as_wanted() {
+    every_store(|store| async move {
+        assert_eq!(store.read_note("token:a", NOW).await.unwrap(), None);
+        store.set_note("token:a", b"1:first\0".to_vec(), UnixTime(10_600), NOW).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(store.read_note("token:a", UnixTime(10_599)).await.unwrap(), Some(b"1:first\0".to_vec()));
+        }
+        store.set_note("token:a", b"second".to_vec(), UnixTime(10_700), NOW).await.unwrap();
+        assert_eq!(store.read_note("token:a", UnixTime(10_699)).await.unwrap(), Some(b"second".to_vec()));
+        assert_eq!(store.read_note("token:a", UnixTime(10_700)).await.unwrap(), None, "over");
+        assert_eq!(store.read_note("token:b", NOW).await.unwrap(), None);
+        assert!(!store.put_note("token:a", b"third".to_vec(), UnixTime(10_700), NOW).await.unwrap());
+        assert_eq!(store.take_note("token:a", NOW).await.unwrap(), Some(b"second".to_vec()));
+        assert_eq!(store.read_note("token:a", NOW).await.unwrap(), None);
+    })
+    .await;
+}
+
+/// A store for many machines counts by its own clock, and each name apart; the others leave it to us.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_counted_once_for_all_who_share_the_store() {
+    every_store(|store| async move {
+        let window = Rate { requests: 40, period: Duration::from_secs(600), burst: None };
+        if store.count_request("rate:a", &window).await.unwrap().is_none() {
+            return;
+        }
+        let bucket = Rate { requests: 1, period: Duration::from_secs(600), burst: Some(40) };
+        for (name, rate, before) in [("rate:a", window, 1), ("rate:b", bucket, 0)] {
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..100 {
+                let store = Arc::clone(&store);
+                tasks.spawn(async move { store.count_request(name, &rate).await.unwrap().unwrap() });
+            }
+            let seen = tasks.join_all().await;
+            let welcome: Vec<u32> = seen.iter().filter(|one| one.refused.is_none()).map(|one| one.remaining).collect();
+            let left: BTreeSet<u32> = (0..40 - before).collect();
+            assert_eq!(welcome.iter().copied().collect::<BTreeSet<_>>(), left, "each place is given once");
+            assert_eq!(welcome.len(), left.len());
+            let waits = seen.iter().filter_map(|one| one.refused);
+            assert!(waits.clone().count() > 0);
+            assert!(waits.clone().all(|wait| (500..=620).contains(&wait.as_secs())), "{:?}", waits.collect::<Vec<_>>());
+        }
+        let short = Rate { requests: 2, period: Duration::from_millis(400), burst: None };
+        let mut admitted = 0;
+        while admitted < 6 {
+            let standing = store.count_request("rate:c", &short).await.unwrap().unwrap();
+            match standing.refused {
+                None => admitted += 1,
+                Some(wait) => {
+                    tokio::time::sleep(wait).await;
+                    let again = store.count_request("rate:c", &short).await.unwrap().unwrap();
+                    assert_eq!(again.refused, None, "who comes back when told is welcome");
+                    admitted += 1;
+                }
+            }
+        }
     })
     .await;
 }

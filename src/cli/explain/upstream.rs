@@ -6,7 +6,7 @@ use super::page::Page;
 use super::{ANSWERED, REFUSED};
 use crate::cli::bearer::{Bearer, Target};
 use crate::cli::routes::upstream_url;
-use crate::config::{AuthMode, Config, CsrfMode};
+use crate::config::{AuthMode, Config, CsrfMode, RateLimitKey};
 use crate::routing::{CanonicalPath, Route};
 
 /// Writes the rows; the exit status says whether anybody can get through.
@@ -20,6 +20,7 @@ pub fn explain(
 ) -> u8 {
     let bearer = Bearer::of(route, config);
     explain_needs(page, config, route, method);
+    explain_rate(page, route);
     let url = upstream_url(route, config, &route.upstream_path(path));
     page.row("Upstream", format!("{method} {url}{query}"));
     explain_service(page, config, route);
@@ -50,6 +51,21 @@ fn explain_needs(page: &mut Page, config: &Config, route: &Route, method: &Metho
             }
         }
     }
+}
+
+fn explain_rate(page: &mut Page, route: &Route) {
+    let Some(limit) = &route.rate_limit else { return };
+    let period = humantime::format_duration(limit.rate.period);
+    let whose = match limit.key {
+        RateLimitKey::Ip => "address",
+        RateLimitKey::Session => "session",
+        RateLimitKey::Identity => "person",
+    };
+    let burst = limit.rate.burst.map(|burst| format!(", {burst} at once")).unwrap_or_default();
+    page.more(format!(
+        "at most {} requests in {period} of one {whose}{burst}; else 429 rate_limited",
+        limit.rate.requests
+    ));
 }
 
 fn explain_service(page: &mut Page, config: &Config, route: &Route) {

@@ -61,6 +61,8 @@ pub struct RouteConfig {
     pub max_body_size: Option<u64>,
     /// Which bearer the upstream gets; absent: the session's token for this service.
     pub token_policy: Option<TokenPolicyConfig>,
+    /// How many requests of one client pass; absent: any number.
+    pub rate_limit: Option<RateLimitConfig>,
     /// Where the route begins in its file.
     pub written_at: Place,
 }
@@ -87,6 +89,30 @@ pub struct TokenPolicyConfig {
     pub scopes: Option<Vec<String>>,
     /// Upper bound on how long a shared token is kept.
     pub cache_ttl: Option<Duration>,
+}
+
+/// `rate_limit` of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimitConfig {
+    /// At least 1.
+    pub requests: u32,
+    /// At least a millisecond.
+    pub period: Duration,
+    /// What may come at once; absent or 0: all of `requests`, and no more in any `period`.
+    pub burst: Option<u32>,
+    /// Who is counted; default `ip`.
+    pub key: RateLimitKey,
+}
+
+/// `rate_limit.key`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimitKey {
+    /// `ip`: the client's address, before anything else is asked.
+    Ip,
+    /// `session`: one login of one browser.
+    Session,
+    /// `identity`: a person, whatever they come with.
+    Identity,
 }
 
 /// `token_policy.mode`.

@@ -112,6 +112,10 @@ pub struct SessionConfig {
     pub max_lifetime: Duration,
     /// How long sessions known here go on after a shared store was last reached; default 30 s.
     pub grace: Duration,
+    /// Sessions one person may have, the oldest end; default 0: any number.
+    pub max_per_user: usize,
+    /// Logins begun and not finished in one process, a tenth of them of one address; default 100 000, 0: any number.
+    pub max_flows: usize,
 }
 
 /// `session.store`.

@@ -3,6 +3,7 @@
 mod idps;
 mod legacy;
 mod policy;
+mod rate_limit;
 mod routes;
 mod server;
 mod services;

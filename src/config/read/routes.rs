@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::policy::read_policy;
+use super::rate_limit::{check_key, read_rate_limit};
 use super::services::{WrittenService, read_services};
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
@@ -87,6 +88,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
     let websocket = map.field("websocket", boolean).unwrap_or(false);
     let max_body_size = map.field("max_body_size", size);
     let policy = map.located("token_policy", read_policy);
+    let rate_limit = map.located("rate_limit", read_rate_limit);
     let sound = [("methods", methods.is_some()), ("auth", auth.is_some()), ("token_policy", policy.is_some())]
         .into_iter()
         .all(|(key, read)| read || map.key_spot(key).is_none());
@@ -96,6 +98,9 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
         let error =
             Diagnostic::error(&upstream.spot, "`upstream_path` and `preserve_path: true` contradict each other");
         found.push(error.label("keep one of the two"));
+    }
+    if let Some(limit) = &rate_limit {
+        check_key(limit, auth.as_ref().map_or(AuthMode::Session, |auth| auth.value), found);
     }
     let (id, path, target) = (id?, path?, target?);
     let config = RouteConfig {
@@ -110,6 +115,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
         websocket,
         max_body_size,
         token_policy: policy.as_ref().map(|policy: &Located<TokenPolicyConfig>| policy.value.clone()),
+        rate_limit: rate_limit.map(|limit| limit.value),
         written_at: spot.place(),
     };
     let auth = auth.map_or(spot, |auth| auth.spot);

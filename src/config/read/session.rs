@@ -12,7 +12,7 @@ use super::store::{read_redis, store};
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::{Node, Value};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
-use crate::config::scalar::{any_text, duration, positive_duration, quote, secret, text, word};
+use crate::config::scalar::{any_text, duration, positive_duration, quote, secret, text, whole, word};
 use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
 
 const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", SameSite::Strict)];
@@ -34,6 +34,8 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
     let sliding = map.located("lifetime_seconds", positive_duration);
     let absolute = map.located("max_lifetime_seconds", positive_duration);
     let grace = map.field("grace_seconds", duration);
+    let max_per_user = map.field("max_per_user", whole(0..=10_000)).unwrap_or(0);
+    let max_flows = map.field("max_flows", whole(0..=10_000_000)).unwrap_or(100_000);
     map.finish();
 
     let aliases = aliases.unwrap_or_default();
@@ -64,6 +66,8 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
         lifetime,
         max_lifetime,
         grace: grace.unwrap_or(Duration::from_secs(30)),
+        max_per_user: usize::try_from(max_per_user).unwrap_or(usize::MAX),
+        max_flows: usize::try_from(max_flows).unwrap_or(usize::MAX),
     })
 }
 

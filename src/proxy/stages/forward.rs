@@ -1,13 +1,15 @@
 //! Forward: the request as the service sees it. Runs after the engine has removed hop-by-hop fields,
 //! so nothing the client names in `Connection` can remove what is set here.
 
+use std::net::IpAddr;
+
 use http::header::{AUTHORIZATION, COOKIE, HOST, VIA};
 use http::{HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
 
 use crate::proxy::context::RequestContext;
-use crate::proxy::forwarded::{Told, told};
+use crate::proxy::forwarded::{Told, client, told};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{Authorization, scrub, traceparent};
 use crate::proxy::{Downstream, downstream};
@@ -54,6 +56,12 @@ pub(in crate::proxy) fn client_origin(gateway: &Gateway, session: &Downstream) -
     let client = Client::of(gateway, session, session.req_header());
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     format!("{}://{}", text(&client.proto), client.host.as_ref().map(text).unwrap_or_default())
+}
+
+/// Who asks: the peer, or whom trusted proxies in front of us name.
+pub(in crate::proxy) fn client_address(gateway: &Gateway, session: &Downstream) -> Option<IpAddr> {
+    let peer = downstream::client_ip(session)?;
+    Some(client(peer, &gateway.trusted_proxies, &session.req_header().headers))
 }
 
 fn cut_cookies(gateway: &Gateway, request: &mut RequestHeader) -> Fallible {

@@ -11,6 +11,7 @@ pub(super) mod hold;
 pub(super) mod legacy;
 pub(super) mod limit;
 pub(super) mod origin;
+pub(super) mod rate;
 pub(super) mod recall;
 pub(super) mod relay;
 pub(super) mod route;

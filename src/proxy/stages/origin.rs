@@ -113,7 +113,10 @@ pub(in crate::proxy) fn cors_headers(origin: &HeaderValue) -> [(HeaderName, Head
     [
         (ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
         (ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")),
-        (ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("X-Correlation-ID, Retry-After")),
+        (
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("X-Correlation-ID, Retry-After, RateLimit, RateLimit-Policy"),
+        ),
         (VARY, HeaderValue::from_static("Origin")),
     ]
 }

@@ -15,6 +15,10 @@ use crate::reply::ProxyError;
 /// What every answer gets, ours or a service's.
 pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
     response.insert_header("X-Correlation-ID", ctx.correlation_id.as_str())?;
+    if let Some((policy, standing)) = &ctx.quota {
+        response.insert_header("RateLimit-Policy", policy)?;
+        response.insert_header("RateLimit", standing)?;
+    }
     if let Some(origin) = &ctx.cors_origin {
         for (name, value) in cors_headers(origin) {
             if name == VARY {

@@ -19,6 +19,7 @@ fn config(number: usize, path: &str, methods: &[Method]) -> RouteConfig {
         websocket: false,
         max_body_size: None,
         token_policy: None,
+        rate_limit: None,
         written_at: Place { file: "routes/api.yaml".into(), line: number, column: 5 },
     }
 }

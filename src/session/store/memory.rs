@@ -174,6 +174,22 @@ impl SessionStore for MemoryStore {
         Ok(self.state().notes.remove(name).filter(|note| now < note.expires_at).map(|note| note.value))
     }
 
+    async fn set_note(
+        &self,
+        name: &str,
+        value: Vec<u8>,
+        expires_at: UnixTime,
+        _now: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.state().notes.insert(name.to_owned(), Note { value, expires_at });
+        Ok(())
+    }
+
+    async fn read_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        let state = self.state();
+        Ok(state.notes.get(name).filter(|note| now < note.expires_at).map(|note| note.value.clone()))
+    }
+
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
         let mut state = self.state();
         if state.leases.get(name).is_some_and(|held| held.holder != holder && now < held.expires_at) {

@@ -16,7 +16,7 @@ pub use redis::RedisStore;
 pub use sqlite::SqliteStore;
 
 use super::key::SessionKey;
-use crate::resilience::UnixTime;
+use crate::resilience::{Rate, Standing, UnixTime};
 
 /// A session at rest: what logout and administration need in the clear, the rest sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,12 +126,23 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     ) -> Result<bool, StoreError>;
     /// Takes a note out: only one caller ever gets it.
     async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Keeps a note, whatever is there under that name.
+    async fn set_note(&self, name: &str, value: Vec<u8>, expires_at: UnixTime, now: UnixTime)
+    -> Result<(), StoreError>;
+    /// Reads a note and leaves it there.
+    async fn read_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Takes the lease `name` for `span`; `None` while another holder has it, else a fencing number
     /// that grows with every grant.
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError>;
     /// Gives a lease back, if `holder` still has it.
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
+
+    /// Counts one request of `name` for all who share this store, by its clock. `None`: it is not
+    /// shared between machines, and each process counts for itself.
+    async fn count_request(&self, _name: &str, _rate: &Rate) -> Result<Option<Standing>, StoreError> {
+        Ok(None)
+    }
 
     /// Whether another process wrote since the last call: cached sessions are then not to be trusted.
     /// Always `false` of a store that tells its [`Listener`].

@@ -81,6 +81,14 @@ impl SessionStore for Handled {
     async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.take_note(name, now).await
     }
+    async fn set_note(&self, name: &str, value: Vec<u8>, until: UnixTime, now: UnixTime) -> Result<(), StoreError> {
+        self.up()?;
+        self.inner.set_note(name, value, until, now).await
+    }
+    async fn read_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        self.up()?;
+        self.inner.read_note(name, now).await
+    }
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
         self.inner.lease(name, holder, span, now).await
     }

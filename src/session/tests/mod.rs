@@ -3,6 +3,7 @@
 mod handled;
 mod hearing;
 mod near;
+mod shared;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -28,6 +29,8 @@ fn config(store: StoreConfig) -> SessionConfig {
         lifetime: Duration::from_secs(100),
         max_lifetime: Duration::from_secs(1_000),
         grace: Duration::from_secs(30),
+        max_per_user: 0,
+        max_flows: 0,
     }
 }
 
@@ -39,10 +42,14 @@ struct House {
 }
 
 fn house() -> House {
+    house_with(config(StoreConfig::Memory))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "a configuration of the house's own")]
+fn house_with(config: SessionConfig) -> House {
     let (store, clock) = (Arc::new(Handled::new()), Arc::new(ManualClock::at(10_000)));
     let metrics = Arc::new(Metrics::new().unwrap());
     let sealer = Sealer::random().unwrap();
-    let config = config(StoreConfig::Memory);
     let sessions = Sessions::new(
         Arc::clone(&store) as Arc<dyn SessionStore>,
         sealer,

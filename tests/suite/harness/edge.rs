@@ -93,6 +93,13 @@ impl Edge {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// From now on no file of the process grows, as on a full disk; or they do again.
+    pub(crate) fn fill_disk(&self, full: bool) {
+        let limit = if full { "--fsize=1:" } else { "--fsize=unlimited:" };
+        let status = Command::new("prlimit").args(["--pid", &self.child.id().to_string(), limit]).status();
+        assert!(status.expect("prlimit (util-linux)").success());
+    }
+
     /// Sends SIGTERM, without waiting.
     pub(crate) fn sigterm(&self) {
         signal(&self.child, "TERM");
@@ -253,7 +260,10 @@ pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Opti
 pub(crate) const DOCTORED: u16 = 8080;
 
 fn spawn(dir: &TempDir, log: &Log, more: &[&str]) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pingora-bff"))
+    // A test may bound what the process writes (`Edge::fill_disk`): it is to meet an error then, as of a
+    // full disk, and no signal.
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pingora-bff")])
         .args(["run", "--conf", "conf", "--routes", "routes"])
         .args(more)
         .current_dir(dir.path())

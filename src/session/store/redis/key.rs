@@ -37,6 +37,11 @@ impl Names {
         self.tagged(name, "fence")
     }
 
+    /// A hash, or a string where `bucket`: what a client has used of a rate.
+    pub(super) fn rate(&self, name: &str, bucket: bool) -> String {
+        self.tagged(name, if bucket { "bucket" } else { "window" })
+    }
+
     /// A sorted set: session keys by their absolute end.
     pub(super) fn selector(&self, selector: &Selector) -> String {
         let (kind, issuer, name) = match selector {

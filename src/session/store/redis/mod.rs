@@ -12,6 +12,8 @@ mod index;
 mod key;
 mod link;
 mod nodes;
+mod note;
+mod rate;
 mod record;
 mod script;
 mod sentinel;
@@ -32,7 +34,7 @@ use self::nodes::Nodes;
 use self::record::{first_number, number, optional, read_optional, record, text, unclear};
 use super::{Listener, Record, Saved, Selector, SessionStore, StoreError};
 use crate::config::RedisConfig;
-use crate::resilience::UnixTime;
+use crate::resilience::{Rate, Standing, UnixTime};
 use crate::session::SessionKey;
 use crate::session::key::hex;
 use crate::telemetry::Metrics;
@@ -188,27 +190,34 @@ impl SessionStore for RedisStore {
         expires_at: UnixTime,
         now: UnixTime,
     ) -> Result<bool, StoreError> {
-        let seconds = u64::try_from(expires_at.0.saturating_sub(now.0)).unwrap_or(0);
-        let mut stored = format!("{}:", expires_at.0).into_bytes();
-        stored.extend(value);
         let question = Question::new("put_note", script::PUT_NOTE, self.names.note(name))
-            .arg(millis(Duration::from_secs(seconds)))
-            .arg(stored)
+            .arg(millis(now.until(expires_at)))
+            .arg(note::write(&value, expires_at))
             .arg(now.0);
         Ok(first_number(&self.asker.ask(question).await?)? == 1)
     }
 
     async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
         let question = Question::new("take_note", script::TAKE_NOTE, self.names.note(name)).once();
-        let stored = match self.asker.ask(question).await?.into_iter().next() {
-            Some(Value::BulkString(stored)) => stored,
-            Some(Value::Nil) => return Ok(None),
-            _ => return Err(unclear()),
-        };
-        let colon = stored.iter().position(|byte| *byte == b':').ok_or_else(unclear)?;
-        let (end, value) = stored.split_at_checked(colon).ok_or_else(unclear)?;
-        let end = number(&Value::BulkString(end.to_vec()))?;
-        Ok((now.0 < end).then(|| value.iter().skip(1).copied().collect()))
+        note::read(self.asker.ask(question).await?, now)
+    }
+
+    async fn set_note(
+        &self,
+        name: &str,
+        value: Vec<u8>,
+        expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let question = Question::new("set_note", script::SET_NOTE, self.names.note(name))
+            .arg(millis(now.until(expires_at)))
+            .arg(note::write(&value, expires_at));
+        self.asker.ask(question).await.map(drop)
+    }
+
+    async fn read_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        let question = Question::new("read_note", script::READ_NOTE, self.names.note(name));
+        note::read(self.asker.ask(question).await?, now)
     }
 
     /// Redis counts the span: replicas whose clocks differ must not hold one lease at once. After an
@@ -231,6 +240,10 @@ impl SessionStore for RedisStore {
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         let question = Question::new("release", script::RELEASE, self.names.lease(name)).arg(holder);
         self.asker.ask(question).await.map(|_| ())
+    }
+
+    async fn count_request(&self, name: &str, rate: &Rate) -> Result<Option<Standing>, StoreError> {
+        self.count_for_all(name, rate).await.map(Some)
     }
 
     async fn changed_elsewhere(&self) -> Result<bool, StoreError> {

@@ -90,6 +90,14 @@ local there = redis.call('GET', KEYS[1])
 redis.call('DEL', KEYS[1])
 return {ARGV[1], there}";
 
+/// ARGV: px, `END:value`.
+pub(super) const SET_NOTE: &str = "
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
+return {ARGV[1], 1}";
+
+/// `END:value`; it stays.
+pub(super) const READ_NOTE: &str = "return {ARGV[1], redis.call('GET', KEYS[1])}";
+
 /// KEYS: lease, fence. ARGV: holder, px, px of the fence. The number is at least the server's time in
 /// microseconds, so that it grows even where the last one was forgotten.
 pub(super) const LEASE: &str = "
@@ -106,3 +114,39 @@ return {ARGV[1], fence}";
 pub(super) const RELEASE: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[2] then redis.call('DEL', KEYS[1]) end
 return {ARGV[1], 1}";
+
+/// A sliding window: a hash of what each part of the time saw. ARGV: requests, microseconds of a part,
+/// parts beside the one that is begun, px. Answers whether one more is welcome, how many are left,
+/// and the microseconds until the oldest part leaves.
+pub(super) const WINDOW: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local part, length = tonumber(ARGV[3]), tonumber(ARGV[4]) + 1
+local this = math.floor(now / part)
+local all, sum, oldest = redis.call('HGETALL', KEYS[1]), 0, this
+for at = 1, #all, 2 do
+  local number = tonumber(all[at])
+  if number <= this - length then
+    redis.call('HDEL', KEYS[1], all[at])
+  else
+    sum = sum + tonumber(all[at + 1])
+    oldest = math.min(oldest, number)
+  end
+end
+local left, leaves = tonumber(ARGV[2]) - sum, (oldest + length) * part - now
+if left <= 0 then return {ARGV[1], 0, 0, leaves} end
+redis.call('HINCRBY', KEYS[1], string.format('%.0f', this), 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return {ARGV[1], 1, left - 1, leaves}";
+
+/// A bucket: when it will be full again. ARGV: how many it holds, microseconds in which it gains one.
+/// Answers as `WINDOW`; the microseconds are those until the next one is welcome, or until it is full.
+pub(super) const BUCKET: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval = tonumber(ARGV[3])
+local depth = interval * tonumber(ARGV[2])
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) + interval
+if full - now > depth then return {ARGV[1], 0, 0, full - now - depth} end
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', string.format('%.0f', math.ceil((full - now) / 1000) + 1))
+return {ARGV[1], 1, math.floor((depth - (full - now)) / interval), full - now}";

@@ -246,6 +246,31 @@ impl SessionStore for SqliteStore {
         self.thread.ask(Kind::Take, work).await
     }
 
+    async fn set_note(
+        &self,
+        name: &str,
+        value: Vec<u8>,
+        expires_at: UnixTime,
+        _now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        let work = move |connection: &Connection| {
+            let set = "INSERT OR REPLACE INTO notes (name, value, expires_at) VALUES (?1, ?2, ?3)";
+            connection.prepare_cached(set)?.execute(params![name, value, expires_at.0])?;
+            Ok(())
+        };
+        self.thread.ask(Kind::Write, work).await
+    }
+
+    async fn read_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = name.to_owned();
+        let work = move |connection: &Connection| {
+            let read = "SELECT value FROM notes WHERE name = ?1 AND ?2 < expires_at";
+            connection.prepare_cached(read)?.query_one(params![name, now.0], |row| row.get(0)).optional()
+        };
+        self.thread.ask(Kind::Read, work).await
+    }
+
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
         let work = move |connection: &Connection| lease(connection, &name, &holder, now.0, now.plus(span).0);

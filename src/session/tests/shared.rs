@@ -1,0 +1,83 @@
+//! Tokens of the fleet, and the bound on one person's sessions.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::*;
+
+fn token(end: Option<i64>) -> AccessToken {
+    AccessToken {
+        secret: Secret::new("the-fleets-token"),
+        audience: vec!["https://crud.example".to_owned()],
+        scopes: vec!["crud.read".to_owned()],
+        issued_at: UnixTime(10_000),
+        expires_at: end.map(UnixTime),
+    }
+}
+
+fn sessions(store: &Arc<dyn SessionStore>, ring: &[u8], clock: &Arc<ManualClock>) -> Sessions {
+    let written = |byte: &u8| Secret::new(STANDARD.encode([*byte; 32]));
+    let config = SessionConfig { secrets: ring.iter().map(written).collect(), ..config(StoreConfig::Memory) };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Sessions::new(
+        Arc::clone(store),
+        Sealer::open(&config).unwrap(),
+        &config,
+        Arc::clone(clock) as Arc<dyn Clock>,
+        metrics,
+    )
+}
+
+#[tokio::test]
+async fn a_shared_token_is_found_by_all_who_have_its_secret() {
+    let store: Arc<dyn SessionStore> = Arc::new(crate::session::store::MemoryStore::new());
+    let clock = Arc::new(ManualClock::at(10_000));
+    let (old, both, new) =
+        (sessions(&store, &[1], &clock), sessions(&store, &[2, 1], &clock), sessions(&store, &[2], &clock));
+    assert!(old.shared_token("crud").await.unwrap().is_none());
+    old.share_token("crud", &token(Some(10_100))).await.unwrap();
+    let found = both.shared_token("crud").await.unwrap().unwrap();
+    assert_eq!((found.secret.expose(), found.expires_at), ("the-fleets-token", Some(UnixTime(10_100))));
+    assert_eq!((found.audience, found.scopes), (token(None).audience, token(None).scopes));
+    assert!(new.shared_token("crud").await.unwrap().is_none(), "not there, and no error");
+    assert!(both.shared_token("other").await.unwrap().is_none());
+    // The new secret's token takes the place; who knows the old one only fetches its own.
+    both.share_token("crud", &token(None)).await.unwrap();
+    assert!(new.shared_token("crud").await.unwrap().is_some());
+    assert!(old.shared_token("crud").await.unwrap().is_none());
+    clock.advance(Duration::from_secs(3_600));
+    assert!(new.shared_token("crud").await.unwrap().is_none(), "not for ever, though nobody told its end");
+}
+
+#[tokio::test]
+async fn one_replica_has_the_right_to_fetch() {
+    let store: Arc<dyn SessionStore> = Arc::new(crate::session::store::MemoryStore::new());
+    let clock = Arc::new(ManualClock::at(10_000));
+    let (one, other) = (sessions(&store, &[1], &clock), sessions(&store, &[1], &clock));
+    let span = Duration::from_secs(3);
+    let lease = one.shared_lease("crud", span).await.unwrap().unwrap();
+    assert!(other.shared_lease("crud", span).await.unwrap().is_none());
+    assert!(other.shared_lease("analytics", span).await.unwrap().is_some());
+    lease.release().await.unwrap();
+    assert!(other.shared_lease("crud", span).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_oldest_give_way_and_the_newest_never() {
+    let house = house_with(SessionConfig { max_per_user: 3, ..config(StoreConfig::Memory) });
+    let mut made = Vec::new();
+    let (bobs, _) = house.sessions.create(NewSession::sample("bob")).await.unwrap();
+    for _ in 0..5 {
+        made.push(house.sessions.create(NewSession::sample("ada")).await.unwrap());
+        house.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(house.sessions.end_oldest(&made[0].1).await.unwrap(), 2, "the one just made counts as the newest");
+    let mut live = Vec::new();
+    for (cookie, _) in &made {
+        live.push(house.sessions.find(cookie).await.unwrap().is_some());
+    }
+    assert_eq!(live, [true, false, false, true, true]);
+    assert!(house.sessions.find(&bobs).await.unwrap().is_some());
+    assert_eq!(house.sessions.end_oldest(&made[4].1).await.unwrap(), 0);
+    assert_eq!(house.metrics.sessions_destroyed.with_label_values(&["superseded"]).get(), 2);
+}

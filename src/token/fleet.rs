@@ -1,0 +1,134 @@
+//! A token that is one for the whole fleet: looked for in the store, then fetched by whoever has the
+//! store's lease. It is no session: where the store cannot be asked, each replica fetches its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::broker::NoBearer;
+use super::freshness::{Freshness, freshness};
+use crate::resilience::Clock;
+use crate::session::{AccessToken, Sessions, StoreError};
+
+/// Renewed while the provider takes its time; a replica that is killed holds the others up no longer.
+const LEASE: Duration = Duration::from_secs(3);
+/// How often a held lease is asked for again.
+const POLL: Duration = Duration::from_millis(50);
+/// As long as the others wait for the one who asks: then the provider is slow, or hangs.
+const POLLS: usize = 120;
+
+/// Where a token came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Somebody of the fleet fetched it.
+    Store,
+    /// We did.
+    Provider,
+}
+
+/// Which token.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// What every replica calls it.
+    pub(super) id: String,
+    pub(super) audience: Option<String>,
+    /// It is used no longer than this.
+    pub(super) cache_ttl: Option<Duration>,
+}
+
+impl Wanted {
+    fn bound(&self, mut token: AccessToken) -> AccessToken {
+        if let Some(ttl) = self.cache_ttl {
+            let bound = token.issued_at.plus(ttl);
+            token.expires_at = Some(token.expires_at.map_or(bound, |end| end.min(bound)));
+        }
+        token
+    }
+}
+
+/// This replica among the others.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) threshold: Duration,
+}
+
+impl Fleet {
+    /// The shared token if it is fresh, else what `mint` brings, for everybody.
+    pub(super) async fn fetch(
+        &self,
+        wanted: &Wanted,
+        mint: impl Future<Output = Result<AccessToken, NoBearer>>,
+    ) -> Result<(AccessToken, Source), NoBearer> {
+        match self.wait_for_turn(wanted).await {
+            Ok(Turn::Found(token)) => Ok((token, Source::Store)),
+            Ok(Turn::Ours(lease)) => {
+                let minted = lease.hold(self.mint_for_all(wanted, mint)).await;
+                if let Err(error) = lease.release().await {
+                    tracing::warn!(%error, "a lease was not given back; it ends by itself");
+                }
+                minted
+            }
+            Ok(Turn::Never) => alone(wanted, mint).await,
+            Err(error) => {
+                tracing::warn!(%error, "a service token cannot be shared with other replicas");
+                alone(wanted, mint).await
+            }
+        }
+    }
+
+    async fn wait_for_turn(&self, wanted: &Wanted) -> Result<Turn, StoreError> {
+        for _poll in 0..POLLS {
+            if let Some(token) = self.fresh(wanted).await? {
+                return Ok(Turn::Found(token));
+            }
+            if let Some(lease) = self.sessions.shared_lease(&wanted.id, LEASE).await? {
+                // Whoever had it before us may have brought it since we looked.
+                return match self.fresh(wanted).await {
+                    Ok(Some(token)) => {
+                        lease.release().await?;
+                        Ok(Turn::Found(token))
+                    }
+                    _ => Ok(Turn::Ours(lease)),
+                };
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(Turn::Never)
+    }
+
+    async fn fresh(&self, wanted: &Wanted) -> Result<Option<AccessToken>, StoreError> {
+        let shared = self.sessions.shared_token(&wanted.id).await?.map(|token| wanted.bound(token));
+        Ok(shared.filter(|token| {
+            wanted.audience.as_ref().is_none_or(|audience| token.audience.contains(audience))
+                && freshness(token, self.clock.now(), self.threshold) == Freshness::Fresh
+        }))
+    }
+
+    async fn mint_for_all(
+        &self,
+        wanted: &Wanted,
+        mint: impl Future<Output = Result<AccessToken, NoBearer>>,
+    ) -> Result<(AccessToken, Source), NoBearer> {
+        let token = wanted.bound(mint.await?);
+        if let Err(error) = self.sessions.share_token(&wanted.id, &token).await {
+            tracing::warn!(%error, "a service token was fetched and cannot be shared with other replicas");
+        }
+        Ok((token, Source::Provider))
+    }
+}
+
+/// What became of waiting.
+enum Turn {
+    Found(AccessToken),
+    Ours(crate::session::Lease),
+    /// The one who asks takes too long.
+    Never,
+}
+
+async fn alone(
+    wanted: &Wanted,
+    mint: impl Future<Output = Result<AccessToken, NoBearer>>,
+) -> Result<(AccessToken, Source), NoBearer> {
+    mint.await.map(|token| (wanted.bound(token), Source::Provider))
+}

@@ -1,0 +1,71 @@
+//! Stores that take nothing more: nobody can log in, who is logged in goes on, and all is well again
+//! as soon as there is room.
+
+use crate::harness::{AUDIENCES, Browser, Edge, Redis, Setup, Upstream, http_client};
+
+const OWN: &str = AUDIENCES[0];
+
+/// What holds while the store is full: `ada` is logged in, and `half_way` may come back from the provider.
+async fn a_full_store_hurts_logins_only(edge: &Edge, ada: &Browser, half_way: (&Browser, &str)) {
+    for _ in 0..5 {
+        assert_eq!(ada.get(edge.url("/api/own/x")).await.status(), 200, "who is logged in goes on");
+        assert_eq!(ada.get(edge.url("/auth/session")).await.status(), 200);
+    }
+    let begun = http_client().get(edge.url("/auth/login")).send().await.unwrap();
+    assert_eq!((begun.status().as_u16(), begun.headers().contains_key("retry-after")), (503, true));
+    assert!(!begun.headers().contains_key("set-cookie"));
+    assert!(begun.text().await.unwrap().contains("Logins are paused"));
+    let (browser, callback) = half_way;
+    let back = browser.get(callback).await;
+    assert_eq!((back.status().as_u16(), back.headers().contains_key("retry-after")), (503, true));
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 401, "no half session");
+    let live = http_client().get(edge.url("/health/live")).send().await.unwrap();
+    assert_eq!(live.status(), 200);
+}
+
+#[tokio::test]
+async fn a_full_redis_pauses_logins_and_nothing_else() {
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    let limited = "{ id: limited, path: \"/limited/*\", target_service: own_service, preserve_path: true, auth: none, \
+                   rate_limit: { requests: 2, period: 1h }, token_policy: { mode: none } }";
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url()).route(limited);
+    let edge = setup.clone().start().await;
+    let other = setup.start_beside(&edge).await;
+    let (ada, bob) = (Browser::logged_in(&edge, "ada").await, Browser::logged_in(&edge, "bob").await);
+    let half_way = Browser::new();
+    let callback = half_way.authorize(&edge, "eve", "/").await;
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1));
+    a_full_store_hurts_logins_only(&edge, &ada, (&half_way, &callback)).await;
+    assert_eq!(ada.get(other.url("/api/own/x")).await.status(), 200, "also where the session is not close at hand");
+    let answers = [(); 3].map(|()| http_client().get(edge.url("/limited/x")).send());
+    let seen: Vec<u16> =
+        futures::future::join_all(answers).await.into_iter().map(|one| one.unwrap().status().as_u16()).collect();
+    assert_eq!(seen.iter().filter(|status| **status == 200).count(), 2, "limits are kept here: {seen:?}");
+    bob.post(edge.url("/auth/logout")).await;
+    assert_eq!(bob.get(other.url("/api/own/x")).await.status(), 401, "a logout makes room");
+    assert!(edge.metric("bff_redis_operations_total{operation=\"put_note\",status=\"error\"}").await > 0, "an alarm");
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(0));
+    half_way.login(&edge, "eve", "/").await;
+    assert_eq!(half_way.get(other.url("/api/own/x")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_full_disk_pauses_logins_and_nothing_else() {
+    let upstream = Upstream::start().await;
+    let mut edge = Setup::new().service("own", &upstream.url(), Some(OWN)).start().await;
+    let ada = Browser::logged_in(&edge, "ada").await;
+    let half_way = Browser::new();
+    let callback = half_way.authorize(&edge, "eve", "/").await;
+    edge.fill_disk(true);
+    a_full_store_hurts_logins_only(&edge, &ada, (&half_way, &callback)).await;
+    edge.fill_disk(false);
+    half_way.login(&edge, "eve", "/").await;
+    for browser in [&ada, &half_way] {
+        assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200);
+    }
+    edge.kill9();
+    edge.start_again().await;
+    for browser in [&ada, &half_way] {
+        assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "nothing on the disk is damaged");
+    }
+}
