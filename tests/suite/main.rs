@@ -22,6 +22,7 @@ mod config;
 mod doctor;
 mod documents;
 mod legacy;
+mod liar;
 mod login;
 mod lying;
 mod outage;

@@ -156,6 +156,12 @@ impl Setup {
         self
     }
 
+    /// The entry's own `audience`: callers' access tokens are for it.
+    pub(crate) fn own_audience(mut self, audience: &str) -> Self {
+        self.idp_audience = Some(audience.to_owned());
+        self
+    }
+
     /// One more field of the client's registration at the provider.
     pub(crate) fn registered(mut self, field: &str, value: Value) -> Self {
         self.client_metadata[field] = value;
