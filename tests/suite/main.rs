@@ -13,6 +13,7 @@
 mod harness;
 
 mod architecture;
+mod attacker;
 mod backchannel;
 mod bearer;
 mod bearer_route;
@@ -30,9 +31,11 @@ mod page;
 mod provider;
 mod redis;
 mod refusals;
+mod regression;
 mod replicas;
 mod request;
 mod routing;
+mod secrets;
 mod shutdown;
 mod store;
 mod streaming;

@@ -23,13 +23,14 @@ mod upstream;
 mod wire;
 
 pub(crate) use browser::{Browser, location};
-pub(crate) use config::Setup;
+pub(crate) use config::{SESSION_SECRET, Setup};
 pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
 pub(crate) use log::{Log, field};
 pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};
 pub(crate) use redis::{Cluster, Redis, Sentinels, redis_config, redis_store};
 pub(crate) use upstream::{Behaviour, Received, Say, Upstream};
+pub(crate) use wire::Head;
 
 /// A port nobody listens on at the moment.
 pub(crate) fn free_port() -> u16 {

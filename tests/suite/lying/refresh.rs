@@ -51,7 +51,7 @@ async fn a_rotated_refresh_token_outlives_the_answer_it_came_in() {
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "{what}: the session lives");
         waiting.push(browser);
     }
-    assert!(edge.log.has(&["brought a new refresh token, which is kept"]));
+    eventually!("the log says so", edge.log.has(&["brought a new refresh token, which is kept"]));
     // Honest again: each session goes on with the refresh token that it was given last.
     liar.answer("/token", Canned::json(&tokens(&json!({}))));
     for (number, browser) in waiting.iter().enumerate() {
@@ -94,7 +94,7 @@ async fn a_token_endpoint_out_of_order_ends_no_session() {
         assert!(liar.asked("/token").pop().unwrap().contains("refresh_token=rt-0"));
     }
     assert!(liar.asked("/elsewhere").is_empty());
-    assert!(edge.log.has(&["the answer to a refresh is lost"]));
+    eventually!("the log says so", edge.log.has(&["the answer to a refresh is lost"]));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn cve_2021_21291_the_ending_of_a_listed_host() {
         "https://evil.example?app.example.com",
         "https://evil.example#app.example.com",
         "https://app.example.com:8443/",
-        "http://app.example.com/../",
+        "https://app.example.com%2eevil.example/",
         "https://app.example.com\u{3002}evil.example/",
     ])
     .await;

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::PublicKeyData as _;
 use serde_json::{Value, json};
 
 use super::{API, ask, status, world};
@@ -116,7 +117,7 @@ async fn cve_2018_0114_a_key_embedded_in_the_token() {
     for header in [
         json!({ "alg": "ES256", "jwk": jwk(&mallory, "m1") }),
         json!({ "alg": "ES256", "kid": "k1", "jwk": jwk(&mallory, "k1") }),
-        json!({ "alg": "ES256", "kid": "m1", "x5c": [STANDARD.encode(mallory.public_key_der())] }),
+        json!({ "alg": "ES256", "kid": "m1", "x5c": [STANDARD.encode(mallory.subject_public_key_info())] }),
     ] {
         assert_refused("an embedded key", &sign(&mallory, &header, &claims())).await;
     }
