@@ -6,6 +6,8 @@ mod cookie_pairs;
 mod cookie_token;
 mod flow;
 mod flows;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hearing;
 mod key;
 mod key_ring;

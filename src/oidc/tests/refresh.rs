@@ -113,7 +113,10 @@ async fn a_new_refresh_token_comes_out_of_an_answer_that_is_of_no_use() {
         assert!(failure.is_provider_down() && !failure.answer_lost(), "{fault}: {failure:?}");
         assert!(!format!("{failure:?} {failure}").contains("rt-1"), "{failure:?}");
     }
-    world.answer("/token", Canned::Json(200, tokens(json!({ "id_token": id_token(&world, |claims| claims["sub"] = json!("mallory")) }))));
+    world.answer(
+        "/token",
+        Canned::Json(200, tokens(json!({ "id_token": id_token(&world, |claims| claims["sub"] = json!("mallory")) }))),
+    );
     assert_eq!(refresh(&world).await.unwrap_err().rotated(), None, "somebody else's is not kept");
 }
 

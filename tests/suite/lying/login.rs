@@ -62,7 +62,8 @@ fn wrong_signatures<'a>(liar: &'a Liar, stranger: &'a rcgen::KeyPair) -> Vec<Lie
     let hs = json!({ "alg": "HS256", "kid": "k1" });
     let public = liar.jwk().to_string();
     let secret_hs = hs.clone();
-    let unsigned = |alg: &str, begun: &Begun| json!(format!("{}.{}.", part(&json!({ "alg": alg })), part(&begun.claims)));
+    let unsigned =
+        |alg: &str, begun: &Begun| json!(format!("{}.{}.", part(&json!({ "alg": alg })), part(&begun.claims)));
     let swap = |begun: &Begun| {
         let (real, other) = (liar.sign(&begun.claims), liar.sign(&begun.claims("sub", json!("eve"))));
         let (message, signature) = (other.rsplit_once('.').unwrap().0, real.rsplit_once('.').unwrap().1);
@@ -83,16 +84,24 @@ fn wrong_signatures<'a>(liar: &'a Liar, stranger: &'a rcgen::KeyPair) -> Vec<Lie
         ("encrypted", unreadable, Box::new(|_begun| json!("eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..AA.AA.AA"))),
         ("alg none", "signed with none", Box::new(move |begun| unsigned("none", begun))),
         ("alg nOnE", "signed with nOnE", Box::new(move |begun| unsigned("nOnE", begun))),
-        ("client secret", "signed with HS256", Box::new(move |begun| {
-            json!(hmac(SECRET.as_bytes(), &secret_hs, &begun.claims))
-        })),
+        (
+            "client secret",
+            "signed with HS256",
+            Box::new(move |begun| json!(hmac(SECRET.as_bytes(), &secret_hs, &begun.claims))),
+        ),
         ("public key", "signed with HS256", Box::new(move |begun| json!(hmac(public.as_bytes(), &hs, &begun.claims)))),
         ("another signature", "the signature of the id_token is wrong", Box::new(swap)),
-        ("another key of that name", "signature of the id_token is wrong", Box::new(move |begun| by(json!("k1"), begun))),
+        (
+            "another key of that name",
+            "signature of the id_token is wrong",
+            Box::new(move |begun| by(json!("k1"), begun)),
+        ),
         ("an unknown key", "does not publish", Box::new(move |begun| by(json!("k9"), begun))),
-        ("a key that came along", "does not publish", Box::new(move |begun| {
-            json!(sign(stranger, &embedded, &begun.claims))
-        })),
+        (
+            "a key that came along",
+            "does not publish",
+            Box::new(move |begun| json!(sign(stranger, &embedded, &begun.claims))),
+        ),
         header(liar, "ES512", json!({ "alg": "ES512", "kid": "k1" }), "signed with ES512"),
         header(liar, "RS256", json!({ "alg": "RS256", "kid": "k1" }), "does not publish"),
         header(liar, "crit", json!({ "alg": "ES256", "kid": "k1", "crit": ["b64"], "b64": false }), "(crit)"),
@@ -131,13 +140,15 @@ async fn what_is_odd_but_allowed_is_a_login() {
     let liar = Liar::start().await;
     let (edge, _upstream) = edge_at(&liar).await;
     let odd: [(&str, fn(&Liar, &Begun) -> Value); 6] = [
-        ("a list of one audience", |liar, begun| {
-            json!({ "id_token": liar.sign(&begun.claims("aud", json!([begun.claims["aud"]]))) })
-        }),
+        (
+            "a list of one audience",
+            |liar, begun| json!({ "id_token": liar.sign(&begun.claims("aud", json!([begun.claims["aud"]]))) }),
+        ),
         ("no kid", |liar, begun| json!({ "id_token": liar.sign_as(&json!({ "alg": "ES256" }), &begun.claims) })),
-        ("a fraction of a second", |liar, begun| {
-            json!({ "id_token": liar.sign(&begun.claims("exp", json!(4_000_000_000.5))) })
-        }),
+        (
+            "a fraction of a second",
+            |liar, begun| json!({ "id_token": liar.sign(&begun.claims("exp", json!(4_000_000_000.5))) }),
+        ),
         ("bEARER", |liar, begun| json!({ "id_token": liar.sign(&begun.claims), "token_type": "bEARER" })),
         ("no expires_in", |liar, begun| json!({ "id_token": liar.sign(&begun.claims), "expires_in": null })),
         ("expires_in as a text", |liar, begun| json!({ "id_token": liar.sign(&begun.claims), "expires_in": "300" })),

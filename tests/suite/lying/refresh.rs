@@ -12,8 +12,7 @@ const SHORT: fn() -> Value = || json!({ "expires_in": 0, "refresh_token": "rt-0"
 
 /// An ID token as it may come with a refresh, changed.
 fn id_token(liar: &Liar, edge: &Edge, name: &str, value: Value) -> Value {
-    let mut claims =
-        json!({ "iss": liar.base, "aud": edge.client_id, "sub": "ada", "iat": now(), "exp": now() + 300 });
+    let mut claims = json!({ "iss": liar.base, "aud": edge.client_id, "sub": "ada", "iat": now(), "exp": now() + 300 });
     claims[name] = value;
     json!(liar.sign(&claims))
 }

@@ -20,17 +20,32 @@ async fn assert_home(targets: &[&str]) {
 
 #[tokio::test]
 async fn cve_2020_5233_a_backslash_leads_elsewhere() {
-    assert_home(&["/\\evil.example", "\\\\evil.example", "/\\/evil.example", "\\/evil.example", "/x\\@evil.example"]).await;
+    assert_home(&["/\\evil.example", "\\\\evil.example", "/\\/evil.example", "\\/evil.example", "/x\\@evil.example"])
+        .await;
 }
 
 #[tokio::test]
 async fn cve_2019_14857_slashes_lead_elsewhere() {
-    assert_home(&["//evil.example", "///evil.example", "////evil.example/", "https:///evil.example", "//evil.example/%2f.."]).await;
+    assert_home(&[
+        "//evil.example",
+        "///evil.example",
+        "////evil.example/",
+        "https:///evil.example",
+        "//evil.example/%2f..",
+    ])
+    .await;
 }
 
 #[tokio::test]
 async fn cve_2022_23527_a_tab_leads_elsewhere() {
-    assert_home(&["/\t/evil.example", "\t//evil.example", "/\n/evil.example", "/\r\n/evil.example", "ht\ntps://evil.example"]).await;
+    assert_home(&[
+        "/\t/evil.example",
+        "\t//evil.example",
+        "/\n/evil.example",
+        "/\r\n/evil.example",
+        "ht\ntps://evil.example",
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -154,7 +169,9 @@ async fn cve_2024_26135_a_foreign_page_opens_a_websocket() {
 
 #[tokio::test]
 async fn an_opaque_or_doubled_origin_changes_nothing() {
-    for origin in ["Origin: null\r\n", "Origin: \r\n", "Origin: https://app.example.com\r\nOrigin: https://evil.example\r\n"] {
+    for origin in
+        ["Origin: null\r\n", "Origin: \r\n", "Origin: https://app.example.com\r\nOrigin: https://evil.example\r\n"]
+    {
         let lines = format!("{}{origin}Content-Length: 0\r\n", world().cookie());
         assert_eq!(status("POST /pass/opaque", &lines).await, 403, "{origin}");
     }
@@ -165,8 +182,15 @@ async fn an_opaque_or_doubled_origin_changes_nothing() {
 async fn any_origin_may_read_with_credentials() {
     let own = world().edge.origin.clone();
     let evil = [
-        "https://evil.example", "null", "https://app.example.com.evil.example", "https://evilapp.example.com", "http://app.example.com",
-        "https://app.example.com:444", "HTTPS://APP.EXAMPLE.COM", "https://app.example.com/", &format!("{own}.evil.example"),
+        "https://evil.example",
+        "null",
+        "https://app.example.com.evil.example",
+        "https://evilapp.example.com",
+        "http://app.example.com",
+        "https://app.example.com:444",
+        "HTTPS://APP.EXAMPLE.COM",
+        "https://app.example.com/",
+        &format!("{own}.evil.example"),
     ];
     for origin in evil {
         for path in ["/pass/x", "/auth/session", "/nowhere"] {
@@ -198,7 +222,9 @@ async fn our_pages_cannot_be_framed_and_run_no_script() {
 #[tokio::test]
 async fn what_is_echoed_splits_no_answer() {
     let evil = "%0d%0aSet-Cookie:%20planted=1";
-    for target in [format!("/auth/login?return_to=/{evil}"), format!("/auth/logout?return_to=/{evil}"), format!("/pass/x?{evil}")] {
+    for target in
+        [format!("/auth/login?return_to=/{evil}"), format!("/auth/logout?return_to=/{evil}"), format!("/pass/x?{evil}")]
+    {
         let answer = ask(&format!("GET {target}"), "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n").await;
         assert!(!answer.head.all("set-cookie").iter().any(|line| line.starts_with("planted")), "{target}");
         assert_eq!(answer.head.one("planted"), None);

@@ -75,7 +75,8 @@ async fn rustsec_2025_0037_the_body_beside_a_stored_answer_is_no_request() {
     assert!(matches!(first.status(), 200 | 400), "{}", first.start_line());
     assert!(!String::from_utf8_lossy(&body.start).contains("smuggled"));
     if first.all("connection").iter().all(|value| value != "close")
-        && let Ok(Ok(Some(second))) = tokio::time::timeout(std::time::Duration::from_secs(2), client.reader.head()).await
+        && let Ok(Ok(Some(second))) =
+            tokio::time::timeout(std::time::Duration::from_secs(2), client.reader.head()).await
     {
         let body = client.reader.body(&second).await.unwrap();
         assert!(!String::from_utf8_lossy(&body.start).contains("smuggled"), "{}", second.start_line());

@@ -17,7 +17,9 @@ fn assert_ours(answer: &Answer, what: &str) {
 
 #[tokio::test]
 async fn cve_2025_64484_underscores_in_identity_headers() {
-    for name in ["X_Original_User", "X_Forwarded_User", "X_User_ID", "x_user", "X-Original_User", "X_Auth_Time", "X_Session_ID"] {
+    for name in
+        ["X_Original_User", "X_Forwarded_User", "X_User_ID", "x_user", "X-Original_User", "X_Auth_Time", "X_Session_ID"]
+    {
         assert_ours(&with_session(&format!("{name}: spoofed\r\n")).await, name);
         let open = ask("GET /open/x", &format!("{name}: spoofed\r\n")).await;
         assert!(!open.text.contains("spoofed"), "{name}: {}", open.text);
@@ -26,7 +28,14 @@ async fn cve_2025_64484_underscores_in_identity_headers() {
 
 #[tokio::test]
 async fn cve_2026_39858_aliases_of_forwarded_headers() {
-    for name in ["X_Forwarded_Proto", "X_Forwarded_Host", "X_Forwarded_For", "X-Forwarded_Method", "x_real_ip", "X.Forwarded.For"] {
+    for name in [
+        "X_Forwarded_Proto",
+        "X_Forwarded_Host",
+        "X_Forwarded_For",
+        "X-Forwarded_Method",
+        "x_real_ip",
+        "X.Forwarded.For",
+    ] {
         assert_ours(&with_session(&format!("{name}: spoofed\r\n")).await, name);
         assert_eq!(status("GET /auth/verify", &format!("{name}: spoofed\r\n")).await, 401, "{name}");
     }
@@ -34,7 +43,9 @@ async fn cve_2026_39858_aliases_of_forwarded_headers() {
 
 #[tokio::test]
 async fn ghsa_6384_m2mw_rf54_x_forwarded_prefix() {
-    for name in ["X-Forwarded-Prefix", "X-Forwarded-Path", "X-Forwarded-Server", "X-Forwarded-Port", "X-Forwarded-Anything"] {
+    for name in
+        ["X-Forwarded-Prefix", "X-Forwarded-Path", "X-Forwarded-Server", "X-Forwarded-Port", "X-Forwarded-Anything"]
+    {
         assert_ours(&with_session(&format!("{name}: /spoofed\r\n")).await, name);
     }
 }
@@ -63,7 +74,13 @@ async fn cve_2020_14359_lower_case_headers_pass() {
 
 #[tokio::test]
 async fn cve_2025_48865_connection_takes_our_headers_away() {
-    for named in ["X-Original-User", "Authorization", "X-Correlation-ID", "x-original-user, authorization", "close, X-Original-User"] {
+    for named in [
+        "X-Original-User",
+        "Authorization",
+        "X-Correlation-ID",
+        "x-original-user, authorization",
+        "close, X-Original-User",
+    ] {
         let answer = ask("GET /pass/x", &format!("{}Connection: {named}\r\n", world().cookie())).await;
         assert!(matches!(answer.status, 200 | 400), "{named}: {}", answer.status);
         if answer.status == 200 {
@@ -107,7 +124,11 @@ async fn cve_2022_24112_x_real_ip_opens_what_is_for_localhost() {
     for name in ["X-Real-IP", "X-REAL-IP", "x_real_ip"] {
         let answer = with_session(&format!("{name}: 127.0.0.1\r\n")).await;
         assert_eq!(answer.received(name), Vec::<String>::new(), "{name}");
-        assert_eq!(status("GET /metrics", &format!("{name}: 127.0.0.1\r\n")).await, 404, "the admin port is another one");
+        assert_eq!(
+            status("GET /metrics", &format!("{name}: 127.0.0.1\r\n")).await,
+            404,
+            "the admin port is another one"
+        );
     }
 }
 
@@ -136,7 +157,9 @@ async fn cve_2021_32777_only_the_last_of_two_lines_is_checked() {
     let lines = "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n";
     assert_eq!(status("GET /robots/twice", lines).await, 400);
     assert!(!world().arrived("/robots/twice"));
-    let answer = with_session("X-Original-User: spoofed\r\nX-Original-User: spoofed\r\nAuthorization: spoofed\r\nAuthorization: spoofed\r\n");
+    let answer = with_session(
+        "X-Original-User: spoofed\r\nX-Original-User: spoofed\r\nAuthorization: spoofed\r\nAuthorization: spoofed\r\n",
+    );
     assert_ours(&answer.await, "every line of it");
 }
 
@@ -162,6 +185,9 @@ async fn a_poisoned_host_changes_no_redirect_uri() {
         let (head, _) = crate::harness::raw(edge.address(), format!("GET /auth/login HTTP/1.1\r\n{lines}\r\n")).await;
         let location = head.one("location").unwrap_or_default();
         assert!(!location.contains("evil.example"), "{lines}: {location}");
-        assert!(head.status() == 400 || location.contains("redirect_uri=http%3A%2F%2Flocalhost%3A"), "{lines}: {location}");
+        assert!(
+            head.status() == 400 || location.contains("redirect_uri=http%3A%2F%2Flocalhost%3A"),
+            "{lines}: {location}"
+        );
     }
 }

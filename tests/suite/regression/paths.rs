@@ -28,7 +28,9 @@ async fn cve_2021_32779_a_fragment_hides_the_rest() {
 
 #[tokio::test]
 async fn cve_2026_40575_x_forwarded_uri_decides() {
-    for name in ["X-Forwarded-Uri", "X-Forwarded-URI", "X-Original-URI", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Path"] {
+    for name in
+        ["X-Forwarded-Uri", "X-Forwarded-URI", "X-Original-URI", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Path"]
+    {
         assert_eq!(status("GET /pass/q40575", &format!("{name}: /open/x\r\n")).await, 401, "{name}");
         assert_eq!(status("GET /auth/verify", &format!("{name}: /open/x\r\n")).await, 401, "{name}");
     }
@@ -37,13 +39,18 @@ async fn cve_2026_40575_x_forwarded_uri_decides() {
 
 #[tokio::test]
 async fn ghsa_p224_6x5r_fjpm_a_traversal_matches_the_open_rule() {
-    assert_refused("qp224", &["/open/../pass/qp224", "/open/./../pass/qp224", "/open/../../qp224", "/open/qp224/.."], 400)
-        .await;
+    assert_refused(
+        "qp224",
+        &["/open/../pass/qp224", "/open/./../pass/qp224", "/open/../../qp224", "/open/qp224/.."],
+        400,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn cve_2026_42274_encoded_dot_segments() {
-    let encoded = ["/open/%2e%2e/pass/q42274", "/open/%2E%2e%2Fpass/q42274", "/open/.%2e/q42274", "/open/%252e%252e/q42274"];
+    let encoded =
+        ["/open/%2e%2e/pass/q42274", "/open/%2E%2e%2Fpass/q42274", "/open/.%2e/q42274", "/open/%252e%252e/q42274"];
     assert_refused("q42274", &encoded, 400).await;
 }
 
@@ -63,7 +70,8 @@ async fn ghsa_6jwx_7vp4_9847_the_decoded_and_the_raw_path_differ() {
     assert_eq!((answer.status, answer.body["target"].as_str()), (200, Some("/open/a-b_~?q=%61")), "one spelling");
     let answer = ask("GET /open/%C3%A9%20x", "").await;
     assert_eq!(answer.body["target"].as_str(), Some("/open/%C3%A9%20x"), "forwarded as it was matched");
-    assert_refused("q9847", &["/%6fpen/%2e%2e/q9847", "/open/q9847%", "/open/q9847%g0", "/open/%c0%ae/q9847"], 400).await;
+    assert_refused("q9847", &["/%6fpen/%2e%2e/q9847", "/open/q9847%", "/open/q9847%g0", "/open/%c0%ae/q9847"], 400)
+        .await;
 }
 
 #[tokio::test]
@@ -73,8 +81,12 @@ async fn cve_2025_32431_dot_dot_after_a_matched_prefix() {
 
 #[tokio::test]
 async fn cve_2020_5902_a_semicolon_hides_a_dot_segment() {
-    assert_refused("q5902", &["/open/..;/pass/q5902", "/open/..;a=b/q5902", "/open/%2e%2e;/q5902", "/open/;/q5902"], 400)
-        .await;
+    assert_refused(
+        "q5902",
+        &["/open/..;/pass/q5902", "/open/..;a=b/q5902", "/open/%2e%2e;/q5902", "/open/;/q5902"],
+        400,
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -54,7 +54,8 @@ async fn cve_2022_29226_any_access_token_will_do() {
 
 #[tokio::test]
 async fn cve_2024_47077_a_token_for_another_service() {
-    for audience in [json!("https://other.example"), json!([]), json!(format!("{API}/")), json!(world().edge.client_id)] {
+    for audience in [json!("https://other.example"), json!([]), json!(format!("{API}/")), json!(world().edge.client_id)]
+    {
         assert_refused("another audience", &world().liar.sign(&with("aud", audience))).await;
     }
 }
@@ -77,7 +78,9 @@ async fn cve_2026_39999_algorithm_confusion() {
     let header = json!({ "alg": "HS256", "kid": "k1" });
     let public = world().liar.jwk();
     let x = public["x"].as_str().unwrap().to_owned();
-    for key in [public.to_string(), x.clone(), format!("{x}{}", public["y"].as_str().unwrap()), String::new(), "k1".into()] {
+    for key in
+        [public.to_string(), x.clone(), format!("{x}{}", public["y"].as_str().unwrap()), String::new(), "k1".into()]
+    {
         assert_refused("HS256 of what everybody knows", &hmac(key.as_bytes(), &header, &claims())).await;
     }
 }
@@ -102,7 +105,9 @@ async fn cve_2016_10555_a_public_key_in_pem_as_a_secret() {
 #[tokio::test]
 async fn cve_2022_23540_alg_none() {
     let signature = world().liar.sign(&claims()).rsplit_once('.').unwrap().1.to_owned();
-    for alg in [json!("none"), json!("None"), json!("NONE"), json!("nOnE"), json!(""), Value::Null, json!(["none"]), json!(0)] {
+    for alg in
+        [json!("none"), json!("None"), json!("NONE"), json!("nOnE"), json!(""), Value::Null, json!(["none"]), json!(0)]
+    {
         let message = format!("{}.{}", part(&json!({ "alg": alg, "kid": "k1" })), part(&claims()));
         for end in ["", "none", &signature] {
             assert_refused(&alg.to_string(), &format!("{message}.{end}")).await;
@@ -138,7 +143,9 @@ async fn nothing_that_a_token_names_is_fetched() {
 #[tokio::test]
 async fn a_kid_is_a_name_and_no_path() {
     let mallory = rcgen::KeyPair::generate().unwrap();
-    for kid in ["../../../../dev/null", "/dev/null", "k1'--", "k1\u{0}", "http://127.0.0.1/k", "${K}", "|cat /etc/passwd"] {
+    for kid in
+        ["../../../../dev/null", "/dev/null", "k1'--", "k1\u{0}", "http://127.0.0.1/k", "${K}", "|cat /etc/passwd"]
+    {
         assert_refused(kid, &sign(&mallory, &json!({ "alg": "ES256", "kid": kid }), &claims())).await;
         assert_refused(kid, &hmac(b"", &json!({ "alg": "HS256", "kid": kid }), &claims())).await;
     }
@@ -172,7 +179,9 @@ async fn cve_2022_21449_psychic_signatures() {
 
 #[tokio::test]
 async fn cve_2025_59420_extensions_that_nobody_understands() {
-    for more in [json!({ "crit": ["bork"], "bork": 1 }), json!({ "crit": [] }), json!({ "crit": ["b64"], "b64": false })] {
+    for more in
+        [json!({ "crit": ["bork"], "bork": 1 }), json!({ "crit": [] }), json!({ "crit": ["b64"], "b64": false })]
+    {
         let mut header = json!({ "alg": "ES256", "kid": "k1" });
         header.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         assert_refused(&more.to_string(), &world().liar.sign_as(&header, &claims())).await;
@@ -182,7 +191,9 @@ async fn cve_2025_59420_extensions_that_nobody_understands() {
 #[tokio::test]
 async fn cve_2026_25537_times_of_another_type() {
     for name in ["exp", "nbf", "iat"] {
-        for value in [json!("4000000000"), json!([1]), json!({ "a": 1 }), json!(true), json!(1e300), json!(-1), Value::Null] {
+        for value in
+            [json!("4000000000"), json!([1]), json!({ "a": 1 }), json!(true), json!(1e300), json!(-1), Value::Null]
+        {
             assert_refused(&format!("{name}: {value}"), &world().liar.sign(&with(name, value.clone()))).await;
         }
     }
@@ -197,7 +208,9 @@ async fn cve_2022_39227_one_text_read_as_two_tokens() {
     let flattened = json!({ "protected": header, "payload": payload, "signature": signature }).to_string();
     for token in [
         flattened.clone(),
-        format!("{{\"{header}.{forged}.\":\"\",\"protected\":\"{header}\",\"payload\":\"{payload}\",\"signature\":\"{signature}\"}}"),
+        format!(
+            "{{\"{header}.{forged}.\":\"\",\"protected\":\"{header}\",\"payload\":\"{payload}\",\"signature\":\"{signature}\"}}"
+        ),
         URL_SAFE_NO_PAD.encode(&flattened),
         format!("{header}.{forged}.{payload}.{signature}"),
         format!("{good}.{good}"),
@@ -215,10 +228,13 @@ async fn cve_2022_39227_one_text_read_as_two_tokens() {
 #[tokio::test]
 async fn cve_2026_49230_an_encrypted_token_of_anybody() {
     let header = part(&json!({ "alg": "dir", "enc": "A256GCM", "kid": "k1" }));
-    for token in [format!("{header}..AAAA.AAAA.AAAA"), format!("{header}.AAAA.AAAA.AAAA.AAAA"), format!("{header}....")] {
+    for token in [format!("{header}..AAAA.AAAA.AAAA"), format!("{header}.AAAA.AAAA.AAAA.AAAA"), format!("{header}....")]
+    {
         assert_refused("JWE", &token).await;
     }
-    let nested = world().liar.sign_as(&json!({ "alg": "ES256", "kid": "k1", "cty": "JWT" }), &json!(world().liar.sign(&claims())));
+    let nested = world()
+        .liar
+        .sign_as(&json!({ "alg": "ES256", "kid": "k1", "cty": "JWT" }), &json!(world().liar.sign(&claims())));
     assert_refused("nested", &nested).await;
 }
 
