@@ -9,8 +9,11 @@ pub use crate::proxy::fuzzing::forwarded;
 pub use crate::routing::fuzzing::target as request_target;
 pub use crate::session::fuzzing::{cookies, record as session_record, sealed};
 
-/// Every target by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+/// The name of a folder in `tests/fuzz/corpus`, and who is fed with it.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 11] = [
     ("cache_key", cache_key),
     ("config", config),
     ("cookies", cookies),

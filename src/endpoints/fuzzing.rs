@@ -1,4 +1,5 @@
 //! `return_to` for `tests/fuzz`: whatever is wanted, the browser stays with us or goes to a listed host.
+#![allow(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,5 @@
 //! Tokens, key sets and answers of a provider for `tests/fuzz`.
+#![allow(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 use std::sync::LazyLock;
 

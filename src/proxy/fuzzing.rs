@@ -1,4 +1,5 @@
 //! What clients and proxies in front say of a request, for `tests/fuzz`.
+#![allow(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};

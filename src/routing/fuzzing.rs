@@ -1,4 +1,5 @@
 //! Request targets for `tests/fuzz`: what is matched is in one spelling, and so is what is forwarded.
+#![allow(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 use std::sync::LazyLock;
 

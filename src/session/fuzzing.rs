@@ -1,4 +1,5 @@
 //! Cookies and stored records for `tests/fuzz`.
+#![allow(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 use std::sync::LazyLock;
 

@@ -190,9 +190,9 @@ async fn receive(stream: &mut TcpStream) -> Option<(String, String)> {
         bytes.extend_from_slice(&chunk[..count]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let fields = head.lines().filter_map(|line| line.split_once(": "));
-        let length = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value);
-        if body.len() >= length.last().map_or(0, |value| value.parse().unwrap()) {
+        let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+        let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        if body.len() >= length.map_or(0, |(_, value)| value.parse().unwrap()) {
             let path = head.split(' ').nth(1)?.split('?').next()?;
             return Some((path.to_owned(), body.to_owned()));
         }

@@ -135,11 +135,14 @@ async fn an_id_token_that_lies_ends_in_a_page_and_no_session() {
     }
 }
 
+/// What it is, and what is laid over the token response.
+type Oddity = (&'static str, fn(&Liar, &Begun) -> Value);
+
 #[tokio::test]
 async fn what_is_odd_but_allowed_is_a_login() {
     let liar = Liar::start().await;
     let (edge, _upstream) = edge_at(&liar).await;
-    let odd: [(&str, fn(&Liar, &Begun) -> Value); 6] = [
+    let odd: [Oddity; 6] = [
         (
             "a list of one audience",
             |liar, begun| json!({ "id_token": liar.sign(&begun.claims("aud", json!([begun.claims["aud"]]))) }),
