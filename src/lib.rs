@@ -12,6 +12,9 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod endpoints;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod legacy;
 pub mod oidc;
 pub mod proxy;

@@ -6,6 +6,8 @@
 
 mod check;
 mod diagnostic;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod load;
 mod mask;
 mod model;

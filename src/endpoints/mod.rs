@@ -4,6 +4,8 @@
 pub mod admin;
 mod backchannel_logout;
 mod callback;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod health;
 mod login;
 mod logout;

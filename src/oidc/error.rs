@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::config::Secret;
+
 /// Longest piece of a provider's words that goes into a log.
 const QUOTE: usize = 200;
 
@@ -223,6 +225,8 @@ pub enum GrantError {
     Malformed {
         /// What is wrong with it.
         reason: String,
+        /// The new refresh token that came along: the old one is spent, so this one must not be lost.
+        rotated: Option<Secret>,
     },
     /// A refresh brought an ID token of somebody else (OpenID Connect Core §12.2).
     #[error("the refreshed id_token is of another person or issuer")]
@@ -246,12 +250,22 @@ impl GrantError {
         }
     }
 
-    /// The provider may have acted on the request, so that a rotating refresh token may be spent.
+    /// The provider may have acted on the request and its successor did not arrive: a rotating refresh
+    /// token may be spent.
     pub fn answer_lost(&self) -> bool {
-        matches!(
-            self,
-            Self::Broken { .. } | Self::TimedOut | Self::Failed { .. } | Self::Malformed { .. } | Self::IdentityChanged
-        )
+        match self {
+            Self::Broken { .. } | Self::TimedOut | Self::Failed { .. } | Self::IdentityChanged => true,
+            Self::Malformed { rotated, .. } => rotated.is_none(),
+            _ => false,
+        }
+    }
+
+    /// The new refresh token of an answer that is of no use otherwise.
+    pub fn rotated(&self) -> Option<&Secret> {
+        match self {
+            Self::Malformed { rotated, .. } => rotated.as_ref(),
+            _ => None,
+        }
     }
 
     /// The value of the `status` label of `bff_token_exchange_total`.
@@ -275,8 +289,8 @@ impl From<FetchError> for GrantError {
             FetchError::Broken(reason) => Self::Broken { reason },
             FetchError::TimedOut => Self::TimedOut,
             FetchError::Status(status) => Self::Failed { status },
-            FetchError::TooLarge => Self::Malformed { reason: "too many bytes".into() },
-            FetchError::Malformed(reason) => Self::Malformed { reason },
+            FetchError::TooLarge => Self::Malformed { reason: "too many bytes".into(), rotated: None },
+            FetchError::Malformed(reason) => Self::Malformed { reason, rotated: None },
         }
     }
 }

@@ -155,7 +155,7 @@ struct WrittenKey {
 }
 
 /// RFC 7517 §5: keys that are not understood are ignored.
-fn read_keys(body: &[u8]) -> Result<Vec<VerifyingKey>, FetchError> {
+pub(super) fn read_keys(body: &[u8]) -> Result<Vec<VerifyingKey>, FetchError> {
     let set: WrittenSet = serde_json::from_slice(body)
         .map_err(|error| FetchError::Malformed(quote(&format!("not a key set: {error}"))))?;
     let written = set.keys.len();

@@ -10,6 +10,8 @@ mod claims;
 mod client_auth;
 mod discovery;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod grant;
 mod http;
 mod id_token;

@@ -117,7 +117,12 @@ impl RelyingParty {
     ) -> Result<TokenResponse, GrantError> {
         let mut response = self.tokens.redeem(&Grant::Refresh { token: refresh_token }, ask).await?;
         if let Some(id_token) = response.id_token.take() {
-            response.id_token = self.check_identity(id_token, &response.access_token, expected).await?;
+            response.id_token = match self.check_identity(id_token, &response.access_token, expected).await {
+                Err(GrantError::Malformed { reason, .. }) => {
+                    return Err(GrantError::Malformed { reason, rotated: response.refresh_token });
+                }
+                checked => checked?,
+            };
         }
         Ok(response)
     }
@@ -133,14 +138,17 @@ impl RelyingParty {
     }
 
     /// The old refresh token may be spent by now, so a key set that cannot be fetched must not cost
-    /// the new one: the ID token is dropped unless it says it is of somebody else.
+    /// the new one: the ID token is dropped unless it says it is of somebody else. One that is wrong in
+    /// another way makes the whole answer unusable, and says nothing about the person.
     async fn check_identity(
         &self,
         id_token: Secret,
         access_token: &Secret,
         (issuer, subject): (&str, &str),
     ) -> Result<Option<Secret>, GrantError> {
-        let said = jwt::peek(id_token.expose()).unwrap_or_default();
+        let unusable = |error: IdTokenError| GrantError::Malformed { reason: error.to_string(), rotated: None };
+        let said = jwt::Compact::parse(id_token.expose()).map_err(|form| unusable(IdTokenError::Malformed(form)))?;
+        let said = said.claims;
         if said.text("iss") != Some(issuer) || said.text("sub") != Some(subject) {
             return Err(GrantError::IdentityChanged);
         }
@@ -150,7 +158,7 @@ impl RelyingParty {
                 tracing::warn!(idp = self.name(), %error, "refreshed id_token dropped, it could not be checked");
                 Ok(None)
             }
-            Err(error) => Err(GrantError::Malformed { reason: error.to_string() }),
+            Err(error) => Err(unusable(error)),
         }
     }
 }

@@ -61,8 +61,10 @@ impl TokenEndpoint {
         let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, asked_at)?;
         let answer = self.http.post(Endpoint::Token, url, form.finish(), authorization).await?;
         if answer.status == 200 {
-            return token_response::read(&answer.body, ask, asked_at)
-                .map_err(|reason| GrantError::Malformed { reason: reason.into() });
+            return token_response::read(&answer.body, ask, asked_at).map_err(|reason| GrantError::Malformed {
+                reason: reason.into(),
+                rotated: token_response::refresh_token_of(&answer.body),
+            });
         }
         Err(refusal(&answer))
     }

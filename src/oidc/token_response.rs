@@ -71,6 +71,12 @@ pub(super) fn read(body: &[u8], ask: &Ask<'_>, asked_at: UnixTime) -> Result<Tok
     })
 }
 
+/// The refresh token of an answer that is of no use otherwise: its predecessor is spent all the same.
+pub(super) fn refresh_token_of(body: &[u8]) -> Option<Secret> {
+    let members: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
+    members.get("refresh_token")?.as_str().filter(|token| !token.is_empty()).map(Secret::new)
+}
+
 /// `expires_in` is a number; some send it as a text. Anything else says nothing.
 fn seconds(value: &Value) -> Option<Duration> {
     let number = match value {

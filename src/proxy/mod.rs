@@ -5,6 +5,8 @@ mod context;
 mod decide;
 mod downstream;
 mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gateway;
 mod headers;
 mod pipeline;

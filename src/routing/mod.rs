@@ -2,6 +2,8 @@
 //! and forwarded, the table of routes, and the path the upstream gets.
 
 mod branch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod methods;
 mod path;
 mod pattern;

@@ -7,6 +7,8 @@ mod cookie_token;
 mod crowd;
 mod flow;
 mod flows;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hearing;
 mod key;
 mod key_ring;

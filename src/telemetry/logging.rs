@@ -3,8 +3,11 @@
 
 use std::io::IsTerminal as _;
 
+use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// Keeps the writer thread alive; lines still queued are written when it is dropped.
 #[derive(Debug)]
@@ -35,12 +38,21 @@ pub fn start(level: &str, json: bool) -> LogGuard {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(defaults));
     // Colours are for terminals: in a file they are noise that no search finds its way through.
     let colours = std::io::stdout().is_terminal();
-    let line = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(writer.clone());
+    let line = fmt::layer().with_ansi(colours).with_writer(writer.clone());
+    let heard = tracing_subscriber::registry().with(filter_fn(may_speak)).with(filter);
     // An embedding program may have its own subscriber: then ours yields.
     let _ = if json {
-        line.json().flatten_event(true).with_current_span(false).try_init()
+        heard.with(line.json().flatten_event(true).with_current_span(false)).try_init()
     } else {
-        line.compact().try_init()
+        heard.with(line.compact()).try_init()
     };
     LogGuard { _worker: worker, writer }
+}
+
+/// Below `info` only our own code is heard, whatever `RUST_LOG` says: at `debug` and `trace` the engine and
+/// the HTTP libraries write whole requests, with their cookies, codes and tokens.
+fn may_speak(metadata: &Metadata<'_>) -> bool {
+    let ours =
+        metadata.target().strip_prefix("pingora_bff").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    ours || *metadata.level() <= Level::INFO
 }

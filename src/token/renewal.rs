@@ -64,7 +64,10 @@ async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<
                 return end(desk, &latest, "invalid_grant").await;
             }
             Err(GrantError::IdentityChanged) => return end(desk, &current, "identity_changed").await,
-            Err(error) => return Err(refusal(desk, &error, target)),
+            Err(error) => {
+                salvage(desk, current, &error).await?;
+                return Err(refusal(desk, &error, target));
+            }
         }
     }
     Err(NoBearer::ProviderDown("the refresh token kept changing".to_owned()))
@@ -122,19 +125,43 @@ async fn ask_provider(
 /// there is a session to keep it.
 async fn store(
     desk: &Desk,
-    mut current: Arc<Session>,
+    current: Arc<Session>,
     target: &Target,
     response: TokenResponse,
 ) -> Result<Arc<Session>, NoBearer> {
     let token = access_token(&response);
     let unfit = unfit(target, &token);
+    let change = |old: &Tokens| renewed(old, target, unfit.is_none().then(|| token.clone()), &response);
+    let saved = save(desk, current, response.refresh_token.as_ref(), change).await?;
+    unfit.map_or(Ok(saved), Err)
+}
+
+/// What can be kept of an answer that brought no token to use: the rotated refresh token, for the next try.
+async fn salvage(desk: &Desk, current: Arc<Session>, error: &GrantError) -> Result<(), NoBearer> {
+    let session = desk.sessions.log_id(&current);
+    if let Some(rotated) = error.rotated() {
+        tracing::warn!(session, %error, "an unusable answer brought a new refresh token, which is kept");
+        let change = |old: &Tokens| Tokens { refresh_token: Some(rotated.clone()), ..old.clone() };
+        save(desk, current, Some(rotated), change).await?;
+    } else if error.answer_lost() {
+        tracing::warn!(session, %error, "the answer to a refresh is lost: where refresh tokens rotate, a login may follow");
+    }
+    Ok(())
+}
+
+/// Compare-and-set until the change is in the store. A refresh token that finds no session is given back.
+async fn save(
+    desk: &Desk,
+    mut current: Arc<Session>,
+    rotated: Option<&Secret>,
+    change: impl Fn(&Tokens) -> Tokens + Send + Sync,
+) -> Result<Arc<Session>, NoBearer> {
     for _try in 0..SAVE_TRIES {
-        let tokens = renewed(&current.tokens, target, unfit.is_none().then(|| token.clone()), &response);
-        match desk.sessions.update(&current, tokens).await {
-            Ok(Updated::Saved(saved)) => return unfit.map_or(Ok(saved), Err),
+        match desk.sessions.update(&current, change(&current.tokens)).await {
+            Ok(Updated::Saved(saved)) => return Ok(saved),
             Ok(Updated::Conflict(latest)) => current = latest,
             Ok(Updated::Gone) => {
-                if let Some(orphan) = &response.refresh_token {
+                if let Some(orphan) = rotated {
                     let _ = desk.relying_party.revoke(orphan).await;
                 }
                 return Err(NoBearer::SessionEnded);

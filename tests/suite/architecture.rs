@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 6] = [
     &["endpoints", "legacy", "authz", "upstream", "routing", "token", "reply"],
     &["proxy"],
     &["app"],
-    &["cli", "main", "demo", "lib"],
+    &["cli", "main", "demo", "fuzzing", "lib"],
 ];
 
 struct Source {

@@ -1,4 +1,4 @@
-//! What the documents say is there: every refusal, every metric, every subcommand.
+//! What the documents say is there: every refusal, every metric, every subcommand, every test of an advisory.
 
 use std::fs;
 use std::path::Path;
@@ -59,7 +59,7 @@ fn anchor_of(heading: &str) -> String {
 #[test]
 fn every_file_that_a_document_points_at_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"] {
         let text = read(document);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let there = match target.strip_prefix('#') {
@@ -79,5 +79,43 @@ fn every_file_that_a_document_points_at_is_there() {
     for path in paths {
         let found = ["", "src/", "src/proxy/"].iter().any(|below| root.join(below).join(path).exists());
         assert!(found, "ARCHITECTURE.md: {path}");
+    }
+}
+
+/// Every source of the program and of its tests.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("fuzz") {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_security_table_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        sources(&root.join(folder), &mut code);
+    }
+    let security = read("SECURITY.md");
+    let table = security.split("## Advisories of our peers").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ") && line.contains('`')).collect();
+    assert!(rows.len() > 60, "{} rows", rows.len());
+    for row in rows {
+        let tests = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        let named: Vec<&str> = tests.collect();
+        assert!(!named.is_empty(), "no test: {row}");
+        for test in named {
+            assert!(code.contains(&format!("fn {test}()")), "there is no test {test}");
+        }
+    }
+    // And the other way round: what was written for an advisory is in the table.
+    for test in code.split("async fn ").skip(1).filter_map(|rest| rest.split('(').next()) {
+        let of_an_advisory = ["cve_", "ghsa_", "rustsec_"].iter().any(|start| test.starts_with(start));
+        assert!(!of_an_advisory || table.contains(&format!("`{test}`")), "SECURITY.md does not name {test}");
     }
 }

@@ -85,7 +85,7 @@ impl Drop for Started {
 }
 
 /// Debian's browser, or the one that `CHROMIUM` names. Never skipped: without one the test fails.
-fn chromium() -> PathBuf {
+pub(crate) fn chromium() -> PathBuf {
     if let Some(named) = std::env::var_os("CHROMIUM") {
         return named.into();
     }

@@ -13,6 +13,8 @@ mod directive;
 mod entry;
 mod fields;
 mod freshness;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod invalidation;
 mod key;
 mod recall;

@@ -65,7 +65,7 @@ async fn only_invalid_grant_says_that_the_refresh_token_is_gone() {
         Canned::Html(200, "<html></html>"),
         Canned::Html(200, ""),
         Canned::Json(200, json!({ "token_type": "Bearer" })),
-        Canned::Json(200, tokens(json!({ "token_type": "mac" }))),
+        Canned::Json(200, tokens(json!({ "token_type": "mac", "refresh_token": null }))),
         Canned::Huge(50 << 20),
         Canned::Reset,
         Canned::Redirect("/elsewhere".into()),
@@ -92,6 +92,32 @@ async fn another_identity_is_never_swapped_in() {
         .sign(&json!({ "iss": world.base, "aud": "client", "sub": "alice", "iat": NOW, "exp": NOW + 600 }));
     world.answer("/token", Canned::Json(200, tokens(json!({ "id_token": forged }))));
     assert!(matches!(refresh(&world).await, Err(GrantError::Malformed { .. })));
+}
+
+#[tokio::test]
+async fn a_new_refresh_token_comes_out_of_an_answer_that_is_of_no_use() {
+    let world = World::new().await;
+    let forged = Key::ed25519("k1").sign(&json!({ "iss": world.base, "sub": "alice" }));
+    for fault in [
+        json!({ "token_type": "mac" }),
+        json!({ "access_token": null }),
+        json!({ "access_token": 7 }),
+        json!({ "scope": 7, "access_token": "" }),
+        json!({ "id_token": forged }),
+        json!({ "id_token": "garbage" }),
+        json!({ "id_token": id_token(&world, |claims| claims["aud"] = json!("other")) }),
+    ] {
+        world.answer("/token", Canned::Json(200, tokens(fault.clone())));
+        let failure = refresh(&world).await.unwrap_err();
+        assert_eq!(failure.rotated(), Some(&Secret::new("rt-1")), "{fault}");
+        assert!(failure.is_provider_down() && !failure.answer_lost(), "{fault}: {failure:?}");
+        assert!(!format!("{failure:?} {failure}").contains("rt-1"), "{failure:?}");
+    }
+    world.answer(
+        "/token",
+        Canned::Json(200, tokens(json!({ "id_token": id_token(&world, |claims| claims["sub"] = json!("mallory")) }))),
+    );
+    assert_eq!(refresh(&world).await.unwrap_err().rotated(), None, "somebody else's is not kept");
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     client_auth: String,
     /// Merged over the client's registration at the provider.
     client_metadata: Value,
+    /// Environment of the program.
+    env: Vec<(String, String)>,
 }
 
 /// Where this edge listens and what it is called.
@@ -68,6 +70,7 @@ impl Setup {
             idp_audience: Some(AUDIENCES[0].to_owned()),
             client_auth: format!("client_secret: \"{SECRET}\"\n    token_auth_method: client_secret_basic"),
             client_metadata: json!({}),
+            env: Vec::new(),
         }
     }
 
@@ -174,6 +177,22 @@ impl Setup {
         self
     }
 
+    /// The entry's own `audience`: callers' access tokens are for it.
+    pub(crate) fn own_audience(mut self, audience: &str) -> Self {
+        self.idp_audience = Some(audience.to_owned());
+        self
+    }
+
+    /// One more environment variable of the program.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(super) fn env_vars(&self) -> &[(String, String)] {
+        &self.env
+    }
+
     /// One more field of the client's registration at the provider.
     pub(crate) fn registered(mut self, field: &str, value: Value) -> Self {
         self.client_metadata[field] = value;
@@ -274,4 +293,4 @@ impl Setup {
 }
 
 /// 32 bytes.
-const SESSION_SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub(crate) const SESSION_SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";

@@ -1,6 +1,7 @@
 //! The program itself as a child process, with a configuration, ports and a log of its own.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::{free_port, http_client};
 /// A running edge; killed by its id when dropped.
 pub(crate) struct Edge {
     dir: TempDir,
+    env: Vec<(String, String)>,
     child: Child,
     /// The public port.
     pub(crate) port: u16,
@@ -48,10 +50,32 @@ impl Edge {
         let origin = setup.origin(port);
         setup.write(&Place { dir: dir.path(), port, admin_port, client_id: &client_id }, &provider.issuer);
         let log = Log::default();
-        let child = spawn(&dir, &log, &[]);
-        let mut edge = Self { dir, child, port, admin_port, client_id, origin, provider, log };
+        let env = setup.env_vars().to_vec();
+        let child = spawn(&dir, &log, &env, &[]);
+        let mut edge = Self { dir, env, child, port, admin_port, client_id, origin, provider, log };
         edge.wait_until_alive().await;
         edge
+    }
+
+    /// For all tests of this process. A watcher kills it by its id when the process ends, however it does.
+    pub(crate) fn lend(self) -> &'static Self {
+        let watch = "cat >/dev/null; kill -9 \"$1\"; rm -rf \"$2\"";
+        let watcher = Command::new("sh")
+            .args(["-c", watch, "sh", &self.child.id().to_string()])
+            .arg(self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Its standard input ends with this process.
+        std::mem::forget(watcher);
+        Box::leak(Box::new(self))
+    }
+
+    /// Where it was started: its configuration, and below it whatever it wrote.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// `127.0.0.1` and the public port.
@@ -141,7 +165,7 @@ impl Edge {
     /// Lets a new process take the listening sockets over; the old one is returned as it leaves.
     pub(crate) async fn upgrade(&mut self) -> Leaving {
         let known = self.log.text().matches(TAKEN_OVER).count();
-        let new = spawn(&self.dir, &self.log, &["--upgrade"]);
+        let new = spawn(&self.dir, &self.log, &self.env, &["--upgrade"]);
         let old = std::mem::replace(&mut self.child, new);
         let log = self.log.clone();
         eventually!("the new process waits for the sockets", log.text().matches(WAITING).count() > known);
@@ -159,7 +183,7 @@ impl Edge {
     /// Starts it again with the same configuration after it ended.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
-        self.child = spawn(&self.dir, &self.log, &[]);
+        self.child = spawn(&self.dir, &self.log, &self.env, &[]);
         self.wait_until_alive().await;
     }
 
@@ -226,7 +250,7 @@ pub(crate) async fn failing_run(setup: Setup, port: u16) -> (ExitStatus, String)
     let dir = tempfile::tempdir().unwrap();
     setup.write(&Place { dir: dir.path(), port, admin_port: free_port(), client_id: "nobody" }, &provider.issuer);
     let log = Log::default();
-    let mut child = spawn(&dir, &log, &[]);
+    let mut child = spawn(&dir, &log, &[], &[]);
     let until = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -259,7 +283,7 @@ pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Opti
 /// The port that a configuration for [`doctor`] names; nobody listens there.
 pub(crate) const DOCTORED: u16 = 8080;
 
-fn spawn(dir: &TempDir, log: &Log, more: &[&str]) -> Child {
+fn spawn(dir: &TempDir, log: &Log, env: &[(String, String)], more: &[&str]) -> Child {
     // A test may bound what the process writes (`Edge::fill_disk`): it is to meet an error then, as of a
     // full disk, and no signal.
     let mut child = Command::new("sh")
@@ -267,6 +291,7 @@ fn spawn(dir: &TempDir, log: &Log, more: &[&str]) -> Child {
         .args(["run", "--conf", "conf", "--routes", "routes"])
         .args(more)
         .current_dir(dir.path())
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -25,7 +25,7 @@ mod upstream;
 mod wire;
 
 pub(crate) use browser::{Browser, location};
-pub(crate) use config::Setup;
+pub(crate) use config::{SESSION_SECRET, Setup};
 pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
 pub(crate) use lasting::{Lasting, Socket, events};
 pub(crate) use load::Load;
@@ -34,6 +34,7 @@ pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};
 pub(crate) use redis::{Cluster, Redis, Sentinels, redis_config, redis_store};
 pub(crate) use upstream::{Behaviour, Received, Say, Upstream};
+pub(crate) use wire::Head;
 
 /// How much a test does: `small`, or `full` with `SCALE=full`, for the whole promise.
 pub(crate) fn scale(small: usize, full: usize) -> usize {

@@ -1,0 +1,76 @@
+//! Lies about a logout: whatever is wrong with the token, nobody is logged out by it.
+
+use serde_json::{Value, json};
+
+use super::edge_at;
+use crate::harness::{Edge, SECRET, http_client};
+use crate::liar::{Liar, hmac, logged_in, now, part, sign};
+
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+fn claims(liar: &Liar, edge: &Edge, name: &str, value: Value) -> Value {
+    let mut claims = json!({
+        "iss": liar.base, "aud": edge.client_id, "sub": "ada", "sid": "s1", "iat": now(), "exp": now() + 120,
+        "jti": "j1", "events": { EVENT: {} },
+    });
+    match value {
+        Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+        value => claims[name] = value,
+    }
+    claims
+}
+
+async fn post(edge: &Edge, token: &str) -> u16 {
+    let request = http_client().post(edge.url("/auth/backchannel-logout")).form(&[("logout_token", token)]);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_logout_token_that_lies_logs_nobody_out() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let browser = logged_in(&edge, &liar, &json!({})).await;
+    let good = claims(&liar, &edge, "none", Value::Null);
+    let with = |name, value| liar.sign(&claims(&liar, &edge, name, value));
+    let mut nobody = claims(&liar, &edge, "sid", Value::Null);
+    nobody.as_object_mut().unwrap().remove("sub");
+    let mut id_token = claims(&liar, &edge, "events", Value::Null);
+    id_token["nonce"] = json!("n");
+    let stranger = rcgen::KeyPair::generate().unwrap();
+    let hs = json!({ "alg": "HS256", "kid": "k1" });
+    let lies = [
+        (format!("{}.{}.", part(&json!({ "alg": "none" })), part(&good)), "signed with none"),
+        (hmac(SECRET.as_bytes(), &hs, &good), "signed with HS256"),
+        (hmac(liar.jwk().to_string().as_bytes(), &hs, &good), "signed with HS256"),
+        (sign(&stranger, &json!({ "alg": "ES256", "kid": "k1" }), &good), "signature of the logout token is wrong"),
+        (sign(&stranger, &json!({ "alg": "ES256", "kid": "k9" }), &good), "does not publish"),
+        (with("iss", json!("https://evil.example")), "of another issuer"),
+        (with("aud", json!("somebody-else")), "for somebody else"),
+        (with("events", Value::Null), "no usable claim events"),
+        (with("events", json!({ "https://other.example": {} })), "no usable claim events"),
+        (with("nonce", json!("n")), "has a nonce"),
+        (with("exp", json!(1_700_000_000)), "has expired"),
+        (with("iat", json!(4_000_000_000_u64)), "from the future"),
+        (with("jti", Value::Null), "no usable claim jti"),
+        (with("sid", json!(7)), "no usable claim sid"),
+        (liar.sign(&nobody), "neither a session nor a person"),
+        (liar.sign(&id_token), "no usable claim events"),
+        (liar.sign_as(&json!({ "alg": "ES256", "kid": "k1", "typ": "at+jwt" }), &good), "another kind"),
+        ("garbage".to_owned(), "cannot be read"),
+    ];
+    for (token, said) in &lies {
+        assert_eq!(post(&edge, token).await, 400, "{said}");
+        eventually!("the log says why", edge.log.has(&["a back-channel logout was refused", said]));
+    }
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "none of those ended anything");
+
+    let mut unknown = claims(&liar, &edge, "sid", json!("somebody's"));
+    unknown["jti"] = json!("j0");
+    assert_eq!(post(&edge, &liar.sign(&unknown)).await, 200, "a login that is not here is over");
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200);
+    let token = liar.sign(&good);
+    assert_eq!(post(&edge, &token).await, 200);
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 401);
+    assert_eq!(post(&edge, &token).await, 400, "the same jti again");
+    assert!(!edge.log.text().contains(&token));
+}

@@ -1,0 +1,135 @@
+//! Lies and faults when a token is renewed: what ends a session, what never does, and that a rotated
+//! refresh token is not lost with an answer that is of no use otherwise.
+
+use serde_json::{Value, json};
+
+use super::edge_at;
+use crate::harness::{Browser, Edge, problem};
+use crate::liar::{Canned, Liar, logged_in, now, part, tokens};
+
+/// The login token is over at once: the first request must renew it.
+const SHORT: fn() -> Value = || json!({ "expires_in": 0, "refresh_token": "rt-0" });
+
+/// An ID token as it may come with a refresh, changed.
+fn id_token(liar: &Liar, edge: &Edge, name: &str, value: Value) -> Value {
+    let mut claims = json!({ "iss": liar.base, "aud": edge.client_id, "sub": "ada", "iat": now(), "exp": now() + 300 });
+    claims[name] = value;
+    json!(liar.sign(&claims))
+}
+
+async fn pass(browser: &Browser, edge: &Edge) -> reqwest::Response {
+    browser.get(edge.url("/pass/x")).await
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_outlives_the_answer_it_came_in() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let forged = format!("{}x", id_token(&liar, &edge, "sub", json!("ada")).as_str().unwrap());
+    let unsigned = json!({ "iss": liar.base, "sub": "ada", "aud": edge.client_id });
+    let unsigned = format!("{}.{}.", part(&json!({ "alg": "none" })), part(&unsigned));
+    let faults = [
+        ("forged", json!({ "id_token": forged })),
+        ("unsigned", json!({ "id_token": unsigned })),
+        ("no JWT", json!({ "id_token": "garbage" })),
+        ("for somebody else", json!({ "id_token": id_token(&liar, &edge, "aud", json!("somebody-else")) })),
+        ("expired", json!({ "id_token": id_token(&liar, &edge, "exp", json!(1_700_000_000)) })),
+        ("token_type", json!({ "token_type": "mac" })),
+        ("no access_token", json!({ "access_token": null })),
+        ("access_token of another type", json!({ "access_token": 7 })),
+    ];
+    let mut waiting = Vec::new();
+    for (number, (what, fault)) in faults.iter().enumerate() {
+        let browser = logged_in(&edge, &liar, &SHORT()).await;
+        let mut answer = tokens(fault);
+        answer["refresh_token"] = json!(format!("rotated-{number}"));
+        liar.answer("/token", Canned::json(&answer));
+        let refused = pass(&browser, &edge).await;
+        assert_eq!(refused.status(), 502, "{what}");
+        assert_eq!(problem(refused).await["code"], "upstream_auth_failed", "{what}");
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "{what}: the session lives");
+        waiting.push(browser);
+    }
+    eventually!("the log says so", edge.log.has(&["brought a new refresh token, which is kept"]));
+    // Honest again: each session goes on with the refresh token that it was given last.
+    liar.answer("/token", Canned::json(&tokens(&json!({}))));
+    for (number, browser) in waiting.iter().enumerate() {
+        eventually!("it is renewed", pass(browser, &edge).await.status() == 200);
+        let form = liar.asked("/token").pop().unwrap();
+        assert!(form.contains(&format!("refresh_token=rotated-{number}")), "{}: {form}", faults[number].0);
+    }
+    assert!(!edge.log.text().contains("rotated-"), "and none is in the log");
+}
+
+#[tokio::test]
+async fn a_token_endpoint_out_of_order_ends_no_session() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let json = |status, body: &str| Canned::Whole(status, "application/json", body.to_owned());
+    let mut waiting = Vec::new();
+    for (what, canned) in [
+        ("500", json(500, r#"{"error":"invalid_grant"}"#)),
+        ("503", json(503, "")),
+        ("429", json(429, r#"{"error":"invalid_grant"}"#)),
+        ("HTML", Canned::Whole(200, "text/html", "<html>".to_owned())),
+        ("HTML of a gateway", Canned::Whole(400, "text/html", "<html>invalid_grant".to_owned())),
+        ("nothing", json(200, "")),
+        ("50 MB", Canned::Huge(50 << 20)),
+        ("elsewhere", Canned::Redirect("/elsewhere".to_owned())),
+        ("reset", Canned::Reset),
+    ] {
+        let browser = logged_in(&edge, &liar, &SHORT()).await;
+        liar.answer("/token", canned);
+        let before = liar.asked("/token").len();
+        assert_eq!(pass(&browser, &edge).await.status(), 502, "{what}");
+        assert_eq!(pass(&browser, &edge).await.status(), 502, "{what}");
+        assert_eq!(liar.asked("/token").len(), before + 1, "{what}: asked once, then left alone for a while");
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "{what}");
+        waiting.push(browser);
+    }
+    liar.answer("/token", Canned::json(&tokens(&json!({}))));
+    for browser in &waiting {
+        eventually!("it is renewed", pass(browser, &edge).await.status() == 200);
+        assert!(liar.asked("/token").pop().unwrap().contains("refresh_token=rt-0"));
+    }
+    assert!(liar.asked("/elsewhere").is_empty());
+    eventually!("the log says so", edge.log.has(&["the answer to a refresh is lost"]));
+}
+
+#[tokio::test]
+async fn somebody_else_or_a_plain_no_ends_the_session_and_nothing_is_asked_again() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let spent = Canned::Whole(400, "application/json", r#"{"error":"invalid_grant"}"#.to_owned());
+    let with = |name, value| Canned::json(&tokens(&json!({ "id_token": id_token(&liar, &edge, name, value) })));
+    for (what, canned, reason) in [
+        ("invalid_grant", spent, "invalid_grant"),
+        ("another sub", with("sub", json!("eve")), "identity_changed"),
+        ("another iss", with("iss", json!("https://evil.example")), "identity_changed"),
+        ("no sub", with("sub", Value::Null), "identity_changed"),
+    ] {
+        let browser = logged_in(&edge, &liar, &SHORT()).await;
+        liar.answer("/token", canned);
+        let before = liar.asked("/token").len();
+        let refused = pass(&browser, &edge).await;
+        assert_eq!(problem(refused).await["code"], "not_authenticated", "{what}");
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 401, "{what}");
+        assert_eq!(pass(&browser, &edge).await.status(), 401, "{what}");
+        assert_eq!(liar.asked("/token").len(), before + 1, "{what}");
+        eventually!("the log says why", edge.log.has(&["the provider ended this session", reason]));
+    }
+}
+
+#[tokio::test]
+async fn without_a_new_refresh_token_the_old_one_goes_on() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let browser = logged_in(&edge, &liar, &SHORT()).await;
+    liar.answer("/token", Canned::json(&tokens(&json!({ "expires_in": 0 }))));
+    for _ in 0..3 {
+        pass(&browser, &edge).await;
+    }
+    let forms = liar.asked("/token");
+    assert!(forms.len() > 1 && forms[1..].iter().all(|form| form.contains("refresh_token=rt-0")), "{forms:?}");
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200);
+}
