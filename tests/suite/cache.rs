@@ -156,9 +156,9 @@ async fn a_stampede_on_a_cold_url_is_one_request() {
 
     // The service breaks off its first answer: one client got half of it, the next one goes for all others.
     upstream.behave(say(Duration::from_secs(1), 10));
-    let herd = futures::future::join_all((0..herd()).map(|_| async {
-        ask(&browser, &edge, "breaks", &[]).await.text().await
-    }));
+    let herd = futures::future::join_all(
+        (0..herd()).map(|_| async { ask(&browser, &edge, "breaks", &[]).await.text().await }),
+    );
     let mend = async {
         eventually!("the first is under way", upstream.count() == 2);
         upstream.behave(say(Duration::ZERO, 0));

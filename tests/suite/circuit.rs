@@ -49,7 +49,8 @@ async fn a_failing_service_is_asked_up_to_the_threshold_and_then_once_a_period()
             async move {
                 let asked = Instant::now();
                 let answer = client.get(url).send().await.unwrap();
-                let retry = answer.headers().get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+                let retry =
+                    answer.headers().get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
                 (answer.status().as_u16(), retry, asked.elapsed())
             }
         }));
@@ -192,8 +193,14 @@ async fn under_resets_a_post_is_never_sent_twice_and_a_get_at_most_once_more() {
     for received in upstream.all() {
         *sent.entry(received.head.start_line()).or_default() += 1;
     }
-    let most = |method: &str| sent.iter().filter(|(line, _)| line.starts_with(method)).map(|(_, times)| *times).max().unwrap();
-    println!("{all} requests, {} reached the service; a POST at most {}, a GET at most {}", upstream.count(), most("POST"), most("GET"));
+    let most =
+        |method: &str| sent.iter().filter(|(line, _)| line.starts_with(method)).map(|(_, times)| *times).max().unwrap();
+    println!(
+        "{all} requests, {} reached the service; a POST at most {}, a GET at most {}",
+        upstream.count(),
+        most("POST"),
+        most("GET")
+    );
     assert_eq!(most("POST"), 1, "no side effect happens twice");
     assert!(most("GET") <= 2);
     assert!(upstream.count() <= all + all / 5, "retries stay below a fifth of the load");
