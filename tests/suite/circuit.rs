@@ -16,7 +16,7 @@ fn scale(full: usize, usual: usize) -> usize {
 async fn edge_to(upstream: &Upstream, circuit: &str, concurrent: usize) -> (Edge, Browser) {
     let url = upstream.url();
     let text = format!(
-        "legacy_services: {{ svc: \"{url}/base\", other: \"{url}/other\" }}\nlegacy_service_timeouts: {{ svc: 1 }}\n\
+        "legacy_services: {{ svc: \"{url}/base\", other: \"{url}/other\" }}\nlegacy_service_timeouts: {{ svc: 5 }}\n\
          response_cache: {{ enabled: false }}\nrequest_limits: {{ max_concurrent: {concurrent} }}\n\
          circuit_breaker: {circuit}\n"
     );
@@ -113,7 +113,7 @@ async fn a_hanging_service_holds_nobody_longer_than_its_time_and_nobody_else_at_
     assert_eq!(answers.iter().filter(|(status, _)| *status == 503).count(), 200 - PLACES);
     let longest = answers.iter().map(|(_, took)| *took).max().unwrap();
     println!("longest {longest:?}; others at most {slowest:?}");
-    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    assert!(longest < Duration::from_secs(20), "{longest:?}");
 }
 
 #[tokio::test]

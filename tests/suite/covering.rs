@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use crate::cache::{ADA, ask, cached, edge_with, pair, seen, told, url};
+use crate::cache::{ask, cached, edge_with, pair, seen, told, url};
 use crate::harness::{Behaviour, Browser, Edge, RawClient, Say, Upstream};
 
 /// A circuit that stays closed: what is stored has to cover by itself.
@@ -191,6 +191,4 @@ async fn two_bearer_tokens_never_share_a_personal_answer() {
         }
     }
     assert!(edge.metric("cache_hits_total").await > 50, "the cache was at work");
-    // A session of the same user is somebody else: what a token may read is its service's to know.
-    assert!(ADA.ends_with("ada"));
 }

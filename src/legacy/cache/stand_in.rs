@@ -54,12 +54,12 @@ impl Recall {
         self.covering(failure).is_some()
     }
 
-    /// Takes what is stored for this request instead of the failure, and counts it.
+    /// Takes what is stored for this request instead of the failure, and counts it. `asked`: the service was.
     #[must_use]
-    pub fn stand_in(&self, request: &RequestHeader, failure: Failure) -> Option<StandIn> {
+    pub fn stand_in(&self, request: &RequestHeader, failure: Failure, asked: bool) -> Option<StandIn> {
         let (entry, age) = self.covering(failure)?;
         let mut header = entry.header.clone();
-        tell(&mut header, &entry.terms, age).ok()?;
+        tell(&mut header, &entry.terms, age, asked).ok()?;
         let held = validation::not_modified(&request.method, &request.headers, header.status, &header.headers);
         self.cache.count(Outcome::Stale);
         Some(StandIn {
@@ -83,10 +83,11 @@ fn now() -> SystemTime {
     crate::resilience::SystemClock::moment()
 }
 
-fn tell(header: &mut ResponseHeader, terms: &Terms, age: Duration) -> pingora::Result<()> {
+fn tell(header: &mut ResponseHeader, terms: &Terms, age: Duration, asked: bool) -> pingora::Result<()> {
     remove(header, &CONTENT_LENGTH);
     header.insert_header(AGE, age.as_secs())?;
     header.insert_header("X-Cache", Outcome::Stale.as_str())?;
-    let status = format!("pingora-bff; hit; ttl={}", seconds_left(terms.lifetime, age));
+    let how = if asked { "fwd=stale" } else { "hit" };
+    let status = format!("pingora-bff; {how}; ttl={}", seconds_left(terms.lifetime, age));
     header.append_header("Cache-Status", status).map(|_| ())
 }

@@ -69,7 +69,8 @@ pub(super) fn tell(
     let status = match (outcome, phase) {
         (Outcome::Hit, CachePhase::Hit) => format!("hit{ttl}"),
         (Outcome::Hit, _) => format!("fwd=stale; fwd-status=304; stored{ttl}"),
-        (Outcome::Stale, CachePhase::Stale) => format!("hit; fwd=stale{ttl}"),
+        // RFC 9211 §2.2: one or the other. The service was asked, and its answer was none.
+        (Outcome::Stale, CachePhase::Stale) => format!("fwd=stale{ttl}"),
         (Outcome::Stale, _) => format!("hit{ttl}"),
         (Outcome::Bypass, _) => format!("fwd={}", recall.bypassed.map_or("bypass", Bypassed::as_str)),
         (Outcome::Miss, _) => {

@@ -28,7 +28,7 @@ pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut Request
     }
     let stale = match cause.esource() {
         ErrorSource::Downstream => None,
-        _ => recall::stand_in(session, ctx, failure_of(cause)),
+        _ => recall::stand_in(session, ctx, failure_of(cause), true),
     };
     let reply = stale.unwrap_or_else(|| refuse(ctx, error));
     let error_code = reply.status.as_u16();

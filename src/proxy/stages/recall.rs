@@ -70,15 +70,15 @@ pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestC
         // Whoever waits for this request need not wait until it is answered.
         session.cache.disable(NoCacheReason::DeclinedToUpstream);
     }
-    let stale = if stored_only { None } else { stand_in(session, ctx, Failure::Disconnected) };
+    let stale = if stored_only { None } else { stand_in(session, ctx, Failure::Disconnected, false) };
     let reply = stale.unwrap_or_else(|| refuse(ctx, refusal));
     downstream::respond(session, ctx, reply).await?;
     Ok(false)
 }
 
-/// What is stored, instead of an error.
-pub(super) fn stand_in(session: &Downstream, ctx: &RequestContext, failure: Failure) -> Option<Reply> {
-    let StandIn { status, headers, body } = ctx.recall.as_ref()?.stand_in(session.req_header(), failure)?;
+/// What is stored, instead of an error. `asked`: the service was.
+pub(super) fn stand_in(session: &Downstream, ctx: &RequestContext, failure: Failure, asked: bool) -> Option<Reply> {
+    let StandIn { status, headers, body } = ctx.recall.as_ref()?.stand_in(session.req_header(), failure, asked)?;
     Some(Reply { status, headers, body })
 }
 
