@@ -108,13 +108,13 @@ mod tests {
         let mut frame = vec![0x81];
         let mask = if masked { 0x80 } else { 0 };
         match u8::try_from(length) {
-            Ok(short) if short < 126 => frame.push(mask | short),
+            Ok(short) if short < 126 => frame.push(mask + short),
             _ if length <= 0xffff => {
-                frame.push(mask | 126);
+                frame.push(mask + 126);
                 frame.extend(u16::try_from(length).unwrap().to_be_bytes());
             }
             _ => {
-                frame.push(mask | 127);
+                frame.push(mask + 127);
                 frame.extend((length as u64).to_be_bytes());
             }
         }

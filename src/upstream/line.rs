@@ -113,7 +113,8 @@ impl Severable {
     /// Tells the service of a `WebSocket`, if that is possible at this moment.
     fn bid_farewell(&self) {
         let Some(goodbye) = self.cord.goodbye.get() else { return };
-        if self.said.as_ref().is_some_and(Said::may_close) {
+        let answered = self.silence.as_ref().is_some_and(|silence| silence.answered);
+        if answered && self.said.as_ref().is_some_and(Said::may_close) {
             let (code, reason) = close_code(*goodbye);
             // Best effort: a service that takes no bytes learns it from the end of the connection.
             let _ = self.stream.try_write(&masked_close_frame(code, reason));

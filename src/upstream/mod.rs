@@ -32,6 +32,9 @@ const POOLED_IDLE: Duration = Duration::from_secs(4);
 /// The gap a stream may have before it counts as dead.
 const STREAM_GAP: Duration = Duration::from_secs(3600);
 
+/// Lines dialled so far: each is a pool of its own.
+static LINES: AtomicU64 = AtomicU64::new(0);
+
 /// A service as built from its configuration. Shared as `Arc<Upstream>`.
 pub struct Upstream {
     /// `target_service`.
@@ -141,9 +144,8 @@ impl Upstream {
         if let Some(line) = line {
             options.custom_l4 = Some(Arc::new(Dial::new(line, self.connect_timeout, self.tls)));
             // It is cut with its request: nobody else may be given it, nor it a connection from the pool.
-            static NEXT: AtomicU64 = AtomicU64::new(0);
             let mut alone = DefaultHasher::new();
-            (self.pool_key, NEXT.fetch_add(1, Ordering::Relaxed)).hash(&mut alone);
+            (self.pool_key, LINES.fetch_add(1, Ordering::Relaxed)).hash(&mut alone);
             peer.group_key = alone.finish();
         }
         Ok(Box::new(peer))

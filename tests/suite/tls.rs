@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::RootCertStore;
@@ -11,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tempfile::TempDir;
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, doctor, failing_run, free_port, problem};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, doctor, failing_run, free_port, problem};
 
 /// A certificate authority and what it signed, as PEM files.
 pub(crate) struct Authority {
@@ -91,6 +92,25 @@ async fn a_service_with_a_private_ca_and_a_client_certificate_is_reached() {
     let (_edge, answer) = answer_with(&upstream, &format!("ca: {}, {ours}, {name}", shown(&authority.ca()))).await;
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     assert_eq!(upstream.count(), 1);
+}
+
+/// What cuts a stream is below TLS.
+#[tokio::test]
+async fn a_stream_from_behind_tls_ends_with_its_session() {
+    let authority = Authority::new();
+    let upstream = authority.service("inside.example.test").await;
+    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
+    let ours = format!("client_cert: {}, client_key: {}", shown(&cert), shown(&key));
+    let name = "server_name: inside.example.test";
+    let (edge, _) = answer_with(&upstream, &format!("ca: {}, {ours}, {name}", shown(&authority.ca()))).await;
+    let browser = Browser::logged_in(&edge, "bob").await;
+    upstream.behave(Behaviour::Events { count: 1, every: Duration::from_secs(60) });
+    let asking = browser.client.get(edge.url("/api/own/x")).header("accept", "text/event-stream").send();
+    let stream = asking.await.unwrap();
+    assert_eq!(stream.status(), 200);
+    browser.post(edge.url("/auth/logout")).await;
+    let rest = tokio::time::timeout(Duration::from_secs(1), stream.bytes()).await.expect("within a second");
+    assert_eq!(rest.expect("its regular end"), "");
 }
 
 #[tokio::test]

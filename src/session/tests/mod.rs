@@ -2,6 +2,7 @@
 
 mod handled;
 mod hearing;
+mod live;
 mod near;
 mod shared;
 

@@ -27,7 +27,7 @@ impl Load {
     pub(crate) fn start(url: &str, cookie: &str, keeping: usize, fresh: usize) -> Self {
         let (tally, mut clients) = (Arc::new(Tally::default()), JoinSet::new());
         for number in 0..keeping + fresh {
-            let idle = if number < keeping { 1 } else { 0 };
+            let idle = usize::from(number < keeping);
             let client = builder().pool_max_idle_per_host(idle).build().unwrap();
             let (url, cookie, tally) = (url.to_owned(), cookie.to_owned(), Arc::clone(&tally));
             clients.spawn(async move {
@@ -44,7 +44,7 @@ impl Load {
                         Ok(()) => drop(tally.answered.fetch_add(1, Ordering::Relaxed)),
                         Err(error) => tally.failed.lock().unwrap().push(error),
                     }
-                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 }
             });
         }

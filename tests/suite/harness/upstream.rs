@@ -277,6 +277,7 @@ async fn send_events(
 ) -> std::io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     writer.write_all(head.as_bytes()).await?;
+    writer.flush().await?;
     for _ in 0..count {
         tokio::time::sleep(every).await;
         let event = format!("data: {}\n\n", state.epoch.elapsed().as_micros());
