@@ -20,7 +20,8 @@ pub(in crate::proxy) fn admit(
 ) -> Result<CanonicalPath, ProxyError> {
     downstream::set_timeouts(gateway, session);
     let request = session.req_header();
-    ctx.correlation_id = headers::sane_correlation_id(&request.headers).map_or_else(headers::fresh_correlation_id, str::to_owned);
+    ctx.correlation_id =
+        headers::sane_correlation_id(&request.headers).map_or_else(headers::fresh_correlation_id, str::to_owned);
     ctx.navigation = downstream::is_navigation(request);
     "/auth/login".clone_into(&mut ctx.login_url);
     require_bounded(session)?;

@@ -1,10 +1,10 @@
 //! Relay: the service's answer on its way back.
 
+use http::StatusCode;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
     CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
 };
-use http::StatusCode;
 use pingora::http::ResponseHeader;
 
 use super::origin::cors_headers;

@@ -47,14 +47,11 @@ impl Frames {
             let (now, rest) = bytes.split_at_checked(passed + taken).unwrap_or((bytes, &[]));
             bytes = rest;
             self.head.extend_from_slice(now.get(passed..).unwrap_or_default());
-            if let [a, b, c, kind, flags, ..] = *self.head {
-                if self.head.len() == HEAD {
-                    self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                    self.head.clear();
-                    if is_idle_work(kind, flags, self.skip) && !self.pay() {
-                        return false;
-                    }
-                }
+            let [a, b, c, kind, flags, _, _, _, _] = *self.head else { continue };
+            self.head.clear();
+            self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            if is_idle_work(kind, flags, self.skip) && !self.pay() {
+                return false;
             }
         }
         true

@@ -174,10 +174,29 @@ mod tests {
         }
         assert_eq!(read("5\r\nhel"), Ok((6, false)));
         for text in [
-            "\r\n", ";\r\n", "0x5\r\nhello", "+5\r\nhello", "-5\r\n", " 5\r\nhello", "5 \r\nhello", "5\nhello",
-            "5;a\nhello", "5;a\rb\r\nhello", "5\r\nhelloX", "5\r\nhello\n0\r\n", "5\r\nhello\r0", "g\r\n",
-            "1000000000000000\r\n", "FFFFFFFFFFFFFFFF1\r\n", "0\r\n\n", "0\r\nX Y: a\r\n\r\n", "0\r\n X: a\r\n",
-            "0\r\nX: a\0\r\n", "0\r\nX: a\n\r\n", "5\r\r\nhello", "0\r\n:\r\n\r\n",
+            "\r\n",
+            ";\r\n",
+            "0x5\r\nhello",
+            "+5\r\nhello",
+            "-5\r\n",
+            " 5\r\nhello",
+            "5 \r\nhello",
+            "5\nhello",
+            "5;a\nhello",
+            "5;a\rb\r\nhello",
+            "5\r\nhelloX",
+            "5\r\nhello\n0\r\n",
+            "5\r\nhello\r0",
+            "g\r\n",
+            "1000000000000000\r\n",
+            "FFFFFFFFFFFFFFFF1\r\n",
+            "0\r\n\n",
+            "0\r\nX Y: a\r\n\r\n",
+            "0\r\n X: a\r\n",
+            "0\r\nX: a\0\r\n",
+            "0\r\nX: a\n\r\n",
+            "5\r\r\nhello",
+            "0\r\n:\r\n\r\n",
         ] {
             assert_eq!(read(text), Err(Malformed), "{text:?}");
         }

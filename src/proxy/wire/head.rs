@@ -25,6 +25,8 @@ pub(super) struct HeadReader {
     seen: usize,
     after_cr: bool,
     method_over: bool,
+    /// Behind the `?` of the target, whose UTF-8 browsers' address bars and curl send as it is.
+    query: bool,
     /// Where the request line begins: empty lines before it are skipped (RFC 9112 §2.2).
     start: usize,
     request: Option<RequestLine>,
@@ -93,7 +95,8 @@ impl HeadReader {
             return Err(ProxyError::TargetTooLong);
         }
         if self.method_over {
-            let fits = matches!(byte, b' '..=b'~');
+            self.query |= byte == b'?';
+            let fits = matches!(byte, b' '..=b'~') || self.query && byte >= 0x80;
             return if fits { Ok(()) } else { bad("the request line contains a byte that must be percent-encoded") };
         }
         self.method_over = byte == b' ' && place > 0;
@@ -133,21 +136,23 @@ impl HeadReader {
             return bad("a header field's name is empty or contains a character that no name may have");
         }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
-        let folded = name.to_ascii_lowercase();
-        match &*folded {
-            b"host" if self.host.replace(value.to_vec()).is_some() => {
-                bad("the request needs exactly one Host")
-            }
-            b"content-length" => self.length_is(value),
-            b"transfer-encoding" => self.coding_is(value),
-            b"upgrade" => {
-                self.upgrade = true;
-                Ok(())
-            }
-            // Read as the same names behind CGI-like interfaces.
-            b"content_length" | b"transfer_encoding" => bad("the body's length is told in a misspelt header"),
-            _ => Ok(()),
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if is(b"host") {
+            let first = self.host.replace(value.to_vec()).is_none();
+            return if first { Ok(()) } else { bad("the request needs exactly one Host") };
         }
+        if is(b"content-length") {
+            return self.length_is(value);
+        }
+        if is(b"transfer-encoding") {
+            return self.coding_is(value);
+        }
+        // Read as the same names behind CGI-like interfaces.
+        if is(b"content_length") || is(b"transfer_encoding") {
+            return bad("the body's length is told in a misspelt header");
+        }
+        self.upgrade |= is(b"upgrade");
+        Ok(())
     }
 
     /// RFC 9112 §6.3: digits, once. Twice the same number is read by some as a list, by some as an error.
@@ -175,7 +180,7 @@ impl HeadReader {
     /// What only the whole head tells.
     fn finish(&mut self, end: usize) -> Result<Head, ProxyError> {
         let Some(request) = &self.request else { return bad("there is no request line") };
-        if request.method == b"CONNECT" {
+        if request.is_connect {
             return Err(ProxyError::MethodNotAllowed {
                 allow: vec![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE],
             });

@@ -19,8 +19,8 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::{Framing, Malformed};
 use super::frames::Frames;
+use super::framing::{Framing, Malformed};
 use super::pace::Pace;
 
 /// What is read at once.
@@ -282,6 +282,24 @@ impl AsyncWrite for Line {
             line.note_answer(bytes);
         }
         line.paced(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let line = self.get_mut();
+        let polled = Pin::new(&mut line.inner).poll_write_vectored(cx, pieces);
+        if let Poll::Ready(Ok(written)) = polled {
+            line.writing.moved(written);
+            line.note_answer(pieces.first().map_or(&[], |piece| piece));
+        }
+        line.paced(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
