@@ -80,3 +80,26 @@ fn is_idle_work(kind: u8, flags: u8, length: usize) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_found_however_the_bytes_come() {
+        let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
+        let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
+        let bytes = [&[b'x'; PREFACE][..], &ping, &data, &ping, &data].concat();
+        for piece in [1, 2, 7, 9, 17, bytes.len()] {
+            let mut frames = Frames::default();
+            assert!(bytes.chunks(piece).all(|piece| frames.read(piece)));
+            assert_eq!(frames.left, BURST - 2, "pieces of {piece}");
+        }
+        let mut frames = Frames::default();
+        assert!(frames.read(&[b'x'; PREFACE]));
+        let passed = (0..10 * BURST).take_while(|_| frames.read(&ping)).count();
+        assert!((BURST as usize..10 * BURST as usize).contains(&passed), "{passed}");
+        let mut frames = Frames::default();
+        assert!(frames.read(&[b'x'; PREFACE]) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
+    }
+}

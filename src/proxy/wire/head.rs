@@ -208,3 +208,73 @@ impl HeadReader {
 fn bad<T>(why: &str) -> Result<T, ProxyError> {
     Err(ProxyError::BadRequest(why.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Read in one piece and byte by byte, which must come to the same.
+    fn read(text: &str) -> Result<Option<(usize, usize)>, ProxyError> {
+        let place = |head: Option<Head>| head.map(|head| (head.skip, head.end));
+        let whole = HeadReader::default().read(text.as_bytes()).map(place);
+        let mut reader = HeadReader::default();
+        for end in 1..=text.len() {
+            match reader.read(&text.as_bytes()[..end]) {
+                Ok(None) => {}
+                other => {
+                    let slow = other.map(place);
+                    assert_eq!(slow, whole, "{text:?}");
+                    return slow;
+                }
+            }
+        }
+        assert_eq!(whole, Ok(None), "{text:?}");
+        whole
+    }
+
+    #[test]
+    fn a_head_ends_where_it_ends() {
+        let head = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(read(head), Ok(Some((0, head.len()))));
+        assert_eq!(read(&format!("\r\n{head}GET /next")), Ok(Some((2, head.len() + 2))));
+        assert_eq!(read(&head[..head.len() - 1]), Ok(None));
+        assert!(!HeadReader::default().begun());
+        for text in ["", "\r\n", "\r\n\r\n", "G", "GET /?\u{20ac}", "GET / HTTP/1.1\r\nHost: h\r\nX: \u{20ac}"] {
+            assert_eq!(read(text), Ok(None), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn junk_is_known_at_its_first_wrong_byte() {
+        for text in [
+            "\0",
+            "\u{1f}",
+            "{",
+            " ",
+            "\n",
+            "\r\n\r\n\r\n",
+            "\rG",
+            "GET /\u{1}",
+            "GET /\u{20ac}",
+            "GET / HTTP/1.1\r\nX\0",
+        ] {
+            assert!(matches!(read(text), Err(ProxyError::BadRequest(_))), "{text:?}");
+        }
+        assert!(matches!(read(&"A".repeat(33)), Err(ProxyError::BadRequest(_))));
+        assert_eq!(read(&format!("GET /{}", "a".repeat(REQUEST_LINE))), Err(ProxyError::TargetTooLong));
+        let field = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(HEAD));
+        assert_eq!(HeadReader::default().read(field.as_bytes()).err(), Some(ProxyError::HeaderTooLarge));
+    }
+
+    #[test]
+    fn hosts_are_one_name_with_one_port() {
+        for host in ["h", "h:80", "127.0.0.1:8080", "[::1]", "[::1]:443", "a-b.example", "a_b"] {
+            assert!(valid_authority(host.as_bytes()), "{host}");
+        }
+        for host in
+            ["", ":", "h:", ":80", "h:80:80", "h:65536", "u@h", "h,i", "h i", "[::1", "[x]", "::1", "[::1]x", "h/"]
+        {
+            assert!(!valid_authority(host.as_bytes()), "{host}");
+        }
+    }
+}
