@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Response;
@@ -10,6 +11,7 @@ use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::ServeHttp;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::protocols::l4::stream::L4BufferSettings;
@@ -27,6 +29,9 @@ use crate::proxy::{Bff, Door, Patience};
 
 /// A connection's read buffer: the engine's 64 KiB would cost 98 kB for every idle client.
 const READ_BUFFER: usize = 8 * 1024;
+
+/// Between two questions to a peer that is silent.
+const PROBE: Duration = Duration::from_secs(10);
 
 /// The engine reports a taken port only in a panicking thread, so every address is tried first.
 pub(super) fn probe(addresses: impl Iterator<Item = (SocketAddr, &'static str)>) -> Result<(), StartError> {
@@ -57,6 +62,13 @@ pub(super) fn public(
     for address in &server.listen {
         let mut socket = TcpSocketOptions::default();
         socket.so_reuseport = None;
+        // Of a client that takes nothing any more, the kernel would keep the connection and what is unsent.
+        socket.tcp_keepalive = Some(TcpKeepalive {
+            idle: server.idle_timeout,
+            interval: PROBE,
+            count: 6,
+            user_timeout: server.body_timeout,
+        });
         let mut listener = ListenerConfig::tcp(address.to_string())
             .tcp_socket_options(socket)
             .l4_buffer(L4BufferSettings::default().read(READ_BUFFER));

@@ -29,6 +29,10 @@ pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
         let leaving = gateway.leaving.load(Ordering::Relaxed);
         session.set_keepalive((!leaving).then_some(gateway.idle_timeout.as_secs().max(1)));
     }
+    // For who mounts the pipeline without the door, which holds later requests back: a HEAD is answered while
+    // its body is still being fetched for the cache, and what comes meanwhile the engine would drop.
+    let ahead = session.req_header().method == Method::HEAD;
+    session.set_pipelining_enabled(ahead);
     session.set_read_timeout(Some(gateway.body_timeout));
     session.set_write_timeout(Some(gateway.body_timeout));
     session.set_total_drain_timeout(Some(LINGER));
@@ -60,7 +64,9 @@ pub(super) fn is_navigation(request: &RequestHeader) -> bool {
 
 /// Writes an answer of ours and leaves the connection usable where HTTP allows it.
 pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, reply: Reply) -> pingora::Result<()> {
-    let drained = drain_small_body(session).await;
+    // Whoever is too slow has had its time.
+    let late = matches!(ctx.refusal, Some(ProxyError::ClientTimeout));
+    let drained = !late && drain_small_body(session).await;
     let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 4))?;
     for (name, value) in reply.headers {
         head.append_header(name, value)?;
@@ -78,7 +84,7 @@ pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, 
     if !bodiless {
         session.write_response_body(Some(reply.body), true).await?;
     }
-    if !drained {
+    if !drained && !late {
         linger(session).await;
     }
     Ok(())

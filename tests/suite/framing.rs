@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::harness::{Edge, RawClient, Setup, Upstream};
+use crate::harness::{Behaviour, Edge, RawClient, Say, Setup, Upstream, raw};
 
 /// Longer than any refusal takes, shorter than every timeout of the edge.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -30,73 +30,195 @@ fn get_with(field: &[u8]) -> Vec<u8> {
 
 const SMUGGLED: &str = "GET /open/smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
 
+const LENGTHS: &[&str] = &[
+    "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
+    "Transfer-Encoding:\r\nContent-Length: 5\r\n",
+    "Content-Length: 5\r\nContent-Length: 5\r\n",
+    "Content-Length: 5\r\nContent-Length: 6\r\n",
+    "Content-Length: 5, 5\r\n",
+    "Content-Length: 5,6\r\n",
+    "Content-Length: +5\r\n",
+    "Content-Length: -5\r\n",
+    "Content-Length: -0\r\n",
+    "Content-Length: 005\r\n",
+    "Content-Length: 00\r\n",
+    "Content-Length: 0x5\r\n",
+    "Content-Length: 5.0\r\n",
+    "Content-Length: 5e0\r\n",
+    "Content-Length: 5 5\r\n",
+    "Content-Length: 5;\r\n",
+    "Content-Length: \"5\"\r\n",
+    "Content-Length:\r\n",
+    "Content-Length: \t\r\n",
+    "Content-Length: five\r\n",
+    "Content-Length: 99999999999999999999\r\n",
+    "Content-Length: 18446744073709551621\r\n",
+    "Content-Length: 9223372036854775808\r\n",
+    "Content-Length : 5\r\n",
+    "Content_Length: 5\r\n",
+    "Content-Length: 5\r\nContent_Length: 6\r\n",
+    "Transfer-Encoding: chunked, identity\r\n",
+    "Transfer-Encoding: identity, chunked\r\n",
+    "Transfer-Encoding: gzip, chunked\r\n",
+    "Transfer-Encoding: chunked, chunked\r\n",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: chunked\r\ntransfer-encoding: x\r\n",
+    "Transfer-Encoding: xchunked\r\n",
+    "Transfer-Encoding: chunkedx\r\n",
+    "Transfer-Encoding: chunked;q=1\r\n",
+    "Transfer-Encoding: \"chunked\"\r\n",
+    "Transfer-Encoding: 'chunked'\r\n",
+    "Transfer-Encoding: chunk\r\n",
+    "Transfer-Encoding: ,chunked\r\n",
+    "Transfer-Encoding: chunked,\r\n",
+    "Transfer-Encoding: \x0bchunked\r\n",
+    "Transfer-Encoding: \x0cchunked\r\n",
+    "Transfer-Encoding:\x0bchunked\r\n",
+    "Transfer-Encoding: chunked\0\r\n",
+    "Transfer-Encoding : chunked\r\n",
+    "Transfer-Encoding\t: chunked\r\n",
+    " Transfer-Encoding: chunked\r\n",
+    "X: y\r\n Transfer-Encoding: chunked\r\n",
+    "X: y\r\n\tTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding:\r\n chunked\r\n",
+    "Transfer-Encoding:\n chunked\r\n",
+    "X: y\nTransfer-Encoding: chunked\r\n",
+    "X: y\rTransfer-Encoding: chunked\r\n",
+    "Transfer_Encoding: chunked\r\n",
+    "Transfer-Encoding: chunked\r\nContent_Length: 5\r\n",
+    "Transfer-\0Encoding: chunked\r\n",
+    "Transfer-Encoding\r\n: chunked\r\n",
+];
+
+const CHUNKS: &[&str] = &[
+    "0x5\r\nhello\r\n0\r\n\r\n",
+    "+5\r\nhello\r\n0\r\n\r\n",
+    "-1\r\nhello\r\n0\r\n\r\n",
+    "5 \r\nhello\r\n0\r\n\r\n",
+    " 5\r\nhello\r\n0\r\n\r\n",
+    "\t5\r\nhello\r\n0\r\n\r\n",
+    "5_0\r\nhello\r\n0\r\n\r\n",
+    "5\nhello\r\n0\r\n\r\n",
+    "5\rhello\r\n0\r\n\r\n",
+    "5\r\nhello\n0\r\n\r\n",
+    "5\r\nhello0\r\n\r\n",
+    "5\r\nhelloworld\r\n0\r\n\r\n",
+    "5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "5;a\rb\r\nhello\r\n0\r\n\r\n",
+    "5;\n\r\nhello\r\n0\r\n\r\n",
+    "5;a=\"\nb\"\r\nhello\r\n0\r\n\r\n",
+    "5;a\0\r\nhello\r\n0\r\n\r\n",
+    "10000000000000005\r\nhello\r\n0\r\n\r\n",
+    "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
+    "0000000000000000000005\r\nhello\r\n0\r\n\r\n",
+    "\r\n5\r\nhello\r\n0\r\n\r\n",
+    "G\r\nhello\r\n0\r\n\r\n",
+    ";x\r\nhello\r\n0\r\n\r\n",
+    "0\n\r\n",
+    "0\r\n\n",
+    "0\r\nX: y\n\r\n",
+    "0\r\nX y\r\n\r\n",
+    "0\r\n X: y\r\n\r\n",
+    "0\r\nX : y\r\n\r\n",
+    "0\r\nGET /open/smuggled HTTP/1.1\r\n\r\n",
+];
+
+const FIELDS: &[&str] = &[
+    "X : y\r\n",
+    " X: y\r\n",
+    "\tX: y\r\n",
+    "X\t: y\r\n",
+    ": y\r\n",
+    "X\r\n",
+    "X y\r\n",
+    "X: y\r\n z\r\n",
+    "X: y\r\n\tz\r\n",
+    "X: y\n",
+    "X: y\r",
+    "X: y\rz\r\n",
+    "X: \0\r\n",
+    "X: a\x01b\r\n",
+    "X: a\x7fb\r\n",
+    "X: \x1b[0m\r\n",
+    "X\0: y\r\n",
+    "X(: y\r\n",
+    "X/Y: z\r\n",
+    "X,Y: z\r\n",
+    "\"X\": y\r\n",
+    "X@: y\r\n",
+    "{X}: y\r\n",
+    "X\x01: y\r\n",
+    "Host: h\r\n",
+    "Host: other\r\n",
+    "host: h\r\n",
+    "HOST: h\r\n",
+    "Ho\0st: h\r\n",
+];
+
+const HOSTS: &[&str] = &[
+    "", " ", "h, h", "h h", "h/x", "h:80:80", "h:x", "h:99999", "u@h", "u:p@h", "h\\x", "[::1", "[h]", "h#x", "h?x",
+    "<h>", "http://h", "h:", ":80", "h,other", "h%00",
+];
+
+const LINES: &[&str] = &[
+    "GET /open/x",
+    "GET  /open/x HTTP/1.1",
+    "GET /open/x  HTTP/1.1",
+    " GET /open/x HTTP/1.1",
+    "GET /open/x HTTP/1.1 ",
+    "GET\t/open/x\tHTTP/1.1",
+    "GET /open/x\tHTTP/1.1",
+    "GET /open/a b HTTP/1.1",
+    "GET HTTP/1.1",
+    "GET",
+    "/open/x HTTP/1.1",
+    "G(T /open/x HTTP/1.1",
+    "GET\0 /open/x HTTP/1.1",
+    "G\x01T /open/x HTTP/1.1",
+    "GET: /open/x HTTP/1.1",
+    "GET /open/x http/1.1",
+    "GET /open/x HTTP/1.1x",
+    "GET /open/x HTTP/11",
+    "GET /open/x HTTP/1.10",
+    "GET /open/x HTTP/01.1",
+    "GET /open/x HTTP /1.1",
+    "GET /open/x HTTPS/1.1",
+    "GET /open/x XTTP/1.1",
+    "GET /open/x HTTP/1,1",
+    "GET /open/x HTTP/ 1.1",
+    "GET /open/x HTTP/1.\x31\x01",
+    "GET open/x HTTP/1.1",
+    "GET \\open\\x HTTP/1.1",
+    "GET * HTTP/1.1",
+    "GET h:80 HTTP/1.1",
+    "GET http:///open/x HTTP/1.1",
+    "GET http://other/open/x HTTP/1.1",
+    "GET http://u@h/open/x HTTP/1.1",
+    "GET http://h:80:80/open/x HTTP/1.1",
+    "GET http:/open/x HTTP/1.1",
+    "GET http:open/x HTTP/1.1",
+    "GET ftp://h/open/x HTTP/1.1",
+    "GET javascript:x HTTP/1.1",
+    "GET http://h\\@other/open/x HTTP/1.1",
+    "GET http://h#/open/x HTTP/1.1",
+    "GET http://[::1/open/x HTTP/1.1",
+    "GET ?x HTTP/1.1",
+    "GET #x HTTP/1.1",
+    "GET /open/x#y HTTP/1.1",
+    "GET /open/\x7fx HTTP/1.1",
+    "GET /open/\x01x HTTP/1.1",
+    "GET /open/\u{e9} HTTP/1.1",
+];
+
 /// Two lengths, lengths that are none, and codings that one reader knows and the next does not.
 fn ambiguous_lengths() -> Vec<Vec<u8>> {
     let body = format!("0\r\n\r\n{SMUGGLED}");
     let mut cases = Vec::new();
-    for lines in [
-        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-        "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
-        "Transfer-Encoding:\r\nContent-Length: 5\r\n",
-        "Content-Length: 5\r\nContent-Length: 5\r\n",
-        "Content-Length: 5\r\nContent-Length: 6\r\n",
-        "Content-Length: 5, 5\r\n",
-        "Content-Length: 5,6\r\n",
-        "Content-Length: +5\r\n",
-        "Content-Length: -5\r\n",
-        "Content-Length: -0\r\n",
-        "Content-Length: 005\r\n",
-        "Content-Length: 00\r\n",
-        "Content-Length: 0x5\r\n",
-        "Content-Length: 5.0\r\n",
-        "Content-Length: 5e0\r\n",
-        "Content-Length: 5 5\r\n",
-        "Content-Length: 5;\r\n",
-        "Content-Length: \"5\"\r\n",
-        "Content-Length:\r\n",
-        "Content-Length: \t\r\n",
-        "Content-Length: five\r\n",
-        "Content-Length: 99999999999999999999\r\n",
-        "Content-Length: 18446744073709551621\r\n",
-        "Content-Length: 9223372036854775808\r\n",
-        "Content-Length : 5\r\n",
-        "Content_Length: 5\r\n",
-        "Content-Length: 5\r\nContent_Length: 6\r\n",
-        "Transfer-Encoding: chunked, identity\r\n",
-        "Transfer-Encoding: identity, chunked\r\n",
-        "Transfer-Encoding: gzip, chunked\r\n",
-        "Transfer-Encoding: chunked, chunked\r\n",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-        "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\ntransfer-encoding: x\r\n",
-        "Transfer-Encoding: xchunked\r\n",
-        "Transfer-Encoding: chunkedx\r\n",
-        "Transfer-Encoding: chunked;q=1\r\n",
-        "Transfer-Encoding: \"chunked\"\r\n",
-        "Transfer-Encoding: 'chunked'\r\n",
-        "Transfer-Encoding: chunk\r\n",
-        "Transfer-Encoding: ,chunked\r\n",
-        "Transfer-Encoding: chunked,\r\n",
-        "Transfer-Encoding: \x0bchunked\r\n",
-        "Transfer-Encoding: \x0cchunked\r\n",
-        "Transfer-Encoding:\x0bchunked\r\n",
-        "Transfer-Encoding: chunked\0\r\n",
-        "Transfer-Encoding : chunked\r\n",
-        "Transfer-Encoding\t: chunked\r\n",
-        " Transfer-Encoding: chunked\r\n",
-        "X: y\r\n Transfer-Encoding: chunked\r\n",
-        "X: y\r\n\tTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding:\r\n chunked\r\n",
-        "Transfer-Encoding:\n chunked\r\n",
-        "X: y\nTransfer-Encoding: chunked\r\n",
-        "X: y\rTransfer-Encoding: chunked\r\n",
-        "Transfer_Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\nContent_Length: 5\r\n",
-        "Transfer-\0Encoding: chunked\r\n",
-        "Transfer-Encoding\r\n: chunked\r\n",
-    ] {
+    for lines in LENGTHS {
         cases.push(with("POST", lines, &body));
     }
     cases.push(format!("POST /open/x HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes());
@@ -107,85 +229,16 @@ fn ambiguous_lengths() -> Vec<Vec<u8>> {
 fn ambiguous_chunks() -> Vec<Vec<u8>> {
     let chunked = |body: &str| with("POST", "Transfer-Encoding: chunked\r\n", body);
     let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(1000));
-    [
-        "0x5\r\nhello\r\n0\r\n\r\n",
-        "+5\r\nhello\r\n0\r\n\r\n",
-        "-1\r\nhello\r\n0\r\n\r\n",
-        "5 \r\nhello\r\n0\r\n\r\n",
-        " 5\r\nhello\r\n0\r\n\r\n",
-        "\t5\r\nhello\r\n0\r\n\r\n",
-        "5_0\r\nhello\r\n0\r\n\r\n",
-        "5\nhello\r\n0\r\n\r\n",
-        "5\rhello\r\n0\r\n\r\n",
-        "5\r\nhello\n0\r\n\r\n",
-        "5\r\nhello0\r\n\r\n",
-        "5\r\nhelloworld\r\n0\r\n\r\n",
-        "5;a\nb\r\nhello\r\n0\r\n\r\n",
-        "5;a\rb\r\nhello\r\n0\r\n\r\n",
-        "5;\n\r\nhello\r\n0\r\n\r\n",
-        "5;a=\"\nb\"\r\nhello\r\n0\r\n\r\n",
-        "5;a\0\r\nhello\r\n0\r\n\r\n",
-        &long,
-        "10000000000000005\r\nhello\r\n0\r\n\r\n",
-        "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
-        "0000000000000000000005\r\nhello\r\n0\r\n\r\n",
-        "\r\n5\r\nhello\r\n0\r\n\r\n",
-        "G\r\nhello\r\n0\r\n\r\n",
-        ";x\r\nhello\r\n0\r\n\r\n",
-        "0\n\r\n",
-        "0\r\n\n",
-        "0\r\nX: y\n\r\n",
-        "0\r\nX y\r\n\r\n",
-        "0\r\n X: y\r\n\r\n",
-        "0\r\nX : y\r\n\r\n",
-        "0\r\nGET /open/smuggled HTTP/1.1\r\n\r\n",
-    ]
-    .into_iter()
-    .map(|body| chunked(&format!("{body}{SMUGGLED}")))
-    .collect()
+    let mut bodies: Vec<&str> = CHUNKS.to_vec();
+    bodies.push(&long);
+    bodies.into_iter().map(|body| chunked(&format!("{body}{SMUGGLED}"))).collect()
 }
 
 /// Header fields that are none.
 fn broken_fields() -> Vec<Vec<u8>> {
-    let mut cases: Vec<Vec<u8>> = [
-        "X : y\r\n",
-        " X: y\r\n",
-        "\tX: y\r\n",
-        "X\t: y\r\n",
-        ": y\r\n",
-        "X\r\n",
-        "X y\r\n",
-        "X: y\r\n z\r\n",
-        "X: y\r\n\tz\r\n",
-        "X: y\n",
-        "X: y\r",
-        "X: y\rz\r\n",
-        "X: \0\r\n",
-        "X: a\x01b\r\n",
-        "X: a\x7fb\r\n",
-        "X: \x1b[0m\r\n",
-        "X\0: y\r\n",
-        "X(: y\r\n",
-        "X/Y: z\r\n",
-        "X,Y: z\r\n",
-        "\"X\": y\r\n",
-        "X@: y\r\n",
-        "{X}: y\r\n",
-        "X\x01: y\r\n",
-        "Host: h\r\n",
-        "Host: other\r\n",
-        "host: h\r\n",
-        "HOST: h\r\n",
-        "Ho\0st: h\r\n",
-    ]
-    .into_iter()
-    .map(|lines| with("GET", lines, SMUGGLED))
-    .collect();
+    let mut cases: Vec<Vec<u8>> = FIELDS.iter().map(|lines| with("GET", lines, SMUGGLED)).collect();
     cases.extend([&b"X\xe9: y"[..], b"\xffX: y", b"X: \x08", b"\xc2\xa0X: y"].map(get_with));
-    for host in [
-        "", " ", "h, h", "h h", "h/x", "h:80:80", "h:x", "h:99999", "u@h", "u:p@h", "h\\x", "[::1", "[h]", "h#x",
-        "h?x", "<h>", "http://h", "h:", ":80", "h,other", "h%00",
-    ] {
+    for host in HOSTS {
         cases.push(format!("GET /open/x HTTP/1.1\r\nHost: {host}\r\n\r\n{SMUGGLED}").into_bytes());
     }
     cases
@@ -193,59 +246,8 @@ fn broken_fields() -> Vec<Vec<u8>> {
 
 /// Request lines that are none.
 fn broken_lines() -> Vec<Vec<u8>> {
-    let mut cases: Vec<Vec<u8>> = [
-        "GET /open/x",
-        "GET  /open/x HTTP/1.1",
-        "GET /open/x  HTTP/1.1",
-        " GET /open/x HTTP/1.1",
-        "GET /open/x HTTP/1.1 ",
-        "GET\t/open/x\tHTTP/1.1",
-        "GET /open/x\tHTTP/1.1",
-        "GET /open/a b HTTP/1.1",
-        "GET HTTP/1.1",
-        "GET",
-        "/open/x HTTP/1.1",
-        "G(T /open/x HTTP/1.1",
-        "GET\0 /open/x HTTP/1.1",
-        "G\x01T /open/x HTTP/1.1",
-        "GET: /open/x HTTP/1.1",
-        "GET /open/x http/1.1",
-        "GET /open/x HTTP/1.1x",
-        "GET /open/x HTTP/11",
-        "GET /open/x HTTP/1.10",
-        "GET /open/x HTTP/01.1",
-        "GET /open/x HTTP /1.1",
-        "GET /open/x HTTPS/1.1",
-        "GET /open/x XTTP/1.1",
-        "GET /open/x HTTP/1,1",
-        "GET /open/x HTTP/ 1.1",
-        "GET /open/x HTTP/1.\x31\x01",
-        "GET open/x HTTP/1.1",
-        "GET \\open\\x HTTP/1.1",
-        "GET * HTTP/1.1",
-        "GET h:80 HTTP/1.1",
-        "GET http:///open/x HTTP/1.1",
-        "GET http://other/open/x HTTP/1.1",
-        "GET http://u@h/open/x HTTP/1.1",
-        "GET http://h:80:80/open/x HTTP/1.1",
-        "GET http:/open/x HTTP/1.1",
-        "GET http:open/x HTTP/1.1",
-        "GET ftp://h/open/x HTTP/1.1",
-        "GET javascript:x HTTP/1.1",
-        "GET http://h\\@other/open/x HTTP/1.1",
-        "GET http://h#/open/x HTTP/1.1",
-        "GET http://[::1/open/x HTTP/1.1",
-        "GET ?x HTTP/1.1",
-        "GET #x HTTP/1.1",
-        "GET /open/x#y HTTP/1.1",
-        "GET /open/\x7fx HTTP/1.1",
-        "GET /open/\x01x HTTP/1.1",
-        "GET /open/\u{e9} HTTP/1.1",
-        "GET /open/x?\u{e9} HTTP/1.1",
-    ]
-    .into_iter()
-    .map(|line| format!("{line}\r\nHost: h\r\n\r\n{SMUGGLED}").into_bytes())
-    .collect();
+    let whole = |line: &&str| format!("{line}\r\nHost: h\r\n\r\n{SMUGGLED}").into_bytes();
+    let mut cases: Vec<Vec<u8>> = LINES.iter().map(whole).collect();
     cases.extend([
         b"\0\0\0\0".to_vec(),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
@@ -265,7 +267,7 @@ fn broken_lines() -> Vec<Vec<u8>> {
 }
 
 /// Sends it on a connection of its own; the refusal and that it is said well.
-async fn refusal(edge: &Edge, bytes: &[u8], shown: &str) -> u16 {
+pub(crate) async fn refusal(edge: &Edge, bytes: &[u8], shown: &str) -> u16 {
     let mut client = RawClient::connect(edge.address()).await;
     client.send(bytes).await;
     let head = timeout(AT_ONCE, client.reader.head()).await;
@@ -446,4 +448,45 @@ async fn what_comes_before_its_time_is_no_request() {
     let sent = upstream.all();
     assert_eq!(sent.len(), 5);
     assert_eq!((sent[3].body.length, sent[4].target().as_str()), (5, "/open/smuggled"), "two were sent, two came");
+}
+
+#[tokio::test]
+async fn fields_for_one_hop_end_there_and_an_unasked_protocol_is_an_error() {
+    let (edge, upstream) = edge().await;
+    let lines = "Connection: X-Secret, close\r\nX-Secret: a\r\nKeep-Alive: timeout=5\r\nX-Kept: b\r\n".to_owned();
+    upstream.behave(Behaviour::Say(Say { lines, ..Say::default() }));
+    let (head, _) = raw(edge.address(), with("GET", "", "")).await;
+    assert_eq!((head.status(), head.one("x-kept").as_deref()), (200, Some("b")));
+    for gone in ["x-secret", "keep-alive"] {
+        assert_eq!(head.one(gone), None, "{gone}");
+    }
+    upstream.behave(Behaviour::Say(Say { status: 101, ..Say::default() }));
+    let (head, _) = raw(edge.address(), with("GET", "", "")).await;
+    assert_eq!(head.status(), 502);
+}
+
+/// A proxy that is believed and writes only one of the two spellings passes on what a client wrote in the other.
+#[tokio::test]
+async fn what_a_client_wrote_in_the_other_spelling_is_not_believed() {
+    let upstream = Upstream::start().await;
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 10").route(open);
+    let edge = setup.server("trusted_proxies: [127.0.0.1]").start().await;
+    let registered = "Forwarded: for=198.51.100.1;proto=http;host=shop.example\r\n";
+    let unregistered = "X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: shop.example\r\n";
+    let evil = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n";
+    let evil_too = "Forwarded: for=10.0.0.1;proto=https;host=evil.example\r\n";
+    for lines in [format!("{evil}{registered}"), format!("{evil_too}{unregistered}")] {
+        raw(edge.address(), with("GET", &lines, "")).await;
+        let head = upstream.last().head;
+        let one = |name: &str| head.one(name).unwrap_or_default();
+        assert_eq!(one("x-forwarded-for"), "127.0.0.1", "{lines}");
+        assert_eq!((one("x-forwarded-proto"), one("x-forwarded-host")), ("http".to_owned(), "h".to_owned()), "{lines}");
+    }
+    for lines in [registered.to_owned(), unregistered.to_owned(), format!("{registered}{unregistered}")] {
+        raw(edge.address(), with("GET", &lines, "")).await;
+        let head = upstream.last().head;
+        assert_eq!(head.one("x-forwarded-for").as_deref(), Some("198.51.100.1, 127.0.0.1"), "{lines}");
+        assert_eq!(head.one("x-forwarded-host").as_deref(), Some("shop.example"), "{lines}");
+    }
 }

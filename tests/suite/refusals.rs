@@ -76,6 +76,18 @@ async fn an_unknown_path_is_404_and_a_known_one_names_its_methods() {
 }
 
 #[tokio::test]
+async fn a_listed_page_may_read_every_refusal() {
+    let (edge, _upstream, _browser) = edge().await;
+    for (status, line) in [(400, "GET /open/%2e%2e/x"), (404, "GET /nowhere"), (405, "POST /only/get")] {
+        let request = format!("{line} HTTP/1.1\r\nHost: h\r\nOrigin: {APP}\r\nContent-Length: 0\r\n\r\n");
+        let (head, _) = raw(edge.address(), request).await;
+        assert_eq!((head.status(), head.one("access-control-allow-origin").as_deref()), (status, Some(APP)), "{line}");
+        let (head, _) = raw(edge.address(), format!("{line} HTTP/1.1\r\nHost: h\r\nOrigin: {APP}x\r\n\r\n")).await;
+        assert_eq!((head.status(), head.one("access-control-allow-origin")), (status, None), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_session_is_json_for_scripts_and_a_redirect_for_navigations() {
     let (edge, upstream, browser) = edge().await;
     let client = http_client();

@@ -47,14 +47,11 @@ impl Frames {
             let (now, rest) = bytes.split_at_checked(passed + taken).unwrap_or((bytes, &[]));
             bytes = rest;
             self.head.extend_from_slice(now.get(passed..).unwrap_or_default());
-            if let [a, b, c, kind, flags, ..] = *self.head {
-                if self.head.len() == HEAD {
-                    self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                    self.head.clear();
-                    if is_idle_work(kind, flags, self.skip) && !self.pay() {
-                        return false;
-                    }
-                }
+            let [a, b, c, kind, flags, _, _, _, _] = *self.head else { continue };
+            self.head.clear();
+            self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            if is_idle_work(kind, flags, self.skip) && !self.pay() {
+                return false;
             }
         }
         true
@@ -81,5 +78,28 @@ fn is_idle_work(kind: u8, flags: u8, length: usize) -> bool {
         HEADERS => length == 0,
         PRIORITY | RST_STREAM | SETTINGS | PING | CONTINUATION => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_found_however_the_bytes_come() {
+        let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
+        let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
+        let bytes = [&[b'x'; PREFACE][..], &ping, &data, &ping, &data].concat();
+        for piece in [1, 2, 7, 9, 17, bytes.len()] {
+            let mut frames = Frames::default();
+            assert!(bytes.chunks(piece).all(|piece| frames.read(piece)));
+            assert_eq!(frames.left, BURST - 2, "pieces of {piece}");
+        }
+        let mut frames = Frames::default();
+        assert!(frames.read(&[b'x'; PREFACE]));
+        let passed = (0..10 * BURST).take_while(|_| frames.read(&ping)).count();
+        assert!((BURST as usize..10 * BURST as usize).contains(&passed), "{passed}");
+        let mut frames = Frames::default();
+        assert!(frames.read(&[b'x'; PREFACE]) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct HeadReader {
     seen: usize,
     after_cr: bool,
     method_over: bool,
+    /// Behind the `?` of the target, whose UTF-8 browsers' address bars and curl send as it is.
+    query: bool,
     /// Where the request line begins: empty lines before it are skipped (RFC 9112 §2.2).
     start: usize,
     request: Option<RequestLine>,
@@ -93,7 +95,8 @@ impl HeadReader {
             return Err(ProxyError::TargetTooLong);
         }
         if self.method_over {
-            let fits = matches!(byte, b' '..=b'~');
+            self.query |= byte == b'?';
+            let fits = matches!(byte, b' '..=b'~') || self.query && byte >= 0x80;
             return if fits { Ok(()) } else { bad("the request line contains a byte that must be percent-encoded") };
         }
         self.method_over = byte == b' ' && place > 0;
@@ -133,19 +136,23 @@ impl HeadReader {
             return bad("a header field's name is empty or contains a character that no name may have");
         }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
-        let folded = name.to_ascii_lowercase();
-        match &*folded {
-            b"host" if self.host.replace(value.to_vec()).is_some() => bad("the request needs exactly one Host"),
-            b"content-length" => self.length_is(value),
-            b"transfer-encoding" => self.coding_is(value),
-            b"upgrade" => {
-                self.upgrade = true;
-                Ok(())
-            }
-            // Read as the same names behind CGI-like interfaces.
-            b"content_length" | b"transfer_encoding" => bad("the body's length is told in a misspelt header"),
-            _ => Ok(()),
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if is(b"host") {
+            let first = self.host.replace(value.to_vec()).is_none();
+            return if first { Ok(()) } else { bad("the request needs exactly one Host") };
         }
+        if is(b"content-length") {
+            return self.length_is(value);
+        }
+        if is(b"transfer-encoding") {
+            return self.coding_is(value);
+        }
+        // Read as the same names behind CGI-like interfaces.
+        if is(b"content_length") || is(b"transfer_encoding") {
+            return bad("the body's length is told in a misspelt header");
+        }
+        self.upgrade |= is(b"upgrade");
+        Ok(())
     }
 
     /// RFC 9112 §6.3: digits, once. Twice the same number is read by some as a list, by some as an error.
@@ -173,7 +180,7 @@ impl HeadReader {
     /// What only the whole head tells.
     fn finish(&mut self, end: usize) -> Result<Head, ProxyError> {
         let Some(request) = &self.request else { return bad("there is no request line") };
-        if request.method == b"CONNECT" {
+        if request.is_connect {
             return Err(ProxyError::MethodNotAllowed {
                 allow: vec![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE],
             });
@@ -200,4 +207,74 @@ impl HeadReader {
 
 fn bad<T>(why: &str) -> Result<T, ProxyError> {
     Err(ProxyError::BadRequest(why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Read in one piece and byte by byte, which must come to the same.
+    fn read(text: &str) -> Result<Option<(usize, usize)>, ProxyError> {
+        let place = |head: Option<Head>| head.map(|head| (head.skip, head.end));
+        let whole = HeadReader::default().read(text.as_bytes()).map(place);
+        let mut reader = HeadReader::default();
+        for end in 1..=text.len() {
+            match reader.read(&text.as_bytes()[..end]) {
+                Ok(None) => {}
+                other => {
+                    let slow = other.map(place);
+                    assert_eq!(slow, whole, "{text:?}");
+                    return slow;
+                }
+            }
+        }
+        assert_eq!(whole, Ok(None), "{text:?}");
+        whole
+    }
+
+    #[test]
+    fn a_head_ends_where_it_ends() {
+        let head = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(read(head), Ok(Some((0, head.len()))));
+        assert_eq!(read(&format!("\r\n{head}GET /next")), Ok(Some((2, head.len() + 2))));
+        assert_eq!(read(&head[..head.len() - 1]), Ok(None));
+        assert!(!HeadReader::default().begun());
+        for text in ["", "\r\n", "\r\n\r\n", "G", "GET /?\u{20ac}", "GET / HTTP/1.1\r\nHost: h\r\nX: \u{20ac}"] {
+            assert_eq!(read(text), Ok(None), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn junk_is_known_at_its_first_wrong_byte() {
+        for text in [
+            "\0",
+            "\u{1f}",
+            "{",
+            " ",
+            "\n",
+            "\r\n\r\n\r\n",
+            "\rG",
+            "GET /\u{1}",
+            "GET /\u{20ac}",
+            "GET / HTTP/1.1\r\nX\0",
+        ] {
+            assert!(matches!(read(text), Err(ProxyError::BadRequest(_))), "{text:?}");
+        }
+        assert!(matches!(read(&"A".repeat(33)), Err(ProxyError::BadRequest(_))));
+        assert_eq!(read(&format!("GET /{}", "a".repeat(REQUEST_LINE))), Err(ProxyError::TargetTooLong));
+        let field = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(HEAD));
+        assert_eq!(HeadReader::default().read(field.as_bytes()).err(), Some(ProxyError::HeaderTooLarge));
+    }
+
+    #[test]
+    fn hosts_are_one_name_with_one_port() {
+        for host in ["h", "h:80", "127.0.0.1:8080", "[::1]", "[::1]:443", "a-b.example", "a_b"] {
+            assert!(valid_authority(host.as_bytes()), "{host}");
+        }
+        for host in
+            ["", ":", "h:", ":80", "h:80:80", "h:65536", "u@h", "h,i", "h i", "[::1", "[x]", "::1", "[::1]x", "h/"]
+        {
+            assert!(!valid_authority(host.as_bytes()), "{host}");
+        }
+    }
 }

@@ -284,6 +284,24 @@ impl AsyncWrite for Line {
         line.paced(cx, polled)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let line = self.get_mut();
+        let polled = Pin::new(&mut line.inner).poll_write_vectored(cx, pieces);
+        if let Poll::Ready(Ok(written)) = polled {
+            line.writing.moved(written);
+            line.note_answer(pieces.first().map_or(&[], |piece| piece));
+        }
+        line.paced(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let line = self.get_mut();
         let polled = Pin::new(&mut line.inner).poll_flush(cx);

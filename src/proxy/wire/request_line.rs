@@ -7,7 +7,8 @@ use crate::reply::ProxyError;
 /// What later lines are held against.
 #[derive(Debug)]
 pub(super) struct RequestLine {
-    pub(super) method: Vec<u8>,
+    /// Tunnels are not opened here.
+    pub(super) is_connect: bool,
     /// The host of an absolute-form target.
     pub(super) authority: Option<Vec<u8>>,
     /// The digit after `HTTP/1.`
@@ -37,7 +38,7 @@ impl RequestLine {
             _ => return bad("the request line does not end in an HTTP version"),
         };
         let authority = authority_of(method, target)?;
-        Ok(Self { method: method.to_vec(), authority, minor })
+        Ok(Self { is_connect: method == b"CONNECT", authority, minor })
     }
 }
 

@@ -1,0 +1,175 @@
+//! HTTP/2 by hand: malformed frames and requests reach nobody, floods end the connection they come on.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::{Edge, Setup, Upstream, raw};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+async fn edge() -> (Edge, Upstream) {
+    let upstream = Upstream::start().await;
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 10").route(open);
+    (setup.start().await, upstream)
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// HPACK, nothing indexed.
+fn fields(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    pairs.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+}
+
+fn request(more: &[(&str, &str)]) -> Vec<u8> {
+    let head = [(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x")];
+    fields(&[&head[..], more].concat())
+}
+
+/// The first frame that answers: its type and the first byte of its payload; `None` when it closes.
+async fn verdict(edge: &Edge, sent: &[u8]) -> Option<(u8, u8)> {
+    let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+    stream.write_all(&[PREFACE, sent].concat()).await.unwrap();
+    let answered = async {
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return None;
+            }
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            if stream.read_exact(&mut payload).await.is_err() {
+                return None;
+            }
+            if matches!(head[3], 1 | 3 | 7) {
+                return Some((head[3], payload.first().copied().unwrap_or(0)));
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), answered).await.expect("an answer at once")
+}
+
+#[tokio::test]
+async fn malformed_frames_end_the_connection() {
+    let (edge, upstream) = edge().await;
+    let get = frame(1, 5, 1, &request(&[]));
+    for (name, sent) in [
+        ("DATA on stream 0", frame(0, 1, 0, b"x")),
+        ("DATA on an idle stream", frame(0, 1, 1, b"x")),
+        ("HEADERS on stream 0", frame(1, 5, 0, &request(&[]))),
+        ("HEADERS on an even stream", frame(1, 5, 2, &request(&[]))),
+        ("padding longer than the frame", frame(1, 13, 1, b"\xffabc")),
+        ("RST_STREAM on an idle stream", frame(3, 0, 1, &[0; 4])),
+        ("RST_STREAM of three bytes", frame(3, 0, 1, &[0; 3])),
+        ("SETTINGS on a stream", frame(4, 0, 1, b"")),
+        ("SETTINGS of five bytes", frame(4, 0, 0, &[0; 5])),
+        ("SETTINGS acknowledged with a payload", frame(4, 1, 0, &[0; 6])),
+        ("a window of 2^31", frame(4, 0, 0, &[0, 4, 0x80, 0, 0, 0])),
+        ("PUSH_PROMISE", frame(5, 4, 1, &[0, 0, 0, 2])),
+        ("PING of seven bytes", frame(6, 0, 0, &[0; 7])),
+        ("PING on a stream", frame(6, 0, 1, &[0; 8])),
+        ("WINDOW_UPDATE of nothing", frame(8, 0, 0, &[0; 4])),
+        ("CONTINUATION of nothing", frame(9, 4, 1, b"")),
+        ("a frame between HEADERS and CONTINUATION", [frame(1, 1, 1, b"\x82"), frame(6, 0, 0, &[0; 8])].concat()),
+        ("a frame of 16 385 bytes", frame(6, 0, 0, &[0; 16_385])),
+        ("HPACK that does not decode", frame(1, 5, 1, b"\xff\xff\xff\xff\xff\xff")),
+    ] {
+        let answer = verdict(&edge, &sent).await;
+        assert!(matches!(answer, None | Some((7, _))), "{name}: {answer:?}");
+    }
+    assert_eq!(upstream.connections(), 0);
+    assert_eq!(verdict(&edge, &get).await, Some((1, 0x88)), "a good one is answered with 200");
+}
+
+#[tokio::test]
+async fn malformed_requests_reach_nobody() {
+    let (edge, upstream) = edge().await;
+    let head = |pairs: &[(&str, &str)]| frame(1, 5, 1, &fields(pairs));
+    let (get, scheme, host, path) =
+        ((":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x"));
+    let many: Vec<(&str, &str)> = vec![("x", "y"); 200];
+    for (name, sent) in [
+        ("an upper-case name", frame(1, 5, 1, &request(&[("X-Y", "z")]))),
+        ("Connection", frame(1, 5, 1, &request(&[("connection", "close")]))),
+        ("Transfer-Encoding", frame(1, 4, 1, &request(&[("transfer-encoding", "chunked")]))),
+        ("TE", frame(1, 5, 1, &request(&[("te", "gzip")]))),
+        ("a CR in a value", frame(1, 5, 1, &request(&[("x", "a\rb")]))),
+        ("an LF in a value", frame(1, 5, 1, &request(&[("x", "a\nHost: b")]))),
+        ("a NUL in a value", frame(1, 5, 1, &request(&[("x", "a\0b")]))),
+        ("a space in a name", frame(1, 5, 1, &request(&[("x y", "z")]))),
+        ("an empty name", frame(1, 5, 1, &request(&[("", "z")]))),
+        ("two lengths", frame(1, 4, 1, &request(&[("content-length", "1"), ("content-length", "2")]))),
+        ("a signed length", frame(1, 4, 1, &request(&[("content-length", "+1")]))),
+        ("another Host", frame(1, 5, 1, &request(&[("host", "other")]))),
+        ("no path", head(&[get, scheme, host])),
+        ("an empty path", head(&[get, scheme, host, (":path", "")])),
+        ("two paths", head(&[get, scheme, host, path, path])),
+        ("no method", head(&[scheme, host, path])),
+        ("no authority", head(&[get, scheme, path])),
+        ("an unknown pseudo field", head(&[get, scheme, host, path, (":x", "y")])),
+        ("a pseudo field at the end", head(&[get, scheme, host, ("x", "y"), path])),
+        ("a path with a space", head(&[get, scheme, host, (":path", "/open/ HTTP/1.1")])),
+        ("a path with a line", head(&[get, scheme, host, (":path", "/open/x\r\nX: y")])),
+        ("an absolute path", head(&[get, scheme, host, (":path", "http://other/open/x")])),
+        ("a path that climbs", head(&[get, scheme, host, (":path", "/open/../x")])),
+        ("200 fields", frame(1, 5, 1, &request(&many))),
+        ("less than its length", [frame(1, 4, 1, &request(&[("content-length", "9")])), frame(0, 1, 1, b"x")].concat()),
+    ] {
+        let before = upstream.count();
+        let answer = verdict(&edge, &sent).await;
+        let refused =
+            matches!(answer, None | Some((3 | 7, _))) || answer.is_some_and(|(kind, first)| kind == 1 && first != 0x88);
+        assert!(refused, "{name}: {answer:?}");
+        assert_eq!(upstream.count(), before, "{name}");
+    }
+}
+
+/// Sends the frames until the connection ends; how many it took.
+async fn flood(edge: &Edge, opening: &[u8], one: impl Fn(u32) -> Vec<u8>) -> u32 {
+    let stream = TcpStream::connect(edge.address()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let closed = tokio::spawn(async move {
+        let mut sink = vec![0; 64 * 1024];
+        while matches!(reader.read(&mut sink).await, Ok(read) if read > 0) {}
+    });
+    writer.write_all(&[PREFACE, opening].concat()).await.unwrap();
+    let mut sent = 0;
+    while !closed.is_finished() && sent < 200_000 {
+        if writer.write_all(&one(sent)).await.is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    timeout(Duration::from_secs(5), closed).await.expect("the connection is closed").unwrap();
+    sent
+}
+
+#[tokio::test]
+async fn floods_end_the_connection_they_come_on_and_no_other() {
+    let (edge, _upstream) = edge().await;
+    let post = fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x")]);
+    let get = request(&[]);
+    let odd = |number: u32| number * 2 + 1;
+    let before = edge.resident_kib();
+    let sent = [
+        flood(&edge, b"", |_| frame(6, 0, 0, &[7; 8])).await,
+        flood(&edge, b"", |_| frame(4, 0, 0, b"")).await,
+        flood(&edge, b"", |_| frame(2, 0, 1, &[0, 0, 0, 0, 16])).await,
+        flood(&edge, b"", |number| [frame(1, 5, odd(number), &get), frame(3, 0, odd(number), &[0, 0, 0, 8])].concat())
+            .await,
+        flood(&edge, &frame(1, 4, 1, &post), |_| frame(0, 0, 1, b"")).await,
+        flood(&edge, &frame(1, 0, 1, &get), |_| frame(9, 0, 1, b"")).await,
+        flood(&edge, &frame(1, 0, 1, &get), |_| frame(9, 0, 1, &fields(&[("x", "y")]).repeat(100))).await,
+    ];
+    assert!(sent.iter().all(|sent| *sent < 150_000), "{sent:?}");
+    let (head, _) = raw(edge.address(), "GET /open/x HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert_eq!(head.status(), 200);
+    assert!(edge.resident_kib() < before + 50 * 1024, "{} KiB after {before}", edge.resident_kib());
+    eventually!("nothing is left of them", edge.metric("bff_client_connections").await == 0);
+}
