@@ -108,6 +108,12 @@ impl Endpoint {
         (self == Self::BackchannelLogout).then_some(64 * 1024)
     }
 
+    /// Whether it matters here who asks: logins under way are bounded for each address.
+    #[must_use]
+    pub fn is_login(self) -> bool {
+        matches!(self, Self::Login | Self::Callback)
+    }
+
     /// Whether the browser's session may act here, so that other sites must be kept out. The provider
     /// calls its endpoint without a browser, and no cookie is looked at there.
     #[must_use]
@@ -123,7 +129,7 @@ pub struct Asked<'a> {
     pub parts: &'a request::Parts,
     /// The whole body where [`Endpoint::body_limit`] asks for it, else empty.
     pub body: &'a [u8],
-    /// Who asks, as far as a trusted proxy in front tells; `None` where nobody knows.
+    /// Who asks, where [`Endpoint::is_login`] wants to know it, and somebody knows.
     pub client: Option<IpAddr>,
     /// For pages and errors.
     pub correlation_id: &'a str,

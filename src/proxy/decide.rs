@@ -36,7 +36,7 @@ pub(super) async fn decide(
                 Some(limit) => downstream::read_body(session, limit).await?,
                 None => Vec::new(),
             };
-            let client = forward::client_address(gateway, session);
+            let client = endpoint.is_login().then(|| forward::client_address(gateway, session)).flatten();
             let asked = Asked { parts: session.req_header(), body: &body, client, correlation_id: &ctx.correlation_id };
             gateway.endpoints.answer(endpoint, asked).await.map(Some)
         }

@@ -19,7 +19,7 @@ use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
 /// How long a request whose token still works waits for a newer one before it goes on without.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a session leaves a provider alone that just failed it.
 pub(super) const BACK_OFF: Duration = Duration::from_secs(5);
 /// More rounds than flights can get in each other's way.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::broker::NoBearer;
 use super::freshness::{Freshness, freshness};
 use crate::resilience::Clock;
-use crate::session::{AccessToken, Sessions, StoreError};
+use crate::session::{AccessToken, Lease, Sessions, StoreError};
 
 /// Renewed while the provider takes its time; a replica that is killed holds the others up no longer.
 const LEASE: Duration = Duration::from_secs(3);
 /// How often a held lease is asked for again.
 const POLL: Duration = Duration::from_millis(50);
-/// As long as the others wait for the one who asks: then the provider is slow, or hangs.
-const POLLS: usize = 120;
+/// The others wait for the one who asks as long as they would wait for the provider themselves.
+const POLLS: usize = 200;
 
 /// Where a token came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +64,13 @@ impl Fleet {
             Ok(Turn::Found(token)) => Ok((token, Source::Store)),
             Ok(Turn::Ours(lease)) => {
                 let minted = lease.hold(self.mint_for_all(wanted, mint)).await;
-                if let Err(error) = lease.release().await {
-                    tracing::warn!(%error, "a lease was not given back; it ends by itself");
-                }
+                give_back(lease).await;
                 minted
             }
-            Ok(Turn::Never) => alone(wanted, mint).await,
+            Ok(Turn::Never) => {
+                let reason = "another replica has been asking the provider for this token for too long";
+                Err(NoBearer::ProviderDown(reason.to_owned()))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a service token cannot be shared with other replicas");
                 alone(wanted, mint).await
@@ -86,7 +87,7 @@ impl Fleet {
                 // Whoever had it before us may have brought it since we looked.
                 return match self.fresh(wanted).await {
                     Ok(Some(token)) => {
-                        lease.release().await?;
+                        give_back(lease).await;
                         Ok(Turn::Found(token))
                     }
                     _ => Ok(Turn::Ours(lease)),
@@ -121,9 +122,15 @@ impl Fleet {
 /// What became of waiting.
 enum Turn {
     Found(AccessToken),
-    Ours(crate::session::Lease),
+    Ours(Lease),
     /// The one who asks takes too long.
     Never,
+}
+
+async fn give_back(lease: Lease) {
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%error, "a lease was not given back; it ends by itself");
+    }
 }
 
 async fn alone(

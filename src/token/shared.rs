@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
-use super::broker::NoBearer;
+use super::broker::{NoBearer, PATIENCE};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
@@ -128,18 +128,28 @@ impl SharedTokens {
             return still_works.ok_or(obstacle);
         }
         let (kept, obstacles, flight_key) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), key.clone());
-        let landed = self
-            .flights
-            .run(key, || async move {
-                let outcome = fetch().await;
-                match &outcome {
-                    Ok((token, _source)) => kept.insert(flight_key, token.clone()),
-                    Err(reason) => obstacles.hold(flight_key, reason.clone(), BACK_OFF),
+        let flight = self.flights.run(key.clone(), || async move {
+            let outcome = fetch().await;
+            match &outcome {
+                Ok((token, _source)) => kept.insert(flight_key, token.clone()),
+                Err(reason) => obstacles.hold(flight_key, reason.clone(), BACK_OFF),
+            }
+            outcome
+        });
+        let landed = match &still_works {
+            None => flight.await,
+            Some(token) => match tokio::time::timeout(PATIENCE, flight).await {
+                Ok(landed) => landed,
+                Err(_slow) => {
+                    let slow = NoBearer::ProviderDown("the provider is slow".to_owned());
+                    self.obstacles.hold(key, slow, BACK_OFF);
+                    count("cached");
+                    return Ok(token.clone());
                 }
-                outcome
-            })
-            .await
-            .unwrap_or_else(|| Err(NoBearer::ProviderDown("the token request was interrupted".to_owned())));
+            },
+        };
+        let landed =
+            landed.unwrap_or_else(|| Err(NoBearer::ProviderDown("the token request was interrupted".to_owned())));
         count(match &landed {
             Ok((_, Source::Store)) => "cached",
             Ok((_, Source::Provider)) => "minted",
