@@ -120,7 +120,8 @@ async fn endless() -> String {
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request).await;
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n").await;
-                while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
+                let piece = b"x".repeat(64 * 1024);
+                while stream.write_all(&piece).await.is_ok() {}
             });
         }
     });
