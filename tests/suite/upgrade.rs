@@ -78,6 +78,18 @@ async fn an_upgrade_on_redis_is_not_noticed() {
 }
 
 #[tokio::test]
+async fn a_process_with_nothing_to_do_hands_over_before_it_leaves() {
+    let setup = Setup::new().service("own", "http://127.0.0.1:9", Some(AUDIENCES[0]));
+    let mut edge = setup.start().await;
+    let mut old = edge.upgrade().await;
+    let status = old.exit_status(Duration::from_secs(15)).await.expect("it leaves");
+    assert_eq!(status.code(), Some(0), "{status}");
+    for url in [edge.url("/health/ready"), edge.admin_url("/health/ready")] {
+        assert_eq!(http_client().get(url).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_handed_to_nobody() {
     let upstream = Upstream::start().await;
     let edge = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).start().await;
