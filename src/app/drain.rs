@@ -9,6 +9,7 @@
 //! the process ends when it is done (see `serve`). Its fast end is never asked for, since that does not
 //! tell the listeners: accepting on a runtime that shuts down, they fail in a loop without a pause.
 
+use std::io::{IsTerminal as _, stdin};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -47,6 +48,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hand_over: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -55,6 +57,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hand_over: signal(SignalKind::quit())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 }
@@ -67,8 +70,13 @@ impl ShutdownSignalWatch for Drain {
             let _ = self.over.try_send(());
             return ShutdownSignal::GracefulTerminate;
         };
+        let attended = stdin().is_terminal();
         loop {
             tokio::select! {
+                // A reload (see `reload`), unless the terminal went: nobody could stop us there any more.
+                _ = signals.hang_up.recv() => if attended && !stdin().is_terminal() {
+                    return self.terminate(signals, Duration::ZERO).await;
+                },
                 _ = signals.terminate.recv() => return self.terminate(signals, self.delay).await,
                 _ = signals.interrupt.recv() => return self.terminate(signals, Duration::ZERO).await,
                 _ = signals.hand_over.recv() => match self.await_successor().await {
