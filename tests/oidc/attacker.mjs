@@ -148,6 +148,9 @@ async function frameUs(page) {
     document.body.append(frame);
   }), `${app}/auth/callback?code=a&code=b`);
   const frame = page.frames().at(-1);
+  // The frame has loaded before the driver hears where it is.
+  const until = Date.now() + 10_000;
+  while (!/^(chrome-error|https):/.test(frame.url()) && Date.now() < until) await page.waitForTimeout(50);
   assert.match(frame.url(), /^chrome-error:/, 'our pages are not framed');
 }
 
