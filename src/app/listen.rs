@@ -88,7 +88,8 @@ pub(super) fn public(
 /// One connection more than there may be is refused: files must be left for services and stores.
 fn patience(server: &ServerConfig) -> Patience {
     let connections = server.max_connections.unwrap_or_else(|| {
-        let files = open_files().unwrap_or(1024);
+        let files =
+            rlimit::Resource::NOFILE.get_soft().ok().and_then(|files| usize::try_from(files).ok()).unwrap_or(1024);
         (files / 4 * 3).saturating_sub(64).max(16)
     });
     tracing::info!(max_connections = connections, "connections are bounded");
@@ -99,14 +100,6 @@ fn patience(server: &ServerConfig) -> Patience {
         rate: server.min_body_rate,
         connections,
     }
-}
-
-/// `RLIMIT_NOFILE`, as the kernel shows it.
-fn open_files() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let soft = line.split_whitespace().next()?;
-    Some(soft.parse().unwrap_or(usize::MAX))
 }
 
 /// The admin service.

@@ -24,6 +24,11 @@ pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
 pub(super) fn serve(config: &Config, sockets: Sockets) -> ExitCode {
     let json = config.settings.log.format == LogFormat::Json;
     let log = start_logging(&config.settings.log.level, json);
+    // A connection is a file, and so is its service's: the soft limit of most systems (1024) is for programs that
+    // use select(2). What the administrator allows is the hard one.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the number of open files stays as it is");
+    }
     let served = Bff::build(config, AccessLog::to(log.writer(), json)).and_then(|bff| app::serve(config, bff, sockets));
     // Queued lines are written before the process ends.
     drop(log);
