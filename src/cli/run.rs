@@ -23,7 +23,10 @@ pub(super) fn run(conf: &Path, routes: &Path) -> ExitCode {
 /// Serves a checked configuration.
 pub(super) fn serve(config: &Config) -> ExitCode {
     let json = config.settings.log.format == LogFormat::Json;
-    let log = start_logging(&config.settings.log.level, json);
+    let log = match start_logging(&config.settings.log.level, json) {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("error: no thread for the log: {error}"), 1),
+    };
     let served = Bff::build(config, AccessLog::to(log.writer(), json)).and_then(|bff| app::serve(config, bff));
     // Queued lines are written before the process ends.
     drop(log);

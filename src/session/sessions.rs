@@ -11,6 +11,7 @@ use super::key::SessionKey;
 use super::key_ring::SecretError;
 use super::model::{NewSession, Session, Tokens};
 use super::near::{ENTRIES, NearCache};
+use super::ready::Ready;
 use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
 use super::store::{Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError};
@@ -211,6 +212,7 @@ impl Sessions {
             tokens: payload.tokens,
             token: token.clone(),
             slide,
+            arn: Ready::default(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pingora_bff::Config;
 use pingora_bff::config::Secret;
 use pingora_bff::resilience::{Clock, SystemClock};
-use pingora_bff::session::{AccessToken, Identity, NewSession, Sessions, Tokens};
+use pingora_bff::session::{AccessToken, Identity, NewSession, Ready, Sessions, Tokens};
 use pingora_bff::telemetry::Metrics;
 
 use super::provider::{AUDIENCE, Provider};
@@ -44,6 +44,7 @@ fn login(issuer: &str, number: usize, token: &str, clock: &dyn Clock) -> NewSess
         scopes: ["openid", "orders.read", "orders.write"].map(str::to_owned).to_vec(),
         issued_at: now,
         expires_at: Some(now.plus(std::time::Duration::from_secs(86_400))),
+        ready: Ready::default(),
     };
     let claims = [("name", format!("Somebody {number}")), ("email", format!("s{number}@bench.example"))];
     NewSession {

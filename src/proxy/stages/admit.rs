@@ -19,7 +19,8 @@ pub(in crate::proxy) fn admit(
 ) -> Result<CanonicalPath, ProxyError> {
     downstream::set_timeouts(gateway, session);
     let request = session.req_header();
-    ctx.correlation_id = headers::sane_correlation_id(&request.headers).map_or_else(fresh_id, str::to_owned);
+    ctx.correlation_id =
+        headers::sane_correlation_id(&request.headers).map_or_else(headers::fresh_correlation_id, str::to_owned);
     ctx.navigation = downstream::is_navigation(request);
     "/auth/login".clone_into(&mut ctx.login_url);
     require_one_host(session)?;
@@ -47,11 +48,6 @@ pub(in crate::proxy) fn admit(
     }
     query.clone_into(&mut ctx.upstream_target);
     Ok(path)
-}
-
-/// A process-wide prefix and a random tail: unique enough to find one line among billions.
-fn fresh_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
 }
 
 /// RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`.
