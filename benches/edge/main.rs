@@ -1,13 +1,14 @@
 //! Our program beside the bare engine and nginx, driven in turns over loopback: CPU time a request,
 //! rates, memory; or instructions a request. How to read it: `benches/README.md`.
 //!
-//! `cargo bench --profile dist --bench edge [-- --rounds 5 --seconds 2 --connections 32 --only NAMES --count]`
+//! `cargo bench --profile dist --bench edge [-- --rounds 5 --seconds 2 --connections 32 --only NAMES --count --memory]`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 #![allow(clippy::string_slice, clippy::cast_precision_loss, reason = "a measurement ends by panicking, too")]
 
 mod load;
 mod measure;
+mod memory;
 mod scenario;
 mod stage;
 mod stand;
@@ -51,7 +52,10 @@ fn main() {
         scenarios.retain(|scenario| only.split(',').any(|name| name == scenario.name));
     }
     println!("{} · {:?}", edge.display(), bounds);
-    if words.iter().any(|word| word == "--count") {
+    let asked = |flag: &str| words.iter().any(|word| word == flag);
+    if asked("--memory") {
+        runtime.block_on(memory::measure(&stage, &edge));
+    } else if asked("--count") {
         let keep = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         table::print_counts(&count(&stage, &scenarios, &keep, number("--requests", 1000)), &scenarios);
         println!("\nProfiles: callgrind_annotate {}/callgrind.*", keep.display());

@@ -25,6 +25,8 @@ pub struct Start {
 pub struct Stage {
     pub dir: TempDir,
     pub provider: Provider,
+    /// Where the upstream listens.
+    pub service: SocketAddr,
     pub starts: Vec<Start>,
     pub redis: Option<Process>,
     pub cookies: Vec<String>,
@@ -40,8 +42,8 @@ impl Stage {
         let mut answers = upstream::usual();
         provider.publish(&mut answers);
         let service = upstream::start(listener, answers);
-        let mut stage =
-            Self { dir, provider, starts: Vec::new(), redis: None, cookies: Vec::new(), redis_cookies: Vec::new() };
+        let (cookies, redis_cookies) = (Vec::new(), Vec::new());
+        let mut stage = Self { dir, provider, service, starts: Vec::new(), redis: None, cookies, redis_cookies };
 
         let port = free_port();
         let words = [bare.display().to_string(), "bare".into(), format!("127.0.0.1:{port}"), service.to_string()];

@@ -150,13 +150,13 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         drop(worker);
-        let writes = sink.0.lock().unwrap();
-        let text = String::from_utf8(writes.concat()).unwrap();
+        let calls = sink.0.lock().unwrap();
+        let text = String::from_utf8(calls.concat()).unwrap();
         for thread in 0..4 {
             let own: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{thread} "))).collect();
             let expected: Vec<_> = (0..1_000).map(|line| format!("{thread} {line:04}")).collect();
             assert_eq!(own, expected);
         }
-        assert!(writes.len() < 2_000, "{} writes for 4000 lines", writes.len());
+        assert!(calls.len() < 2_000, "{} writes for 4000 lines", calls.len());
     }
 }

@@ -19,6 +19,7 @@ mod bearer_route;
 mod cache;
 mod cache_tests;
 mod config;
+mod cost;
 mod doctor;
 mod documents;
 mod legacy;

@@ -36,7 +36,8 @@ pub async fn make(dir: &Path, provider: &Provider, count: usize) -> Vec<String> 
     cookies
 }
 
-fn login(issuer: &str, number: usize, token: &str, clock: &dyn Clock) -> NewSession {
+/// The login of one invented person.
+pub fn login(issuer: &str, number: usize, token: &str, clock: &dyn Clock) -> NewSession {
     let now = clock.now();
     let access = AccessToken {
         secret: Secret::new(token),

@@ -28,12 +28,11 @@ pub(in crate::proxy) fn conclude(
     let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);
     let metrics = &gateway.metrics;
     let method = method_label(session);
-    match &ctx.destination {
-        Some(destination) => destination.meters.answered(method, status_label(status), elapsed.as_secs_f64()),
-        None => {
-            metrics.http_requests.with_label_values(&[method, &ctx.endpoint, status_label(status)]).inc();
-            metrics.http_duration.with_label_values(&[&*ctx.endpoint]).observe(elapsed.as_secs_f64());
-        }
+    if let Some(destination) = &ctx.destination {
+        destination.meters.answered(method, status_label(status), elapsed.as_secs_f64());
+    } else {
+        metrics.http_requests.with_label_values(&[method, &ctx.endpoint, status_label(status)]).inc();
+        metrics.http_duration.with_label_values(&[&*ctx.endpoint]).observe(elapsed.as_secs_f64());
     }
     count_service(gateway, ctx);
 
@@ -70,13 +69,12 @@ fn count_service(gateway: &Gateway, ctx: &RequestContext) {
     let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.upstream_started) else { return };
     let metrics = &gateway.metrics;
     let waited = ctx.upstream_elapsed.map(|waited| waited.as_secs_f64());
-    match &ctx.destination {
-        Some(destination) => destination.meters.asked(waited),
-        None => {
-            metrics.service_requests.with_label_values(&[service]).inc();
-            if let Some(waited) = waited {
-                metrics.service_latency.with_label_values(&[service]).observe(waited);
-            }
+    if let Some(destination) = &ctx.destination {
+        destination.meters.asked(waited);
+    } else {
+        metrics.service_requests.with_label_values(&[service]).inc();
+        if let Some(waited) = waited {
+            metrics.service_latency.with_label_values(&[service]).observe(waited);
         }
     }
     let fault = ctx.refusal.as_ref().and_then(error_label);
