@@ -99,9 +99,10 @@ impl Queue {
             waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut waiting.text, lines);
-        match std::mem::take(&mut waiting.dropped) {
-            0 => {}
-            some => eprintln!("{some} log lines were dropped: standard output is read too slowly"),
+        let dropped = std::mem::take(&mut waiting.dropped);
+        drop(waiting);
+        if dropped > 0 {
+            eprintln!("{dropped} log lines were dropped: standard output is read too slowly");
         }
         true
     }
@@ -144,11 +145,15 @@ mod tests {
             .map(|thread| {
                 let mut writer = writer.clone();
                 std::thread::spawn(move || {
-                    (0..1_000).for_each(|line| writer.write_all(format!("{thread} {line:04}\n").as_bytes()).unwrap());
+                    for line in 0..1_000 {
+                        writer.write_all(format!("{thread} {line:04}\n").as_bytes()).unwrap();
+                    }
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         drop(worker);
         let calls = sink.0.lock().unwrap();
         let text = String::from_utf8(calls.concat()).unwrap();
