@@ -1,6 +1,7 @@
 //! A measured program: pinned, killed by its id, asked for its CPU time and memory through `/proc`.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,13 +30,13 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until it listens.
+    /// Waits until it answers. That somebody listens is not enough: our program tries its ports first.
     pub fn wait_for(&mut self, port: u16) {
         let until = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        while !answers(port) {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "a measured program ended at its start: {ended:?}");
-            assert!(Instant::now() < until, "a measured program does not listen");
+            assert!(Instant::now() < until, "a measured program does not answer");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -55,6 +56,15 @@ impl Process {
         let line = status.lines().find(|one| one.starts_with(line)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// Whether anything comes back, be it an error.
+fn answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
+    // Without a `Host`, which Redis takes for an attack.
+    let asked = stream.write_all(b"GET /public/x HTTP/1.0\r\n\r\n");
+    asked.is_ok() && stream.read(&mut [0; 16]).is_ok_and(|read| read > 0)
 }
 
 impl Drop for Process {
