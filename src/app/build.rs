@@ -15,7 +15,7 @@ use crate::proxy::{Bff, Destination, Gateway, Origins, Rates};
 use crate::resilience::{Clock, SystemClock};
 use crate::routing::{RouteErrors, RouteTable};
 use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, Meters, Metrics};
 use crate::token::{TokenBroker, TokenPolicy};
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -127,7 +127,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
     });
     Ok(Gateway {
         routes: RouteTable::build(&config.routes)?,
-        destinations: destinations(&config)?,
+        destinations: destinations(&config, &metrics)?,
         facade,
         endpoints,
         rates,
@@ -227,7 +227,7 @@ fn distinct<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
     })
 }
 
-fn destinations(config: &Config) -> Result<HashMap<String, Destination>, StartError> {
+fn destinations(config: &Config, metrics: &Arc<Metrics>) -> Result<HashMap<String, Arc<Destination>>, StartError> {
     let mut upstreams = HashMap::new();
     for (name, service) in &config.services {
         upstreams.insert(name.as_str(), Arc::new(Upstream::build(name, service)?));
@@ -236,7 +236,9 @@ fn destinations(config: &Config) -> Result<HashMap<String, Destination>, StartEr
         // The check refuses a route to a service that is not there.
         let upstream = Arc::clone(upstreams.get(route.target_service.as_str())?);
         let policy = TokenPolicy::of(&route.target_service, route.token_policy.as_ref(), &config.settings);
-        Some((route.id.clone(), Destination { upstream, policy }))
+        let (endpoint, service) = (route.id.as_str().into(), route.target_service.as_str().into());
+        let meters = Meters::new(Arc::clone(metrics), endpoint, Some(service));
+        Some((route.id.clone(), Arc::new(Destination { upstream, policy, meters })))
     });
     Ok(built.collect())
 }

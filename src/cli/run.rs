@@ -23,7 +23,10 @@ pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
 /// Serves a checked configuration.
 pub(super) fn serve(config: &Config, sockets: Sockets) -> ExitCode {
     let json = config.settings.log.format == LogFormat::Json;
-    let log = start_logging(&config.settings.log.level, json);
+    let log = match start_logging(&config.settings.log.level, json) {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("error: no thread for the log: {error}"), 1),
+    };
     // A connection is a file, and so is its service's: the soft limit of most systems (1024) is for programs that
     // use select(2). What the administrator allows is the hard one.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {

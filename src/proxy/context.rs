@@ -1,21 +1,23 @@
 //! What one request knows about itself, from its first callback to its log line.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use prometheus::IntGauge;
 
-use super::gateway::Gateway;
+use super::gateway::{Destination, Gateway};
 use super::stages::hold::Live;
 use super::who::Who;
 use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
 use crate::reply::ProxyError;
 use crate::resilience::Permit;
-use crate::routing::Route;
 use crate::token::Bearer;
 use crate::upstream::Upstream;
+
+/// The endpoint of a request that nothing was found for.
+static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| "unmatched".into());
 
 /// The engine's `CTX`.
 #[derive(Debug)]
@@ -27,7 +29,8 @@ pub struct RequestContext {
     pub(super) correlation_id: String,
     /// Route id, our endpoint's name, or `unmatched`: a bounded label.
     pub(super) endpoint: Arc<str>,
-    pub(super) route: Option<Arc<Route>>,
+    /// Of a route of the table.
+    pub(super) destination: Option<Arc<Destination>>,
     /// Where the request goes.
     pub(super) upstream: Option<Arc<Upstream>>,
     /// `target_service`, or the legacy service's name.
@@ -81,8 +84,8 @@ impl RequestContext {
             gateway,
             started: Instant::now(),
             correlation_id: String::new(),
-            endpoint: "unmatched".into(),
-            route: None,
+            endpoint: Arc::clone(&UNMATCHED),
+            destination: None,
             upstream: None,
             service: None,
             legacy: None,

@@ -9,7 +9,7 @@ use super::stages::route::Routed;
 use super::stages::{admit, authenticate, authorize, forward, legacy, limit, origin, rate, route};
 use super::{Downstream, downstream};
 use crate::config::AuthMode;
-use crate::endpoints::Asked;
+use crate::endpoints::{Asked, Endpoint};
 use crate::reply::{Circumstances, ProxyError, Reply, from_error};
 
 /// `Some`: the answer is ours. `None`: the request goes to a service.
@@ -24,7 +24,7 @@ pub(super) async fn decide(
     let routed = route::route(gateway, session, ctx, &path)?;
     let guarded = match &routed {
         Routed::Ours(endpoint) => endpoint.acts_by_session(),
-        Routed::Theirs(route) => route.auth == AuthMode::Session,
+        Routed::Theirs(route, _) => route.auth == AuthMode::Session,
         Routed::Legacy(_) => legacy::acts_by_session(session),
     };
     if let Some(preflight) = origin::origin(gateway, session, from, guarded)? {
@@ -32,27 +32,35 @@ pub(super) async fn decide(
     }
     match routed {
         Routed::Ours(endpoint) => {
-            let body = match endpoint.body_limit() {
-                Some(limit) => downstream::read_body(session, limit).await?,
-                None => Vec::new(),
-            };
-            let client = endpoint.is_login().then(|| forward::client_address(gateway, session)).flatten();
-            let asked = Asked { parts: session.req_header(), body: &body, client, correlation_id: &ctx.correlation_id };
-            gateway.endpoints.answer(endpoint, asked).await.map(Some)
+            // What is rare is boxed here and below: the future of every request has room for the largest.
+            Box::pin(answer(gateway, session, ctx, endpoint)).await.map(Some)
         }
-        Routed::Theirs(route) => {
+        Routed::Theirs(route, destination) => {
             rate::by_address(gateway, session, ctx, &route).await?;
             authenticate::authenticate(gateway, session, ctx, &route).await?;
             rate::by_caller(gateway, ctx, &route).await?;
             ctx.websocket = limit::upgrade(session, route.websocket)?;
             limit::declared(session, ctx.body_limit)?;
-            if let Some(destination) = gateway.destination(&route) {
-                authorize::obtain_bearer(gateway, ctx, &destination.policy).await?;
-            }
+            authorize::obtain_bearer(gateway, ctx, &destination.policy).await?;
             Ok(None)
         }
-        Routed::Legacy(service) => legacy::enter(gateway, session, ctx, service).await.map(|()| None),
+        Routed::Legacy(service) => Box::pin(legacy::enter(gateway, session, ctx, service)).await.map(|()| None),
     }
+}
+
+async fn answer(
+    gateway: &Gateway,
+    session: &mut Downstream,
+    ctx: &RequestContext,
+    endpoint: Endpoint,
+) -> Result<Reply, ProxyError> {
+    let body = match endpoint.body_limit() {
+        Some(limit) => downstream::read_body(session, limit).await?,
+        None => Vec::new(),
+    };
+    let client = endpoint.is_login().then(|| forward::client_address(gateway, session)).flatten();
+    let asked = Asked { parts: session.req_header(), body: &body, client, correlation_id: &ctx.correlation_id };
+    gateway.endpoints.answer(endpoint, asked).await
 }
 
 /// The client's view of a refusal.

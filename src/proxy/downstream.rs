@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::Downstream;
 use super::context::RequestContext;
 use super::gateway::Gateway;
+use super::headers::{FETCH_DEST, FETCH_MODE};
 use super::stages::{limit, relay};
 use crate::reply::{ProxyError, Reply};
 
@@ -58,8 +59,8 @@ pub(super) fn authority(session: &Downstream) -> Option<HeaderValue> {
 
 /// A top-level page load (Fetch Metadata).
 pub(super) fn is_navigation(request: &RequestHeader) -> bool {
-    let says = |name: &str, value: &str| request.headers.get(name).is_some_and(|given| given == value);
-    says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document")
+    let says = |name: &HeaderName, value: &str| request.headers.get(name).is_some_and(|given| given == value);
+    says(&FETCH_MODE, "navigate") && says(&FETCH_DEST, "document")
 }
 
 /// Writes an answer of ours and leaves the connection usable where HTTP allows it.

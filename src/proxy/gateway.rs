@@ -14,7 +14,7 @@ use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
 use crate::oidc::BearerValidator;
 use crate::routing::{Route, RouteTable};
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, Meters, Metrics};
 use crate::token::{TokenBroker, TokenPolicy};
 use crate::upstream::Upstream;
 
@@ -25,6 +25,8 @@ pub struct Destination {
     pub upstream: Arc<Upstream>,
     /// With which token.
     pub policy: TokenPolicy,
+    /// What is counted for the route.
+    pub meters: Meters,
 }
 
 /// Whom the browser may come from.
@@ -54,7 +56,7 @@ pub struct Gateway {
     /// Path → route.
     pub routes: RouteTable,
     /// By route id.
-    pub destinations: HashMap<String, Destination>,
+    pub destinations: HashMap<String, Arc<Destination>>,
     /// The old services.
     pub facade: Arc<Facade>,
     /// Our own paths.
@@ -86,7 +88,7 @@ pub struct Gateway {
 impl Gateway {
     /// The destination of a route of this table.
     #[must_use]
-    pub fn destination(&self, route: &Route) -> Option<&Destination> {
+    pub fn destination(&self, route: &Route) -> Option<&Arc<Destination>> {
         self.destinations.get(&*route.id)
     }
 }

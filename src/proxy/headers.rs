@@ -3,6 +3,12 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
+// Names that every request is asked for, read once: a `&str` is parsed at each look-up.
+pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+pub(super) static FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+pub(super) static FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
 /// Exact names, folded.
 const IDENTITY: &[&str] = &[
     "x-original-user",
@@ -66,11 +72,26 @@ fn is_folded_identity(name: &str, authorization: Authorization) -> bool {
 /// `traceparent` for the next hop (W3C Trace Context): the caller's trace with a span of our own, or
 /// a new trace.
 pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> String {
-    let span = fastrand::u64(1..);
+    let span = hex(fastrand::u64(1..).to_be_bytes());
     match inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
-        Some((trace, flags)) => format!("00-{trace}-{span:016x}-{flags}"),
-        None => format!("00-{:032x}-{span:016x}-00", fastrand::u128(1..)),
+        Some((trace, flags)) => ["00-", trace, "-", &span, "-", flags].concat(),
+        None => ["00-", &hex(fastrand::u128(1..).to_be_bytes()), "-", &span, "-00"].concat(),
     }
+}
+
+/// A correlation id of our own: random enough to find one line among billions.
+pub(super) fn fresh_correlation_id() -> String {
+    hex(fastrand::u128(..).to_be_bytes())
+}
+
+/// Lower case, at most 16 bytes. By hand: it runs twice on every request, and a formatter costs several times as much.
+fn hex<const N: usize>(bytes: [u8; N]) -> String {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+    let mut text = [b'0'; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    text.get(..2 * N).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().to_owned()
 }
 
 fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
@@ -86,7 +107,7 @@ fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
 
 /// A correlation id worth keeping: 1–128 of `[A-Za-z0-9._-]`, given once.
 pub(super) fn sane_correlation_id(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all("x-correlation-id").iter();
+    let mut given = headers.get_all(&CORRELATION_ID).iter();
     let id = given.next()?.to_str().ok()?;
     (is_sane_id(id) && given.next().is_none()).then_some(id)
 }
@@ -103,11 +124,6 @@ pub(super) fn written_correlation_id(head: &[u8]) -> Option<String> {
         name.eq_ignore_ascii_case(b"x-correlation-id:").then(|| value.trim_ascii())
     })?;
     std::str::from_utf8(value).ok().filter(|id| is_sane_id(id)).map(str::to_owned)
-}
-
-/// Unique enough to find one line among billions.
-pub(super) fn fresh_correlation_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
 }
 
 #[cfg(test)]
@@ -156,6 +172,13 @@ mod tests {
             let fresh = traceparent(Some(&HeaderValue::from_str(bad).unwrap()));
             assert_eq!(fresh.len(), 55, "{fresh}");
         }
+    }
+
+    #[test]
+    fn hex_keeps_leading_zeroes() {
+        assert_eq!(hex(0x00ff_10ab_cd00_0001_u64.to_be_bytes()), "00ff10abcd000001");
+        assert_eq!(hex((u128::from(u64::MAX) + 1).to_be_bytes()), "00000000000000010000000000000000");
+        assert_eq!(fresh_correlation_id().len(), 32);
     }
 
     #[test]

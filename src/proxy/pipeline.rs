@@ -32,7 +32,7 @@ impl ProxyHttp for Bff {
             Ok(Some(reply)) => reply,
             Err(error) => refuse(ctx, error),
         };
-        downstream::respond(session, ctx, reply).await.map(|()| true)
+        Box::pin(downstream::respond(session, ctx, reply)).await.map(|()| true)
     }
     fn request_cache_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<()> {
         recall::enable(&Arc::clone(&ctx.gateway), session, ctx);

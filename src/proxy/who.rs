@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::oidc::Caller;
 use crate::session::{Session, arn};
 
@@ -27,11 +29,11 @@ impl Who {
     }
 
     /// `X-Original-User`.
-    pub(super) fn arn(&self) -> Option<String> {
+    pub(super) fn original_user(&self) -> Option<HeaderValue> {
         match self {
             Self::Nobody => None,
-            Self::Session(session) => Some(session.identity.arn()),
-            Self::Caller(caller) => Some(arn(&caller.provider, &caller.subject)),
+            Self::Session(session) => session.original_user(),
+            Self::Caller(caller) => HeaderValue::try_from(arn(&caller.provider, &caller.subject)).ok(),
         }
     }
 }

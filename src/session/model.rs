@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::cookie_token::CookieToken;
 use super::key::SessionKey;
+use super::ready::{Ready, bearer};
 use super::slide::Slide;
 use crate::config::Secret;
 use crate::resilience::UnixTime;
@@ -35,6 +37,8 @@ pub struct Session {
     pub(super) token: CookieToken,
     /// The sliding end, shared by all versions in this process.
     pub(super) slide: Arc<Slide>,
+    /// [`Identity::arn`] as it is sent.
+    pub(super) arn: Ready,
 }
 
 /// A login that has just happened: what a session is made from.
@@ -65,6 +69,7 @@ impl Session {
             tokens: new.tokens,
             token,
             slide: Arc::new(Slide::stored(expires_at.min(ends_at))),
+            arn: Ready::default(),
         }
     }
 
@@ -78,6 +83,12 @@ impl Session {
     #[must_use]
     pub fn expires_at(&self) -> UnixTime {
         self.slide.end()
+    }
+
+    /// `X-Original-User`: who this is, to services and audits.
+    #[must_use]
+    pub fn original_user(&self) -> Option<HeaderValue> {
+        self.arn.get(|| HeaderValue::try_from(self.identity.arn()).ok())
     }
 }
 
@@ -122,6 +133,16 @@ pub struct AccessToken {
     pub issued_at: UnixTime,
     /// `None`: the provider did not say.
     pub expires_at: Option<UnixTime>,
+    /// What [`Self::bearer`] made.
+    pub ready: Ready,
+}
+
+impl AccessToken {
+    /// The value of `Authorization`; `None` if the token does not fit into a header.
+    #[must_use]
+    pub fn bearer(&self) -> Option<HeaderValue> {
+        self.ready.get(|| bearer(self.secret.expose()))
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +155,7 @@ impl NewSession {
             scopes: vec!["openid".to_owned()],
             issued_at: UnixTime(1_000),
             expires_at: Some(UnixTime(1_600)),
+            ready: Ready::default(),
         };
         let analytics = AccessToken { secret: Secret::new("analytics-token"), expires_at: None, ..login.clone() };
         Self {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::model::{AccessToken, Identity, Tokens};
+use super::ready::Ready;
 use crate::config::Secret;
 use crate::resilience::UnixTime;
 
@@ -86,6 +87,7 @@ impl From<ReadToken> for AccessToken {
             scopes: read.scopes,
             issued_at: read.issued_at,
             expires_at: read.expires_at,
+            ready: Ready::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::key_ring::SecretError;
 use super::live::LiveConnections;
 use super::model::{NewSession, Session, Tokens};
 use super::near::{ENTRIES, NearCache};
+use super::ready::Ready;
 use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
 use super::store::{Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError};
@@ -220,6 +221,7 @@ impl Sessions {
             tokens: payload.tokens,
             token: token.clone(),
             slide,
+            arn: Ready::default(),
         })
     }
 

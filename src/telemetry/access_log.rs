@@ -4,7 +4,8 @@
 use std::io::Write;
 
 use serde::Serialize;
-use tracing_appender::non_blocking::NonBlocking;
+
+use super::line_writer::LineWriter;
 
 /// What is told of one request. Absent fields are left out.
 #[derive(Debug, Serialize)]
@@ -52,14 +53,14 @@ pub struct AccessLine<'a> {
 /// Where access lines go. Clones write to the same place.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    sink: Option<NonBlocking>,
+    sink: Option<LineWriter>,
     json: bool,
 }
 
 impl AccessLog {
     /// Lines through `writer`.
     #[must_use]
-    pub fn to(writer: NonBlocking, json: bool) -> Self {
+    pub fn to(writer: LineWriter, json: bool) -> Self {
         Self { sink: Some(writer), json }
     }
 

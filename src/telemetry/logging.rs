@@ -4,32 +4,34 @@
 use std::io::IsTerminal as _;
 
 use tracing::{Level, Metadata};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::line_writer::{LineWriter, Worker};
+
 /// Keeps the writer thread alive; lines still queued are written when it is dropped.
 #[derive(Debug)]
 pub struct LogGuard {
-    _worker: WorkerGuard,
-    writer: NonBlocking,
+    _worker: Worker,
+    writer: LineWriter,
 }
 
 impl LogGuard {
     /// Where whole lines go: standard output, by way of the writer thread.
     #[must_use]
-    pub fn writer(&self) -> NonBlocking {
+    pub fn writer(&self) -> LineWriter {
         self.writer.clone()
     }
 }
 
 /// Starts logging to standard output. `level` is one of `error` … `trace`; `RUST_LOG` overrides it.
 /// A second call in one process changes nothing but still gives a writer.
-#[must_use]
-pub fn start(level: &str, json: bool) -> LogGuard {
-    let (writer, worker) =
-        NonBlockingBuilder::default().buffered_lines_limit(65_536).thread_name("log").finish(std::io::stdout());
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(level: &str, json: bool) -> std::io::Result<LogGuard> {
+    let (writer, worker) = LineWriter::start(std::io::stdout())?;
     // The engine logs request lines and peers at its own levels: we log requests ourselves, without
     // queries; of the engine only its warnings are wanted.
     let defaults = format!(
@@ -38,7 +40,8 @@ pub fn start(level: &str, json: bool) -> LogGuard {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(defaults));
     // Colours are for terminals: in a file they are noise that no search finds its way through.
     let colours = std::io::stdout().is_terminal();
-    let line = fmt::layer().with_ansi(colours).with_writer(writer.clone());
+    let lines = writer.clone();
+    let line = fmt::layer().with_ansi(colours).with_writer(move || lines.clone());
     let heard = tracing_subscriber::registry().with(filter_fn(may_speak)).with(filter);
     // An embedding program may have its own subscriber: then ours yields.
     let _ = if json {
@@ -46,7 +49,7 @@ pub fn start(level: &str, json: bool) -> LogGuard {
     } else {
         heard.with(line.compact()).try_init()
     };
-    LogGuard { _worker: worker, writer }
+    Ok(LogGuard { _worker: worker, writer })
 }
 
 /// Below `info` only our own code is heard, whatever `RUST_LOG` says: at `debug` and `trace` the engine and

@@ -2,10 +2,12 @@
 //! is answered at once, the rest goes through one flight per session (or per shared token) that
 //! outlives the client who started it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
+use prometheus::IntCounter;
 
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
@@ -46,6 +48,9 @@ pub enum NoBearer {
     StoreDown(String),
 }
 
+/// What the login's own token is called where services are named.
+const LOGIN: &str = "login";
+
 /// Which of a session's tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
@@ -57,7 +62,7 @@ impl Target {
     pub(super) fn label(&self) -> &str {
         match self {
             Self::Service(need) => &need.service,
-            Self::Login => "login",
+            Self::Login => LOGIN,
         }
     }
 }
@@ -82,6 +87,8 @@ pub(super) struct Desk {
     pub(super) resource_indicators: bool,
     pub(super) down: Holds<SessionKey, String>,
     pub(super) refused: Holds<(SessionKey, Target), String>,
+    /// The counter of every service's usual look-up, found at its first use.
+    cached: HashMap<String, OnceLock<IntCounter>>,
 }
 
 /// Fetches, keeps and renews tokens. Cheap to share.
@@ -123,6 +130,7 @@ impl TokenBroker {
             metrics: Arc::clone(&metrics),
             down: Holds::new(),
             refused: Holds::new(),
+            cached: settings.service_audiences.keys().map(String::as_str).chain([LOGIN]).map(named).collect(),
         };
         let shared = SharedTokens::new(sessions, relying_party, clock, metrics, settings.token_refresh_threshold);
         Self { desk: Arc::new(desk), flights: SingleFlight::default(), shared, mapped }
@@ -130,6 +138,30 @@ impl TokenBroker {
 
     /// The bearer that `policy` wants for this session; `Ok(None)` when it wants none.
     pub async fn bearer(&self, session: &Arc<Session>, policy: &TokenPolicy) -> Result<Option<Bearer>, NoBearer> {
+        match self.at_hand(session, policy) {
+            Some(bearer) => Ok(Some(bearer)),
+            // Boxed, so that the future every request carries stays small.
+            None => Box::pin(self.fetched(session, policy)).await,
+        }
+    }
+
+    /// The token that the session holds, if it is fresh: then nobody is asked, and no token is copied.
+    fn at_hand(&self, session: &Session, policy: &TokenPolicy) -> Option<Bearer> {
+        let desk = &self.desk;
+        let (held, label) = match policy {
+            TokenPolicy::Session(need) => (desk.held_for(session, need)?, &*need.service),
+            TokenPolicy::SessionPassthrough { .. } => (desk.aged(&session.tokens.login), LOGIN),
+            _ => return None,
+        };
+        let bearer = held.0.bearer().filter(|_| held.1 == Freshness::Fresh)?;
+        match desk.cached.get(label) {
+            Some(counter) => counter.get_or_init(|| desk.lookups(label, "cached")).inc(),
+            None => desk.lookups(label, "cached").inc(),
+        }
+        Some(Bearer(bearer))
+    }
+
+    async fn fetched(&self, session: &Arc<Session>, policy: &TokenPolicy) -> Result<Option<Bearer>, NoBearer> {
         let token = match policy {
             TokenPolicy::None => return Ok(None),
             TokenPolicy::Session(need) => self.for_service(session, need).await?,
@@ -249,26 +281,31 @@ impl TokenBroker {
 impl Desk {
     /// What the session holds for `target`, and how fresh it is.
     pub(super) fn held<'a>(&self, session: &'a Session, target: &Target) -> Option<(&'a AccessToken, Freshness)> {
-        let now = self.clock.now();
-        let tokens = &session.tokens;
-        let with_age = |token: &'a AccessToken| (token, freshness(token, now, self.threshold));
         match target {
-            Target::Login => Some(with_age(&tokens.login)),
-            Target::Service(need) => {
-                let audience = need.audience.as_ref()?;
-                let minted = tokens.services.get(&*need.service).filter(|token| token.audience.contains(audience));
-                let login = Some(&tokens.login).filter(|token| {
-                    token.audience.contains(audience) && need.scopes.iter().all(|scope| token.scopes.contains(scope))
-                });
-                let (minted, login) = (minted.map(with_age), login.map(with_age));
-                match (minted, login) {
-                    (Some(minted), Some(login)) if minted.1 != Freshness::Fresh && login.1 == Freshness::Fresh => {
-                        Some(login)
-                    }
-                    (minted, login) => minted.or(login),
-                }
-            }
+            Target::Login => Some(self.aged(&session.tokens.login)),
+            Target::Service(need) => self.held_for(session, need),
         }
+    }
+
+    fn held_for<'a>(&self, session: &'a Session, need: &Need) -> Option<(&'a AccessToken, Freshness)> {
+        let tokens = &session.tokens;
+        let audience = need.audience.as_ref()?;
+        let minted = tokens.services.get(&*need.service).filter(|token| token.audience.contains(audience));
+        let minted = minted.map(|token| self.aged(token));
+        if minted.is_some_and(|(_, freshness)| freshness == Freshness::Fresh) {
+            return minted;
+        }
+        let fits = tokens.login.audience.contains(audience)
+            && need.scopes.iter().all(|scope| tokens.login.scopes.contains(scope));
+        let login = fits.then(|| self.aged(&tokens.login));
+        match (minted, login) {
+            (Some(_), Some(login)) if login.1 == Freshness::Fresh => Some(login),
+            (minted, login) => minted.or(login),
+        }
+    }
+
+    fn aged<'a>(&self, token: &'a AccessToken) -> (&'a AccessToken, Freshness) {
+        (token, freshness(token, self.clock.now(), self.threshold))
     }
 
     fn known_obstacle(&self, key: &SessionKey, target: &Target) -> Option<NoBearer> {
@@ -279,16 +316,19 @@ impl Desk {
     }
 
     pub(super) fn count_lookup(&self, target: &Target, result: &str) {
-        self.metrics.token_lookups.with_label_values(&[target.label(), result]).inc();
+        self.lookups(target.label(), result).inc();
+    }
+
+    fn lookups(&self, label: &str, result: &str) -> IntCounter {
+        self.metrics.token_lookups.with_label_values(&[label, result])
     }
 }
 
+fn named(label: &str) -> (String, OnceLock<IntCounter>) {
+    (label.to_owned(), OnceLock::new())
+}
+
 fn bearer_header(token: &AccessToken) -> Result<Bearer, NoBearer> {
-    let mut text = String::with_capacity(7 + token.secret.expose().len());
-    text.push_str("Bearer ");
-    text.push_str(token.secret.expose());
-    let mut value = HeaderValue::try_from(text)
-        .map_err(|_| NoBearer::NotAvailable("the provider's access token does not fit into a header".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(Bearer(value))
+    let unfit = || NoBearer::NotAvailable("the provider's access token does not fit into a header".to_owned());
+    token.bearer().map(Bearer).ok_or_else(unfit)
 }

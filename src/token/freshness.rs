@@ -43,6 +43,7 @@ mod tests {
             scopes: vec![],
             issued_at: UnixTime(issued),
             expires_at: expires.map(UnixTime),
+            ready: crate::session::Ready::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A provider's answer as the access token that a session keeps.
 
 use crate::oidc::TokenResponse;
-use crate::session::AccessToken;
+use crate::session::{AccessToken, Ready};
 
 /// What is kept of `response` beside its refresh and ID tokens.
 #[must_use]
@@ -12,5 +12,6 @@ pub fn access_token(response: &TokenResponse) -> AccessToken {
         scopes: response.scopes.clone(),
         issued_at: response.issued_at,
         expires_at: response.expires_at,
+        ready: Ready::default(),
     }
 }

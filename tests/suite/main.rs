@@ -21,6 +21,7 @@ mod cache;
 mod cache_tests;
 mod circuit;
 mod config;
+mod cost;
 mod covering;
 mod desync;
 mod doctor;

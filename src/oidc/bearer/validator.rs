@@ -1,7 +1,9 @@
 //! The way of a token: its form, what is remembered of it, then its signature or its provider's word.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use prometheus::IntCounter;
 
 use super::access_token::{check, check_introspected, choose};
 use super::entry::{self, Entry};
@@ -38,6 +40,8 @@ pub struct BearerValidator {
     court: Arc<Court>,
     flights: SingleFlight<Fingerprint, Verdict>,
     metrics: Arc<Metrics>,
+    /// The counter of tokens found good, found at its first use.
+    valid: OnceLock<IntCounter>,
 }
 
 /// What a flight needs too.
@@ -64,25 +68,34 @@ impl BearerValidator {
         }
         let (good, refused) = (Remembered::new(GOOD), Remembered::new(REFUSED));
         let court = Arc::new(Court { entries, introspectors, good, refused, clock });
-        Ok(Self { court, flights: SingleFlight::default(), metrics })
+        Ok(Self { court, flights: SingleFlight::default(), metrics, valid: OnceLock::new() })
     }
 
     /// Who calls with this token: the credentials of `Authorization: Bearer`, without the scheme.
     pub async fn validate(&self, token: &str) -> Result<Arc<Caller>, BearerError> {
-        let verdict = self.judge(token).await;
-        let status = verdict.as_ref().map_or_else(BearerError::label, |_caller| "valid");
-        self.metrics.token_validation.with_label_values(&["access_token", status]).inc();
+        let key = (token.len() <= MAX_TOKEN).then(|| fingerprint(token));
+        // The same bytes were found good a little ago, their form included.
+        if let Some(caller) = key.and_then(|key| self.court.good.get(&key, self.court.clock.now())) {
+            self.valid.get_or_init(|| self.verdicts("valid")).inc();
+            return Ok(caller);
+        }
+        // Boxed, so that the future every request carries stays small.
+        let verdict = match key {
+            Some(key) => Box::pin(self.judge(token, key)).await,
+            None => Err(BearerError::invalid("it is longer than 16 KiB")),
+        };
+        self.verdicts(verdict.as_ref().map_or_else(BearerError::label, |_caller| "valid")).inc();
         verdict
     }
 
-    async fn judge(&self, token: &str) -> Verdict {
+    fn verdicts(&self, status: &str) -> IntCounter {
+        self.metrics.token_validation.with_label_values(&["access_token", status])
+    }
+
+    async fn judge(&self, token: &str, key: Fingerprint) -> Verdict {
         check_form(token).map_err(BearerError::invalid)?;
         let court = &self.court;
-        let key = fingerprint(token);
         let now = court.clock.now();
-        if let Some(caller) = court.good.get(&key, now) {
-            return Ok(caller);
-        }
         if !jwt::is_meant(token) {
             return self.introspect(token, key, &court.introspectors).await;
         }
@@ -166,9 +179,6 @@ impl Court {
 
 /// RFC 6750 §2.1: `b64token`.
 fn check_form(token: &str) -> Result<(), &'static str> {
-    if token.len() > MAX_TOKEN {
-        return Err("it is longer than 16 KiB");
-    }
     let body = token.trim_end_matches('=');
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
     if body.is_empty() || !body.bytes().all(fits) {

@@ -29,8 +29,12 @@ pub(in crate::proxy) fn conclude(
     let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);
     let metrics = &gateway.metrics;
     let method = method_label(session);
-    metrics.http_requests.with_label_values(&[method, &ctx.endpoint, status_label(status)]).inc();
-    metrics.http_duration.with_label_values(&[&*ctx.endpoint]).observe(elapsed.as_secs_f64());
+    if let Some(destination) = &ctx.destination {
+        destination.meters.answered(method, status_label(status), elapsed.as_secs_f64());
+    } else {
+        metrics.http_requests.with_label_values(&[method, &ctx.endpoint, status_label(status)]).inc();
+        metrics.http_duration.with_label_values(&[&*ctx.endpoint]).observe(elapsed.as_secs_f64());
+    }
     count_service(gateway, ctx);
 
     let gone = error.is_some() && ctx.own_status.is_none() && ctx.refusal.is_none();
@@ -93,9 +97,14 @@ pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: 
 fn count_service(gateway: &Gateway, ctx: &RequestContext) {
     let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.upstream_started) else { return };
     let metrics = &gateway.metrics;
-    metrics.service_requests.with_label_values(&[service]).inc();
-    if let Some(waited) = ctx.upstream_elapsed {
-        metrics.service_latency.with_label_values(&[service]).observe(waited.as_secs_f64());
+    let waited = ctx.upstream_elapsed.map(|waited| waited.as_secs_f64());
+    if let Some(destination) = &ctx.destination {
+        destination.meters.asked(waited);
+    } else {
+        metrics.service_requests.with_label_values(&[service]).inc();
+        if let Some(waited) = waited {
+            metrics.service_latency.with_label_values(&[service]).observe(waited);
+        }
     }
     let fault = ctx.refusal.as_ref().and_then(error_label);
     let fault = fault.or_else(|| ctx.upstream_status.filter(|status| *status >= 500).map(|_| "status_5xx"));

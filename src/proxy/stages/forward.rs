@@ -11,7 +11,7 @@ use pingora::{ErrorType, OrErr};
 use crate::proxy::context::RequestContext;
 use crate::proxy::forwarded::{Told, client, told};
 use crate::proxy::gateway::Gateway;
-use crate::proxy::headers::{Authorization, scrub, traceparent};
+use crate::proxy::headers::{Authorization, TRACEPARENT, scrub, traceparent};
 use crate::proxy::{Downstream, downstream};
 use crate::session::Cut;
 use crate::upstream::Upstream;
@@ -27,12 +27,12 @@ pub(in crate::proxy) fn forward(
     request: &mut RequestHeader,
 ) -> Fallible {
     let client = Client::of(gateway, session, request);
-    let trace = traceparent(request.headers.get("traceparent"));
+    let trace = traceparent(request.headers.get(&TRACEPARENT));
     scrub(request, if ctx.keeps_authorization { Authorization::Pass } else { Authorization::Remove });
     cut_cookies(gateway, request)?;
 
     request.set_raw_path(ctx.upstream_target.as_bytes())?;
-    if let Some(arn) = ctx.who.arn() {
+    if let Some(arn) = ctx.who.original_user() {
         request.insert_header("X-Original-User", arn)?;
     }
     if let Some(bearer) = &ctx.bearer {
@@ -101,10 +101,12 @@ impl Client {
         let told = if trusted { told(&request.headers) } else { Told::default() };
         let value = |text: Option<String>| text.and_then(|text| HeaderValue::try_from(text).ok());
         let own_proto = if downstream::is_tls(session) { "https" } else { "http" };
-        let chain: Vec<String> = told.chain.into_iter().chain(address.map(|address| address.to_string())).collect();
-        let forwarded_for = address.and_then(|_known| HeaderValue::try_from(chain.join(", ")).ok());
+        let forwarded_for = address.map(|address| match told.chain {
+            Some(chain) => format!("{chain}, {address}"),
+            None => address.to_string(),
+        });
         Self {
-            forwarded_for,
+            forwarded_for: value(forwarded_for),
             proto: value(told.proto).unwrap_or_else(|| HeaderValue::from_static(own_proto)),
             host: value(told.host).or_else(|| downstream::authority(session)),
         }

@@ -10,7 +10,7 @@ use crate::endpoints::Endpoint;
 use crate::legacy::{Called, LegacyService};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
-use crate::proxy::gateway::Gateway;
+use crate::proxy::gateway::{Destination, Gateway};
 use crate::reply::ProxyError;
 use crate::routing::{CanonicalPath, Lookup, Route, join_base};
 use crate::token::TokenPolicy;
@@ -18,7 +18,7 @@ use crate::token::TokenPolicy;
 /// Whose request this is.
 pub(in crate::proxy) enum Routed {
     Ours(Endpoint),
-    Theirs(Arc<Route>),
+    Theirs(Arc<Route>, Arc<Destination>),
     /// A legacy service, listed or not.
     Legacy(Option<Arc<LegacyService>>),
 }
@@ -49,8 +49,8 @@ pub(in crate::proxy) fn route(
             ctx.body_limit = route.max_body_size;
             let replaced = matches!(destination.policy, TokenPolicy::None | TokenPolicy::ServiceToken { .. });
             ctx.keeps_authorization = route.auth != AuthMode::Session && !replaced;
-            ctx.route = Some(Arc::clone(route));
-            Ok(Routed::Theirs(Arc::clone(route)))
+            ctx.destination = Some(Arc::clone(destination));
+            Ok(Routed::Theirs(Arc::clone(route), Arc::clone(destination)))
         }
         Lookup::MethodNotAllowed { allow } => Err(ProxyError::MethodNotAllowed { allow }),
         Lookup::NotFound => Err(ProxyError::NoRoute),

@@ -12,6 +12,7 @@ fn token(end: Option<i64>) -> AccessToken {
         scopes: vec!["crud.read".to_owned()],
         issued_at: UnixTime(10_000),
         expires_at: end.map(UnixTime),
+        ready: Ready::default(),
     }
 }
 

@@ -1,0 +1,94 @@
+//! Everything that runs during a measurement: upstream and provider here, the programs as children.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::scenario::Target;
+use crate::stand::conf::{self, Ports};
+use crate::stand::process::Process;
+use crate::stand::provider::Provider;
+use crate::stand::{free_port, installed, logins, upstream};
+
+/// Sessions in each store.
+const SESSIONS: usize = 10_000;
+
+/// How one program is started.
+pub struct Start {
+    pub target: Target,
+    pub command: Vec<String>,
+    pub port: u16,
+}
+
+/// Where everything is.
+pub struct Stage {
+    pub dir: TempDir,
+    pub provider: Provider,
+    /// Where the upstream listens.
+    pub service: SocketAddr,
+    pub starts: Vec<Start>,
+    pub redis: Option<Process>,
+    pub cookies: Vec<String>,
+    pub redis_cookies: Vec<String>,
+}
+
+impl Stage {
+    /// Writes configurations and sessions; starts the upstream and Redis, no proxy yet.
+    pub async fn set(edge: &Path, bare: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let provider = Provider::new(&format!("http://{}", listener.local_addr().unwrap()));
+        let mut answers = upstream::usual();
+        provider.publish(&mut answers);
+        let service = upstream::start(listener, answers);
+        let (cookies, redis_cookies) = (Vec::new(), Vec::new());
+        let mut stage = Self { dir, provider, service, starts: Vec::new(), redis: None, cookies, redis_cookies };
+
+        let port = free_port();
+        let words = [bare.display().to_string(), "bare".into(), format!("127.0.0.1:{port}"), service.to_string()];
+        stage.starts.push(Start { target: Target::Bare, command: words.to_vec(), port });
+        if installed("nginx") {
+            stage.add_nginx(service);
+        }
+        let file = stage.dir.path().join("sessions.db");
+        stage.cookies = stage.add_ours(edge, Target::Ours, &format!("sqlite:{}", file.display()), service).await;
+        if installed("redis-server") {
+            let port = free_port();
+            let port_word = port.to_string();
+            let words = ["redis-server", "--port", &port_word, "--save", "", "--maxmemory-policy", "noeviction"];
+            let mut redis = Process::start(&words, 1);
+            redis.wait_for(port);
+            stage.redis = Some(redis);
+            let store = format!("redis://127.0.0.1:{port}");
+            stage.redis_cookies = stage.add_ours(edge, Target::OursRedis, &store, service).await;
+        }
+        stage
+    }
+
+    fn add_nginx(&mut self, service: SocketAddr) {
+        let (folder, port) = (self.folder("nginx"), free_port());
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, conf::nginx(&folder, port, service)).unwrap();
+        let command =
+            ["nginx".to_owned(), "-p".into(), folder.display().to_string(), "-c".into(), file.display().to_string()];
+        self.starts.push(Start { target: Target::Nginx, command: command.to_vec(), port });
+    }
+
+    async fn add_ours(&mut self, edge: &Path, target: Target, store: &str, service: SocketAddr) -> Vec<String> {
+        let folder = self.folder(&format!("{target:?}"));
+        let ports = Ports { public: free_port(), admin: free_port() };
+        conf::write(&folder, ports, store, self.provider.issuer(), service, 0);
+        let at = |name: &str| folder.join(name).display().to_string();
+        let command =
+            [edge.display().to_string(), "run".into(), "--conf".into(), at("conf"), "--routes".into(), at("routes")];
+        self.starts.push(Start { target, command: command.to_vec(), port: ports.public });
+        logins::make(&folder, &self.provider, SESSIONS).await
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.dir.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+}

@@ -1,0 +1,26 @@
+//! What a measurement stands on: an upstream, a provider's keys, ten thousand logins, and proxies as
+//! children of this process. Shared by the bench program and the guard in `tests/suite/cost.rs`.
+
+pub mod bare;
+pub mod client;
+pub mod conf;
+pub mod count;
+pub mod logins;
+pub mod message;
+pub mod process;
+pub mod provider;
+pub mod request;
+pub mod upstream;
+
+use std::net::TcpListener;
+
+/// A port nobody listens on at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Whether a program is on the path.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,167 @@
+//! Lines on their way to standard output. Whoever writes one copies it and goes on; a thread of its own
+//! writes what has come together meanwhile at once. Waking that thread, and a system call, for each
+//! line would cost a request more than everything else the log does.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long lines come together before they are written.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Bytes that may wait for a slow reader; what comes then is dropped, not the request.
+const MOST: usize = 16 * 1024 * 1024;
+/// A buffer that a burst made larger than this is given back.
+const KEPT: usize = 1024 * 1024;
+
+/// Takes whole lines. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LineWriter(Arc<Queue>);
+
+/// Ends the thread when dropped, after it has written everything.
+#[derive(Debug)]
+pub(super) struct Worker {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something waits, or it is over.
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    text: Vec<u8>,
+    /// Lines that found no room since the last one that did.
+    dropped: u64,
+    /// The thread has nothing to do and must be woken.
+    asleep: bool,
+    over: bool,
+}
+
+impl LineWriter {
+    /// A writer, and the thread behind it that writes to `sink`.
+    pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<(Self, Worker)> {
+        let queue = Arc::new(Queue::default());
+        let theirs = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || theirs.work(sink))?;
+        Ok((Self(Arc::clone(&queue)), Worker { queue, thread: Some(thread) }))
+    }
+}
+
+impl Write for LineWriter {
+    /// One whole line; never fails and never waits for anybody.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut waiting = self.0.lock();
+        if waiting.text.len() + line.len() > MOST {
+            waiting.dropped += 1;
+            return Ok(line.len());
+        }
+        waiting.text.extend_from_slice(line);
+        if std::mem::take(&mut waiting.asleep) {
+            self.0.news.notify_one();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, mut sink: impl Write) {
+        let mut lines = Vec::new();
+        while self.take(&mut lines) {
+            // A reader that is gone must not end the program.
+            let _ = sink.write_all(&lines).and_then(|()| sink.flush());
+            lines.clear();
+            lines.shrink_to(KEPT);
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Swaps what waits into `lines`, once there is something; `false` when it is over and all is taken.
+    fn take(&self, lines: &mut Vec<u8>) -> bool {
+        let mut waiting = self.lock();
+        while waiting.text.is_empty() {
+            if waiting.over {
+                return false;
+            }
+            waiting.asleep = true;
+            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::swap(&mut waiting.text, lines);
+        let dropped = std::mem::take(&mut waiting.dropped);
+        drop(waiting);
+        if dropped > 0 {
+            eprintln!("{dropped} log lines were dropped: standard output is read too slowly");
+        }
+        true
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.queue.lock().over = true;
+        self.queue.news.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was written, call by call.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_line_arrives_whole_and_in_order_with_few_writes() {
+        let sink = Sink::default();
+        let (writer, worker) = LineWriter::start(sink.clone()).unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let mut writer = writer.clone();
+                std::thread::spawn(move || {
+                    for line in 0..1_000 {
+                        writer.write_all(format!("{thread} {line:04}\n").as_bytes()).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        drop(worker);
+        let calls = sink.0.lock().unwrap();
+        let text = String::from_utf8(calls.concat()).unwrap();
+        for thread in 0..4 {
+            let own: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{thread} "))).collect();
+            let expected: Vec<_> = (0..1_000).map(|line| format!("{thread} {line:04}")).collect();
+            assert_eq!(own, expected);
+        }
+        assert!(calls.len() < 2_000, "{} writes for 4000 lines", calls.len());
+    }
+}
