@@ -62,13 +62,6 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
         None if public_written => None,
         None => default_url(listen.first().map(|address| address.value), tls_written, &spot, found),
     };
-    let drain_delay = match drain_delay {
-        Some(written) => {
-            check_drain_delay(&written, shutdown_grace, found);
-            written.value
-        }
-        None => DRAIN_DELAY.min(shutdown_grace / 2),
-    };
     let listen: Vec<SocketAddr> = listen.into_iter().map(|address| address.value).collect();
     Some(ServerConfig {
         upgrade_sock: upgrade_sock.unwrap_or_else(|| default_upgrade_sock(listen.first())),
@@ -78,7 +71,7 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
         tls: tls.map(|tls| tls.value),
         trusted_proxies: trusted.unwrap_or_default(),
         shutdown_grace,
-        drain_delay,
+        drain_delay: within_grace(drain_delay.as_ref(), shutdown_grace, found),
         threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         idle_timeout,
         header_timeout,
@@ -89,12 +82,14 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     })
 }
 
-fn check_drain_delay(delay: &Located<Duration>, grace: Duration, found: &Collector) {
+fn within_grace(delay: Option<&Located<Duration>>, grace: Duration, found: &Collector) -> Duration {
+    let Some(delay) = delay else { return DRAIN_DELAY.min(grace / 2) };
     if !delay.value.is_zero() && delay.value >= grace {
         let error = Diagnostic::error(&delay.spot, "`drain_delay` leaves nothing of `shutdown_grace`");
         let label = format!("must be less than {} s, or 0", grace.as_secs_f64());
         found.push(error.label(label).note("requests in flight have what remains of the grace to finish"));
     }
+    delay.value
 }
 
 /// A path that a socket can be bound to: `sun_path` of unix(7) has room for 107 bytes.

@@ -34,7 +34,10 @@ pub(in crate::proxy) async fn by_caller(
     let who = match (limit.key, &ctx.who) {
         (RateLimitKey::Ip, _) => return Ok(()),
         (RateLimitKey::Session, Who::Session(session)) => format!("session {}", session.key.hex()),
-        (_, who) => format!("identity {}", String::from_utf8_lossy(who.original_user().as_ref().map_or(b"", |arn| arn.as_bytes()))),
+        (_, who) => format!(
+            "identity {}",
+            String::from_utf8_lossy(who.original_user().as_ref().map_or(b"", |arn| arn.as_bytes()))
+        ),
     };
     Box::pin(count(gateway, ctx, route, limit, &who)).await
 }
