@@ -95,9 +95,9 @@ fn bench_bearer_of_session(criterion: &mut Criterion) {
     let (settings, sessions) = (&parts.config.settings, Arc::new(parts.sessions()));
     let (clock, metrics) = (Arc::clone(&parts.clock), Arc::clone(&parts.metrics));
     let public_url = &settings.server.public_url;
-    let party = RelyingParty::new(&parts.config.idps[0], public_url, &settings.auth.oauth_scopes, clock, metrics);
+    let provider = RelyingParty::new(&parts.config.idps[0], public_url, &settings.auth.oauth_scopes, clock, metrics);
     let (clock, metrics) = (Arc::clone(&parts.clock), Arc::clone(&parts.metrics));
-    let broker = TokenBroker::new(Arc::clone(&sessions), Arc::new(party.unwrap()), settings, clock, metrics);
+    let broker = TokenBroker::new(Arc::clone(&sessions), Arc::new(provider.unwrap()), settings, clock, metrics);
     let token = parts.provider.access_token("somebody");
     let new = login(parts.provider.issuer(), 1, &token, parts.clock.as_ref());
     let (_, session) = runtime.block_on(sessions.create(new)).unwrap();

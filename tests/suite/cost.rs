@@ -37,9 +37,9 @@ async fn no_hot_path_became_dearer() {
         return eprintln!("not compared: {compiler} counts otherwise than {:?}", committed.lines().next());
     }
     let counted = count().await;
-    let lines: String = counted.iter().map(|(path, count)| format!("{path} {count}\n")).collect();
+    let lines: Vec<String> = counted.iter().map(|(path, count)| format!("{path} {count}\n")).collect();
     if write {
-        return std::fs::write(FILE, format!("{compiler}\n{lines}")).unwrap();
+        return std::fs::write(FILE, format!("{compiler}\n{}", lines.concat())).unwrap();
     }
     let known: BTreeMap<&str, u64> = committed
         .lines()

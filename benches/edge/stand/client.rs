@@ -39,7 +39,7 @@ impl Client {
 
 fn read_answer(stream: &mut TcpStream) {
     let mut buffer = Vec::with_capacity(4096);
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = [0; 16 * 1024];
     loop {
         let read = stream.read(&mut chunk).unwrap();
         assert!(read > 0, "the connection was closed: {}", String::from_utf8_lossy(&buffer));

@@ -1,5 +1,6 @@
 //! The configuration of one measured proxy, as a user would write it, and of the nginx beside it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -42,8 +43,8 @@ pub fn write(dir: &Path, ports: Ports, store: &str, issuer: &str, upstream: Sock
          \x20 - {{ id: machine, path: \"/machine/*\", target_service: api, upstream_path: \"/{{path}}\", auth: bearer }}\n"
     );
     for number in 0..more {
-        text +=
-            &format!("  - {{ id: more-{number}, path: \"/more/{number}/*\", target_service: api, auth: session }}\n");
+        let path = format!("/more/{number}/*");
+        writeln!(text, "  - {{ id: more-{number}, path: \"{path}\", target_service: api, auth: session }}").unwrap();
     }
     fs::write(routes.join("all.yaml"), text).unwrap();
 }

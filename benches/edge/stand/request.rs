@@ -2,7 +2,7 @@
 
 /// One request. `headers` are whole lines without their ends.
 pub fn get(path: &str, headers: &[&str]) -> String {
-    let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let more = headers.iter().fold(String::new(), |more, line| more + line + "\r\n");
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n")
 }
 
