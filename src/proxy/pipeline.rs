@@ -93,6 +93,7 @@ impl ProxyHttp for Bff {
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
         hold::from_client(body.as_ref(), ctx);
+        connect::sending(body.as_ref(), ctx);
         let limit = ctx.body_limit.filter(|_| !session.was_upgraded());
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }

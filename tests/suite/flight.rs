@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, problem};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, problem};
 
 const HERD: usize = 100;
 
@@ -93,4 +93,23 @@ async fn a_head_that_drips_in_time_arrives() {
         let answer = browser.get(edge.url("/api/v1/proxy/svc/x")).await;
         assert_eq!((answer.status().as_u16(), answer.headers()["x-slow"].to_str().unwrap()), (200, "yes"));
     }
+}
+
+#[tokio::test]
+async fn a_slow_upload_is_not_the_services_delay() {
+    let upstream = Upstream::start().await;
+    let (edge, browser) = edge_to(&upstream, &cache_and("1")).await;
+    let mut client = RawClient::connect(edge.address()).await;
+    let cookie = browser.cookie_header(&edge.origin);
+    let head = format!(
+        "POST /api/v1/proxy/svc/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\nContent-Length: 8\r\n\r\n",
+        edge.port
+    );
+    client.send(head).await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        client.send("x").await;
+    }
+    assert_eq!(client.response().await.0.status(), 200);
+    assert_eq!(upstream.last().body.length, 8);
 }

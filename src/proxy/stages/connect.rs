@@ -4,6 +4,7 @@
 use std::os::fd::RawFd;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::upstreams::peer::HttpPeer;
@@ -59,10 +60,23 @@ pub(in crate::proxy) fn connected(ctx: &mut RequestContext, socket: RawFd) {
 
 /// The request is about to be sent: from here on the service's time runs. What may last has a line of its own.
 pub(in crate::proxy) fn asked(ctx: &mut RequestContext) {
+    awaited(ctx);
     let (Some(socket), Some(upstream)) = (ctx.socket, &ctx.upstream) else { return };
-    if ctx.live.is_none() {
+    if ctx.live.is_none() && !ctx.late {
         ctx.head_deadline = HeadDeadline::set(socket, upstream.timeout);
     }
+}
+
+/// A piece of the request's body: it is the client that takes its time.
+pub(in crate::proxy) fn sending(body: Option<&Bytes>, ctx: &mut RequestContext) {
+    if body.is_some() && ctx.head_deadline.is_some() {
+        asked(ctx);
+    }
+}
+
+/// The wait is over, for a head or for a deadline.
+fn awaited(ctx: &mut RequestContext) {
+    ctx.late |= ctx.head_deadline.take().is_some_and(|deadline| deadline.passed());
 }
 
 /// A head has come. After "100 Continue" the service waits for the body, and its time begins anew.
@@ -70,7 +84,7 @@ pub(in crate::proxy) fn answered(response: &ResponseHeader, ctx: &mut RequestCon
     if response.status == StatusCode::CONTINUE {
         asked(ctx);
     } else if !response.status.is_informational() {
-        ctx.late |= ctx.head_deadline.take().is_some_and(|deadline| deadline.passed());
+        awaited(ctx);
     }
 }
 
@@ -84,7 +98,7 @@ pub(in crate::proxy) fn broke(
     mut error: Box<Error>,
     kept: bool,
 ) -> Box<Error> {
-    ctx.late |= ctx.head_deadline.take().is_some_and(|deadline| deadline.passed());
+    awaited(ctx);
     ctx.upstream_fault |= ctx.late;
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     if harmless && !ctx.late {

@@ -6,7 +6,7 @@ use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{hold, recall};
-use crate::legacy::cache::failure_of;
+use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::{Downstream, downstream};
@@ -31,7 +31,7 @@ pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut Request
         _ => recall::stand_in(session, ctx, failure_of(cause), true),
     };
     if stale.is_some() {
-        ctx.covered_fault = error_label(&error);
+        ctx.covered_fault = covered_label(ctx, cause);
     }
     let reply = stale.unwrap_or_else(|| refuse(ctx, error));
     let error_code = reply.status.as_u16();
@@ -86,6 +86,14 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
             Some(ProxyError::BadRequest("the request header is not acceptable".to_owned()))
         }
         (_, _) => Some(ProxyError::Internal),
+    }
+}
+
+/// The `error_type` of a fault for which a stored answer stands in.
+pub(super) fn covered_label(ctx: &RequestContext, error: &Error) -> Option<&'static str> {
+    match failure_of(error) {
+        Failure::Answered if ctx.refusal.is_none() => Some("status_5xx"),
+        _ => explain(ctx, error).as_ref().and_then(error_label),
     }
 }
 

@@ -6,7 +6,7 @@ use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCa
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::fail::{error_label, explain};
+use super::fail::covered_label;
 use super::forward::client_origin;
 use super::legacy;
 use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, StandIn, failure_of};
@@ -151,8 +151,9 @@ pub(in crate::proxy) fn may_be_stale(
     let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
     ctx.upstream_fault |= faulty;
     let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
-    if let Some(error) = error.filter(|error| stale && failure_of(error) == Failure::Disconnected) {
-        ctx.covered_fault = explain(ctx, error).as_ref().and_then(error_label);
+    let Some(error) = error.filter(|_| stale) else { return stale };
+    ctx.covered_fault = covered_label(ctx, error);
+    if failure_of(error) == Failure::Disconnected {
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);
     }
