@@ -1,5 +1,6 @@
 //! What one request knows about itself, from its first callback to its log line.
 
+use std::os::fd::RawFd;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::legacy::{LegacyService, Slot};
 use crate::reply::ProxyError;
 use crate::resilience::Permit;
 use crate::token::Bearer;
-use crate::upstream::Upstream;
+use crate::upstream::{HeadDeadline, Upstream};
 
 /// The endpoint of a request that nothing was found for.
 static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| "unmatched".into());
@@ -51,6 +52,14 @@ pub struct RequestContext {
     pub(super) keeps_authorization: bool,
     /// The last attempt failed by the service's fault.
     pub(super) upstream_fault: bool,
+    /// The service's fault that a stored answer covers: its `error_type`.
+    pub(super) covered_fault: Option<&'static str>,
+    /// The connection to the service, as the engine names it.
+    pub(super) socket: Option<RawFd>,
+    /// While the head of its answer is awaited.
+    pub(super) head_deadline: Option<HeadDeadline>,
+    /// It came too late, and the connection was shut.
+    pub(super) late: bool,
     /// Path and query as forwarded.
     pub(super) upstream_target: String,
     pub(super) who: Who,
@@ -96,6 +105,10 @@ impl RequestContext {
             body_limit: None,
             keeps_authorization: false,
             upstream_fault: false,
+            covered_fault: None,
+            socket: None,
+            head_deadline: None,
+            late: false,
             upstream_target: String::new(),
             who: Who::Nobody,
             bearer: None,

@@ -1,5 +1,6 @@
 //! The path of a request, top to bottom. Each callback of the engine names its stages.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
@@ -63,17 +65,24 @@ impl ProxyHttp for Bff {
     async fn upstream_peer(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         connect::connect(&Arc::clone(&ctx.gateway), session, ctx).await.map_err(|error| abort(ctx, error))
     }
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Downstream,
+        _kept: bool,
+        _peer: &HttpPeer,
+        socket: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        connect::connected(ctx, socket);
+        Ok(())
+    }
     fn fail_to_connect(&self, _: &mut Downstream, _: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
         connect::failed(ctx, e)
     }
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Downstream,
-        request: &mut RequestHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
+    async fn upstream_request_filter(&self, s: &mut Downstream, r: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
         let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
-        forward::forward(&ctx.gateway, session, ctx, upstream, request)
+        forward::forward(&ctx.gateway, s, ctx, upstream, r).map(|()| connect::asked(ctx))
     }
     async fn request_body_filter(
         &self,
@@ -84,10 +93,12 @@ impl ProxyHttp for Bff {
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
         hold::from_client(body.as_ref(), ctx);
+        connect::sending(body.as_ref(), ctx);
         let limit = ctx.body_limit.filter(|_| !session.was_upgraded());
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        connect::answered(r, ctx);
         relay::end_hop(r, ctx).map_err(|error| abort(ctx, error).into_up())?;
         relay::keep_cookies_ours(&ctx.gateway, r)?;
         relay::received(r, ctx);
@@ -112,6 +123,16 @@ impl ProxyHttp for Bff {
         let exempt = end || session.was_upgraded();
         let within = if exempt { Ok(()) } else { relay::within(ctx) };
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())
+    }
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        s: &mut Downstream,
+        e: Box<Error>,
+        ctx: &mut Ctx,
+        kept: bool,
+    ) -> Box<Error> {
+        connect::broke(s, ctx, e, kept)
     }
     async fn fail_to_proxy(&self, session: &mut Downstream, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         fail::answer(session, ctx, e).await

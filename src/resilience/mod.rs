@@ -1,12 +1,14 @@
 //! Machinery without a word of this domain: the clock, one flight at a time per
-//! key, rates, and the circuit breaker.
+//! key, rates, retries, and the circuit breaker.
 
 mod breaker;
+mod budget;
 mod clock;
 mod rate;
 mod single_flight;
 
 pub use breaker::{CircuitBreaker, Permit, Phase, Refused};
+pub use budget::RetryBudget;
 pub use clock::{Clock, ManualClock, SystemClock, UnixTime};
 pub use rate::{PARTS, Rate, RateCounts, RateKey, Standing, network_of};
 pub use single_flight::SingleFlight;

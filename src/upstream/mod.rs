@@ -2,6 +2,7 @@
 
 mod addresses;
 mod frames;
+mod head_deadline;
 mod line;
 mod reach;
 mod tls;
@@ -18,10 +19,12 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::CertKey;
 
 use crate::config::ServiceConfig;
+use crate::resilience::RetryBudget;
 use addresses::Addresses;
 use line::Dial;
 
 pub use frames::{FrameCursor, close_frame};
+pub use head_deadline::HeadDeadline;
 pub use line::{Line, Patience, close_code};
 pub use reach::Unreachable;
 
@@ -45,6 +48,8 @@ pub struct Upstream {
     pub base_path: String,
     /// First byte, between bytes, and the whole of an answer that does not stream.
     pub timeout: Duration,
+    /// What may be sent a second time.
+    pub retries: RetryBudget,
     connect_timeout: Duration,
     addresses: Addresses,
     tls: bool,
@@ -102,6 +107,7 @@ impl Upstream {
             authority: HeaderValue::from_str(&authority).map_err(|_| no_host())?,
             base_path: url.path().trim_end_matches('/').to_owned(),
             timeout: config.timeout,
+            retries: RetryBudget::new(),
             connect_timeout: config.connect_timeout,
             tls: url.scheme() == "https",
             server_name: config.tls.server_name.clone().unwrap_or_else(|| host.clone()),

@@ -4,6 +4,7 @@
 
 import fetch from 'node-fetch';
 import { runTests, getResults } from 'http-cache-tests/client/runner.mjs';
+import { makeCacheTest, testResults } from 'http-cache-tests/client/test.mjs';
 import suites from 'http-cache-tests/tests/index.mjs';
 
 const { BASE, COOKIE, ONLY } = process.env;
@@ -39,7 +40,8 @@ const tests = new Map(suites.flatMap((suite) => suite.tests).map((test) => [test
 if (ONLY) tests.get(ONLY).dump = true;
 const chosen = ONLY ? [{ name: ONLY, id: ONLY, tests: [tests.get(ONLY)] }] : suites;
 await runTests(chosen, asUser, false, BASE, 25);
-const results = getResults();
+
+let results = getResults();
 
 /** pass, fail, or other: its setup or what it depends on did not hold, so it says nothing. */
 function verdict(id) {
@@ -48,6 +50,17 @@ function verdict(id) {
   if ((test.depends_on ?? []).some((other) => verdict(other) !== 'pass')) return 'other';
   if (result === true) return 'pass';
   return result[0] === 'Setup' ? 'other' : 'fail';
+}
+
+// Many of them count seconds, 25 at once: on a busy machine an answer is stale before it is asked for. What
+// failed is asked once more, alone; what is really wrong fails again.
+const failed = [...tests].filter(([id, test]) => test.kind !== 'check' && (results[id] ?? true) !== true);
+if (!ONLY) {
+  for (const [id, test] of failed) {
+    delete testResults[id];
+    await makeCacheTest(test);
+  }
+  results = getResults();
 }
 
 const summary = { failed: {}, other: {} };

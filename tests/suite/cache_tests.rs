@@ -67,8 +67,9 @@ async fn the_public_cache_tests_stay_where_they_are() {
         return println!("{text}");
     }
     let last = text.lines().last().unwrap_or_default();
-    let summary: Value =
-        serde_json::from_str(last).unwrap_or_else(|_| panic!("no summary (was `npm ci` run in {FOLDER}?): {text}"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let summary: Value = serde_json::from_str(last)
+        .unwrap_or_else(|_| panic!("no summary (was `npm ci` run in {FOLDER}?): {text}\n{complaint}"));
     println!("{summary:#}");
     let count = |kind: &str, what: &str| summary[kind][what].as_u64().unwrap();
     let required = |(_, reason): &(&String, &Value)| reason.as_str().is_some_and(|text| text.starts_with("required"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 
 use crate::cache::{ask, cached, edge_with, pair, seen, told, url};
-use crate::harness::{Behaviour, Browser, Edge, RawClient, Say, Upstream};
+use crate::harness::{Behaviour, Browser, Edge, RawClient, Say, Upstream, scale};
 
 /// A circuit that stays closed: what is stored has to cover by itself.
 const NO_CIRCUIT: &str = "response_cache: { enabled: true, default_ttl: 0, max_size: 1000 }\n\
@@ -38,6 +38,9 @@ async fn a_service_that_fails_is_covered_for_everybody_at_once() {
     }
     tokio::time::sleep(STALE_IN).await;
     for (number, (value, behaviour, expected)) in kinds.into_iter().enumerate() {
+        let fault = if behaviour == Behaviour::Close { "connection" } else { "status_5xx" };
+        let counter = format!("service_errors_total{{error_type=\"{fault}\",service=\"svc\"}}");
+        let counted = edge.metric(&counter).await;
         upstream.behave(behaviour.clone());
         let (rest, before) = (number.to_string(), upstream.heads());
         let answers = join_all((0..HERD).map(|_| ask(&browser, &edge, &rest, &[]))).await;
@@ -48,6 +51,7 @@ async fn a_service_that_fails_is_covered_for_everybody_at_once() {
             if expected == "STALE" { HERD } else { 0 }
         );
         println!("{value}, {behaviour:?}: the service was asked {} times by {HERD}", upstream.heads() - before);
+        eventually!("a fault counts, covered or not", edge.metric(&counter).await > counted);
         if expected == "STALE" {
             let held = ask(&browser, &edge, &rest, &[("if-none-match", "\"a\"")]).await;
             assert_eq!((held.status().as_u16(), told(&held)), (304, "STALE"));
@@ -177,7 +181,7 @@ async fn two_bearer_tokens_never_share_a_personal_answer() {
         ["Cache-Control: max-age=60\r\n", "", "Cache-Control: max-age=0\r\nETag: \"1\"\r\n"].iter().enumerate()
     {
         upstream.behave(Behaviour::Say(Say { lines: (*lines).to_owned(), ..Say::default() }));
-        for round in 0..50 {
+        for round in 0..scale(50, 17_000) {
             let answers = join_all(tokens.iter().map(|(user, token)| {
                 let request = client.get(url(&edge, &format!("bearer/{number}"))).bearer_auth(token);
                 async move { (*user, request.send().await.unwrap().text().await.unwrap()) }

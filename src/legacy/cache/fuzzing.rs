@@ -17,6 +17,7 @@ fn key(parts: &[String; 6]) -> Vec<u8> {
         origin: origin.as_str().into(),
         request: HeaderMap::new(),
         asked: Instant::now(),
+        fault: super::flight::FaultCell::default(),
     });
     lookup.key(&Known::default()).primary_key().to_vec()
 }

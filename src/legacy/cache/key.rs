@@ -9,6 +9,8 @@ use http::header::{ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName};
 use pingora::cache::CacheKey;
 
+use super::flight::FaultCell;
+
 /// Who asks, as far as the cache tells callers apart: two callers with one value see each other's answers.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Caller(Arc<[u8]>);
@@ -67,6 +69,8 @@ pub(super) struct Lookup {
     pub(super) request: HeaderMap,
     /// When the question was asked: an answer to it from before an invalidation is not stored.
     pub(super) asked: Instant,
+    /// How the service has failed it.
+    pub(super) fault: FaultCell,
 }
 
 impl Lookup {
@@ -149,6 +153,7 @@ mod tests {
             origin: origin.into(),
             request: HeaderMap::new(),
             asked: Instant::now(),
+            fault: FaultCell::default(),
         });
         lookup.key(&Known::default()).primary_key().to_vec()
     }

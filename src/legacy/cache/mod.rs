@@ -12,6 +12,7 @@ mod demand;
 mod directive;
 mod entry;
 mod fields;
+mod flight;
 mod freshness;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -39,6 +40,7 @@ use pingora::cache::predictor::Predictor;
 use pingora::http::RequestHeader;
 use prometheus::IntCounter;
 
+pub use flight::Fault;
 pub use invalidation::Place;
 pub use key::Caller;
 pub use recall::{Bypassed, Question, Recall, failure_of};
@@ -47,12 +49,16 @@ pub use told::Outcome;
 
 use crate::config::LegacyConfig;
 use crate::telemetry::Metrics;
-use key::Resource;
+use flight::Flights;
+use key::{Lookup, Resource};
 use shelf::Shelf;
 use storage::ShelfStorage;
 
 /// How long a request waits for another that asks the same, at most. Then it asks by itself.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// What the end of a flight takes to reach those who wait for it.
+const HEARSAY: Duration = Duration::from_millis(500);
 
 /// How long one request may hold the others back before the next one asks as well.
 const LOCK_AGE: Duration = Duration::from_secs(30);
@@ -90,7 +96,7 @@ impl ResponseCache {
             max_object: max_bytes / 4,
             storage: ShelfStorage(Arc::clone(&shelf)),
             shelf,
-            lock: Lock(CacheLock::new(LOCK_AGE)),
+            lock: Lock { lock: CacheLock::new(LOCK_AGE), flights: Flights::default() },
             predictor: Predictor::new(REMEMBERED, Some(recall::says_nothing)),
             hits: metrics.cache_hits.clone(),
             misses: metrics.cache_misses.clone(),
@@ -101,6 +107,12 @@ impl ResponseCache {
     #[must_use]
     pub fn recall(&'static self, question: Question<'_>, request: &RequestHeader) -> Recall {
         Recall::new(self, question, request)
+    }
+
+    /// How long to wait for another request, where the service may take `timeout`: a little longer than that,
+    /// to hear how it ended.
+    fn patience(&self, timeout: Duration) -> Duration {
+        if timeout <= self.longest_wait { timeout + HEARSAY } else { self.longest_wait }
     }
 
     /// Forgets what an unsafe request made invalid. For every answer of a service, once its status is known.
@@ -145,17 +157,25 @@ impl fmt::Debug for ResponseCache {
     }
 }
 
-/// The engine's lock, with one difference: after an error of the service the waiting requests elect the
-/// next one, instead of falling on the service all together.
-struct Lock(CacheLock);
+/// The engine's lock, with two differences: after an error of the service the waiting requests elect the
+/// next one, instead of falling on the service all together; and what failed is remembered for them.
+struct Lock {
+    lock: CacheLock,
+    flights: Flights,
+}
 
 impl CacheKeyLock for Lock {
     fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
-        self.0.lock(key, stale_writer)
+        self.lock.lock(key, stale_writer)
     }
 
     fn release(&self, key: &CacheKey, permit: WritePermit, reason: LockStatus) {
-        self.0.release(key, permit, reason);
+        if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>())
+            && let Some(fault) = lookup.fault.get()
+        {
+            self.flights.fell(&lookup.resource, fault);
+        }
+        self.lock.release(key, permit, reason);
     }
 
     fn custom_lock_status(&self, reason: &'static str) -> LockStatus {

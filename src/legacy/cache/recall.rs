@@ -16,6 +16,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::admission::{Exchange, Refusal, Terms};
 use super::demand::{Demand, Use};
 use super::entry::{EntryId, describe};
+use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Lookup, Resource};
 use super::stand_in::Failure;
 use super::told::{Outcome, outcome, tell};
@@ -97,13 +98,14 @@ impl Recall {
             origin: question.origin.into(),
             request: request.headers.clone(),
             asked: Instant::now(),
+            fault: FaultCell::default(),
         });
         Self {
             cache,
             lookup,
             demand,
             foreign_credential: question.foreign_credential,
-            wait: question.timeout.min(cache.longest_wait),
+            wait: cache.patience(question.timeout),
             update: None,
             asked_service: None,
             seen: None,
@@ -180,8 +182,22 @@ impl Recall {
         terms.cover(age, failure_of(error))
     }
 
+    /// `fail_to_connect`, `error_while_proxy`: for those who wait for this request.
+    pub fn fell(&self, fault: Fault) {
+        self.lookup.fault.set(Some(fault));
+    }
+
+    /// How the flight ended that this request has waited for, if asking again is of no use to it.
+    #[must_use]
+    pub fn shared_fault(&self, session: &Session) -> Option<Fault> {
+        session.cache.lock_duration()?;
+        self.cache.lock.flights.shared(&self.lookup.resource, self.lookup.asked)
+    }
+
     /// `upstream_response_filter`: keeps what the engine would lose of a 304.
     pub fn received(&mut self, response: &ResponseHeader) {
+        // Of an attempt before.
+        self.lookup.fault.set(None);
         if response.status == StatusCode::NOT_MODIFIED && self.found {
             self.update = Some(response.headers.clone());
         }

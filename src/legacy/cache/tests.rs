@@ -60,6 +60,7 @@ fn key(user: &str, target: &str, language: &str) -> CacheKey {
         origin: "http://edge".into(),
         request,
         asked: Instant::now(),
+        fault: super::flight::FaultCell::default(),
     };
     Arc::new(lookup).key(&Known::default())
 }

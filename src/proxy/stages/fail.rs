@@ -6,7 +6,7 @@ use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{hold, recall};
-use crate::legacy::cache::failure_of;
+use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::{Downstream, downstream};
@@ -30,6 +30,9 @@ pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut Request
         ErrorSource::Downstream => None,
         _ => recall::stand_in(session, ctx, failure_of(cause), true),
     };
+    if stale.is_some() {
+        ctx.covered_fault = covered_label(ctx, cause);
+    }
     let reply = stale.unwrap_or_else(|| refuse(ctx, error));
     let error_code = reply.status.as_u16();
     session.set_keepalive(None);
@@ -40,7 +43,7 @@ pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut Request
 }
 
 /// What to tell the client; `None` when it has left and nothing can be told.
-fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
+pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
     if let Some(refusal) = &ctx.refusal {
         return Some(refusal.clone());
     }
@@ -48,6 +51,9 @@ fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
         return Some(refusal);
     }
     let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
+    if ctx.late {
+        return Some(ProxyError::UpstreamTimeout(timeout));
+    }
     let line = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::ReadError) if line == Some(ErrorKind::InvalidData) => {
@@ -80,6 +86,14 @@ fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError> {
             Some(ProxyError::BadRequest("the request header is not acceptable".to_owned()))
         }
         (_, _) => Some(ProxyError::Internal),
+    }
+}
+
+/// The `error_type` of a fault for which a stored answer stands in.
+pub(super) fn covered_label(ctx: &RequestContext, error: &Error) -> Option<&'static str> {
+    match failure_of(error) {
+        Failure::Answered if ctx.refusal.is_none() => Some("status_5xx"),
+        _ => explain(ctx, error).as_ref().and_then(error_label),
     }
 }
 

@@ -6,9 +6,10 @@ use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCa
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use super::fail::covered_label;
 use super::forward::client_origin;
 use super::legacy;
-use crate::legacy::cache::{Caller, Failure, Question, Recall, StandIn};
+use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, StandIn, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::gateway::Gateway;
@@ -64,7 +65,11 @@ pub(in crate::proxy) fn hit(meta: &CacheMeta, ctx: &mut RequestContext) -> Optio
 /// request that is answered at this point, and closes it when the same refusal comes later.
 pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestContext) -> Result<bool> {
     let stored_only = ctx.recall.as_mut().is_some_and(|recall| !recall.may_ask());
-    let allowed = if stored_only { Err(ProxyError::NotStored) } else { legacy::ask_circuit(ctx) };
+    let allowed = match shared_fault(session, ctx) {
+        _ if stored_only => Err(ProxyError::NotStored),
+        Some(fault) => Err(fault),
+        None => legacy::ask_circuit(ctx),
+    };
     let Err(refusal) = allowed else { return Ok(true) };
     if session.cache.enabled() {
         // Whoever waits for this request need not wait until it is answered.
@@ -74,6 +79,25 @@ pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestC
     let reply = stale.unwrap_or_else(|| refuse(ctx, refusal));
     downstream::respond(session, ctx, reply).await?;
     Ok(false)
+}
+
+/// The failure of the request that this one has waited for.
+fn shared_fault(session: &Downstream, ctx: &RequestContext) -> Option<ProxyError> {
+    let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
+    Some(match ctx.recall.as_ref()?.shared_fault(session)? {
+        Fault::Late => ProxyError::UpstreamTimeout(timeout),
+        Fault::Broken => ProxyError::UpstreamError("the service failed others who asked the same".to_owned()),
+    })
+}
+
+/// Remembers a failure for those who wait for this request.
+pub(super) fn fell(ctx: &RequestContext, fault: &ProxyError) {
+    let Some(recall) = &ctx.recall else { return };
+    match fault {
+        ProxyError::UpstreamTimeout(_) => recall.fell(Fault::Late),
+        ProxyError::UpstreamError(_) => recall.fell(Fault::Broken),
+        _ => {}
+    }
 }
 
 /// What is stored, instead of an error. `asked`: the service was.
@@ -127,8 +151,9 @@ pub(in crate::proxy) fn may_be_stale(
     let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
     ctx.upstream_fault |= faulty;
     let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
-    let answered = faulty && error.is_some_and(|error| matches!(error.etype(), ErrorType::HTTPStatus(_)));
-    if stale && error.is_some() && !answered {
+    let Some(error) = error.filter(|_| stale) else { return stale };
+    ctx.covered_fault = covered_label(ctx, error);
+    if failure_of(error) == Failure::Disconnected {
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);
     }

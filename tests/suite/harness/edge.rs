@@ -272,7 +272,7 @@ pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Opti
     let dir = tempfile::tempdir().unwrap();
     let place = Place { dir: dir.path(), port: DOCTORED, admin_port: free_port(), client_id };
     setup.write(&place, issuer);
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pingora-bff"));
+    let mut command = tokio::process::Command::new(program());
     command.args(["doctor", "--conf", "conf", "--routes", "routes"]).current_dir(dir.path()).kill_on_drop(true);
     let run = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
     let output = run.expect("it ends").unwrap();
@@ -283,11 +283,17 @@ pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Opti
 /// The port that a configuration for [`doctor`] names; nobody listens there.
 pub(crate) const DOCTORED: u16 = 8080;
 
+/// The program under test: what was built with the tests, or what `EDGE_BINARY` names (a release build, for
+/// numbers).
+fn program() -> String {
+    std::env::var("EDGE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pingora-bff").to_owned())
+}
+
 fn spawn(dir: &TempDir, log: &Log, env: &[(String, String)], more: &[&str]) -> Child {
     // A test may bound what the process writes (`Edge::fill_disk`): it is to meet an error then, as of a
     // full disk, and no signal.
     let mut child = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pingora-bff")])
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", &program()])
         .args(["run", "--conf", "conf", "--routes", "routes"])
         .args(more)
         .current_dir(dir.path())

@@ -24,6 +24,10 @@ pub(crate) enum Behaviour {
     Status(u16),
     /// Closes without an answer.
     Close,
+    /// Waits, then closes without an answer.
+    CloseAfter(Duration),
+    /// Sends the head of an answer byte by byte, with this pause before each.
+    Drip(Duration),
     /// Resets the connection at every so manyeth request, without an answer; echoes the others.
     ResetEvery(usize),
     /// Sends these bytes and closes.
@@ -230,6 +234,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, state: &State) -> std::io::R
         let behaviour = state.behaviour.lock().unwrap().clone();
         match behaviour {
             Behaviour::Close => return Ok(()),
+            Behaviour::CloseAfter(span) => {
+                tokio::time::sleep(span).await;
+                return Ok(());
+            }
+            Behaviour::Drip(pause) => drip(&mut writer, pause).await?,
             Behaviour::ResetEvery(nth) if number % nth == 0 => return Ok(()),
             Behaviour::Bytes(bytes) => {
                 writer.write_all(&bytes).await?;
@@ -267,6 +276,15 @@ async fn answer(writer: &mut (impl AsyncWrite + Unpin), status: u16, body: &str)
     writer.write_all(head.as_bytes()).await?;
     writer.write_all(body.as_bytes()).await?;
     writer.flush().await
+}
+
+async fn drip(writer: &mut (impl AsyncWrite + Unpin), pause: Duration) -> std::io::Result<()> {
+    for byte in b"HTTP/1.1 200 OK\r\nX-Slow: yes\r\nContent-Length: 0\r\n\r\n" {
+        tokio::time::sleep(pause).await;
+        writer.write_all(&[*byte]).await?;
+        writer.flush().await?;
+    }
+    Ok(())
 }
 
 async fn send_events(

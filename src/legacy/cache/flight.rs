@@ -1,0 +1,113 @@
+//! Flights that failed: requests that wait for one that asks the service share its failure, instead of
+//! asking one after the other until the circuit opens.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::key::Resource;
+
+/// Resources remembered at once.
+const REMEMBERED: usize = 1024;
+/// Longer than anybody waits.
+const MEMORY: Duration = Duration::from_secs(30);
+
+/// How the service failed a flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// In time, and so it may be a connection's bad luck: one more flight is tried.
+    Broken,
+    /// It took its whole time. Whoever waited for it has had theirs, too.
+    Late,
+}
+
+/// The fault of one request so far.
+#[derive(Debug, Default)]
+pub(super) struct FaultCell(AtomicU8);
+
+impl FaultCell {
+    pub(super) fn set(&self, fault: Option<Fault>) {
+        let number = match fault {
+            None => 0,
+            Some(Fault::Broken) => 1,
+            Some(Fault::Late) => 2,
+        };
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Option<Fault> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Fault::Broken),
+            _ => Some(Fault::Late),
+        }
+    }
+}
+
+/// The last failures of one resource.
+#[derive(Debug, Clone, Copy)]
+struct Fallen {
+    fault: Fault,
+    last: Instant,
+    before: Option<Instant>,
+}
+
+/// What failed lately.
+#[derive(Debug, Default)]
+pub(super) struct Flights(Mutex<HashMap<Resource, Fallen>>);
+
+impl Flights {
+    /// Before those who wait are told.
+    pub(super) fn fell(&self, resource: &Resource, fault: Fault) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REMEMBERED {
+            all.retain(|_, fallen| fallen.last.elapsed() < MEMORY);
+        }
+        if all.len() >= REMEMBERED {
+            // They would each ask by themselves, as one that comes now.
+            all.clear();
+        }
+        let before = all.get(resource).map(|fallen| fallen.last);
+        all.insert(resource.clone(), Fallen { fault, last: Instant::now(), before });
+    }
+
+    /// What a request that was asked then, and has waited since, has to take for its answer.
+    pub(super) fn shared(&self, resource: &Resource, asked: Instant) -> Option<Fault> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fallen = all.get(resource).filter(|fallen| fallen.last > asked)?;
+        let enough = fallen.fault == Fault::Late || fallen.before.is_some_and(|before| before > asked);
+        enough.then_some(fallen.fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_break_is_tried_again_and_two_are_shared() {
+        let (flights, resource) = (Flights::default(), Resource::new("svc", "/x"));
+        let asked = Instant::now();
+        assert_eq!(flights.shared(&resource, asked), None);
+        flights.fell(&resource, Fault::Broken);
+        assert_eq!(flights.shared(&resource, asked), None);
+        flights.fell(&resource, Fault::Broken);
+        assert_eq!(flights.shared(&resource, asked), Some(Fault::Broken));
+        assert_eq!(flights.shared(&Resource::new("svc", "/y"), asked), None);
+        assert_eq!(flights.shared(&resource, Instant::now()), None, "who comes afterwards asks");
+        flights.fell(&resource, Fault::Late);
+        assert_eq!(flights.shared(&resource, asked), Some(Fault::Late));
+    }
+
+    #[test]
+    fn a_timeout_is_shared_at_once_and_memory_is_bounded() {
+        let (flights, asked) = (Flights::default(), Instant::now());
+        for number in 0..REMEMBERED * 3 {
+            let resource = Resource::new("svc", &number.to_string());
+            flights.fell(&resource, Fault::Late);
+            assert_eq!(flights.shared(&resource, asked), Some(Fault::Late));
+        }
+        assert!(flights.0.lock().unwrap().len() <= REMEMBERED);
+    }
+}
