@@ -7,6 +7,6 @@ mod rate;
 mod single_flight;
 
 pub use breaker::{CircuitBreaker, Permit, Phase, Refused};
-pub use clock::{Clock, ManualClock, SystemClock, UnixTime};
+pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime};
 pub use rate::{PARTS, Rate, RateCounts, RateKey, Standing, network_of};
 pub use single_flight::SingleFlight;

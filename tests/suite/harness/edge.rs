@@ -283,11 +283,16 @@ pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Opti
 /// The port that a configuration for [`doctor`] names; nobody listens there.
 pub(crate) const DOCTORED: u16 = 8080;
 
+/// The built program, or another build of it where `EDGE_BINARY` names one: numbers are taken of a release.
+fn program() -> String {
+    std::env::var("EDGE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pingora-bff").to_owned())
+}
+
 fn spawn(dir: &TempDir, log: &Log, env: &[(String, String)], more: &[&str]) -> Child {
     // A test may bound what the process writes (`Edge::fill_disk`): it is to meet an error then, as of a
     // full disk, and no signal.
     let mut child = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pingora-bff")])
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", &program()])
         .args(["run", "--conf", "conf", "--routes", "routes"])
         .args(more)
         .current_dir(dir.path())
