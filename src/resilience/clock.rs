@@ -35,8 +35,9 @@ impl fmt::Display for UnixTime {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The current wall-clock time.
     fn now(&self) -> UnixTime;
-    /// What time it is, since 1970, by somebody whose clock counts more; most clocks know better.
-    fn set(&self, _now: Duration) {}
+    /// What time it is, since 1970 and up to `within` later (the way took that long), by somebody whose
+    /// clock counts more; most clocks know better.
+    fn set(&self, _now: Duration, _within: Duration) {}
 }
 
 /// The machine's clock.
@@ -105,9 +106,16 @@ impl Clock for FleetClock {
         }
     }
 
-    fn set(&self, now: Duration) {
+    fn set(&self, now: Duration, within: Duration) {
         let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        self.epoch.store(millis.saturating_sub(self.elapsed()), Ordering::Relaxed);
+        let latest = millis.saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        let elapsed = self.elapsed();
+        // What is possible stays: it is nearer to the truth than an answer that was long on its way.
+        let known = match self.epoch.load(Ordering::Relaxed) {
+            UNTOLD => millis,
+            epoch => epoch.saturating_add(elapsed).clamp(millis, latest),
+        };
+        self.epoch.store(known.saturating_sub(elapsed), Ordering::Relaxed);
         let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ahead = i64::try_from(here.as_millis()).unwrap_or(i64::MAX).saturating_sub(millis);
         let astray = ahead.abs() > ASTRAY;
@@ -150,9 +158,13 @@ mod tests {
     fn a_fleet_clock_is_the_machines_until_it_is_told() {
         let clock = FleetClock::default();
         assert!(SystemClock.now().until(clock.now()) <= Duration::from_secs(1));
-        clock.set(Duration::from_millis(1_000_999));
+        clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
         assert!((1_000..=1_010).contains(&clock.now().0));
-        clock.set(Duration::from_secs(500));
+        clock.set(Duration::from_secs(500), Duration::ZERO);
         assert!((500..=510).contains(&clock.now().0), "also backwards");
+        clock.set(Duration::from_secs(470), Duration::from_secs(100));
+        assert!((500..=510).contains(&clock.now().0), "what may be true stays");
+        clock.set(Duration::from_secs(600), Duration::from_secs(100));
+        assert!((600..=610).contains(&clock.now().0));
     }
 }

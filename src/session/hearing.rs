@@ -59,8 +59,8 @@ impl Listener for Hearing {
         self.live.doubt_all();
     }
 
-    fn time(&self, now: Duration) {
-        self.clock.set(now);
+    fn time(&self, now: Duration, within: Duration) {
+        self.clock.set(now, within);
     }
 }
 

@@ -22,7 +22,16 @@ pub(crate) async fn replicas(setup: &Setup) -> [Edge; 3] {
     let first = setup.clone().start().await;
     let second = setup.clone().start_beside(&first).await;
     let third = setup.clone().start_beside(&first).await;
-    [first, second, third]
+    let edges = [first, second, third];
+    welcome(setup, &edges.each_ref()).await;
+    edges
+}
+
+/// The provider sends users back to each of them.
+pub(crate) async fn welcome(setup: &Setup, edges: &[&Edge]) {
+    let mut metadata = setup.client_metadata().clone();
+    metadata["redirect_uris"] = edges.iter().map(|edge| edge.url("/auth/callback")).collect();
+    edges[0].provider.register(&edges[0].client_id, &edges[0].origin, &metadata).await;
 }
 
 /// One session, from outside.

@@ -20,7 +20,7 @@ use crate::config::RedisAddress;
 /// How often the server is asked whether it answers; bounds how long a silent loss goes unseen.
 const BEAT: Duration = Duration::from_millis(250);
 /// A question waits so long for a connection that was lost a moment ago; after that it fails at once.
-const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(300);
+const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(450);
 /// Between attempts to connect: doubled up to the second, so that recovery stays below a second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 /// A connection that lasted so long is made again at once.
@@ -65,8 +65,8 @@ pub(super) trait Surroundings: Send + Sync + 'static {
         &self,
         heard: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> impl Future<Output = Result<(RedisAddress, MultiplexedConnection), NoConnection>> + Send;
-    /// The server told what time it is, since 1970.
-    fn time(&self, now: Duration);
+    /// The server told what time it is: since 1970, up to `within` later.
+    fn time(&self, now: Duration, within: Duration);
     /// A message came.
     fn heard(&self, push: PushInfo);
     /// The link went up or down.
@@ -129,7 +129,7 @@ impl Link {
                     match answer.as_ref().map(|told| told.as_deref()) {
                         Ok(Ok([Value::SimpleString(word), time, role])) if word == "PONG" => {
                             self.prove(asked);
-                            self.learn(time, role, around);
+                            self.learn(time, asked.elapsed(), role, around);
                         }
                         Ok(Ok(_)) => self.fail(number, "it answers PING with something else"),
                         Ok(Err(error)) => self.fail(number, &error.to_string()),
@@ -142,9 +142,9 @@ impl Link {
     }
 
     /// A user who may not ask gets an error in the place of an answer, which tells nothing.
-    fn learn(&self, time: &Value, role: &Value, around: &impl Surroundings) {
+    fn learn(&self, time: &Value, took: Duration, role: &Value, around: &impl Surroundings) {
         if let Some(now) = time_of(time) {
-            around.time(now);
+            around.time(now, took);
         }
         if let Value::Array(words) = role
             && let [_master, _offset, Value::Array(replicas)] = words.as_slice()

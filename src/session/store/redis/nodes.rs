@@ -62,7 +62,7 @@ struct Ear {
     listener: Option<Arc<dyn Listener>>,
     hearing: bool,
     /// What time it was, and when that was told: nobody may have listened yet.
-    time: Option<(Duration, Instant)>,
+    time: Option<(Duration, Duration, Instant)>,
 }
 
 impl Nodes {
@@ -170,8 +170,8 @@ impl Nodes {
             } else {
                 listener.deaf(Duration::ZERO);
             }
-            if let Some((time, told)) = ear.time {
-                listener.time(time.saturating_add(told.elapsed()));
+            if let Some((time, within, told)) = ear.time {
+                listener.time(time.saturating_add(told.elapsed()), within);
             }
             ear.listener = Some(listener);
         }
@@ -199,15 +199,15 @@ impl Nodes {
     }
 
     /// Of several servers, each with a clock of its own, the first that is there counts.
-    fn told_time(&self, address: Option<&RedisAddress>, now: Duration) {
+    fn told_time(&self, address: Option<&RedisAddress>, now: Duration, within: Duration) {
         let first = self.map().kept.iter().find(|kept| kept.link.is_up()).and_then(|kept| kept.address.clone());
         if first.as_ref() != address {
             return;
         }
         let mut ear = self.ear();
-        ear.time = Some((now, Instant::now()));
+        ear.time = Some((now, within, Instant::now()));
         if let Some(listener) = &ear.listener {
-            listener.time(now);
+            listener.time(now, within);
         }
     }
 
@@ -251,9 +251,9 @@ impl Surroundings for Around {
         }
     }
 
-    fn time(&self, now: Duration) {
+    fn time(&self, now: Duration, within: Duration) {
         if let Some(nodes) = self.nodes.upgrade() {
-            nodes.told_time(self.address.as_ref(), now);
+            nodes.told_time(self.address.as_ref(), now, within);
         }
     }
 
