@@ -79,16 +79,23 @@ pub struct FleetClock {
     started: Instant,
     /// Milliseconds since 1970 when it was started; [`UNTOLD`] before the first word.
     epoch: AtomicI64,
+    /// The same, by a word that nobody has repeated yet.
+    unlikely: AtomicI64,
     warned: AtomicBool,
 }
 
 const UNTOLD: i64 = i64::MIN;
-/// More than this is worth a line in the log.
+/// More than this is worth a line in the log, and is believed only when it is said twice.
 const ASTRAY: i64 = 5_000;
 
 impl Default for FleetClock {
     fn default() -> Self {
-        Self { started: Instant::now(), epoch: AtomicI64::new(UNTOLD), warned: AtomicBool::new(false) }
+        Self {
+            started: Instant::now(),
+            epoch: AtomicI64::new(UNTOLD),
+            unlikely: AtomicI64::new(UNTOLD),
+            warned: AtomicBool::new(false),
+        }
     }
 }
 
@@ -111,13 +118,23 @@ impl Clock for FleetClock {
         let latest = millis.saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
         let elapsed = self.elapsed();
         // What is possible stays: it is nearer to the truth than an answer that was long on its way.
-        let known = match self.epoch.load(Ordering::Relaxed) {
-            UNTOLD => millis,
-            epoch => epoch.saturating_add(elapsed).clamp(millis, latest),
-        };
-        self.epoch.store(known.saturating_sub(elapsed), Ordering::Relaxed);
         let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ahead = i64::try_from(here.as_millis()).unwrap_or(i64::MAX).saturating_sub(millis);
+        let here = i64::try_from(here.as_millis()).unwrap_or(i64::MAX);
+        let before = match self.epoch.load(Ordering::Relaxed) {
+            UNTOLD => here,
+            epoch => epoch.saturating_add(elapsed),
+        };
+        let known = before.clamp(millis, latest.max(millis));
+        if known.abs_diff(before) > ASTRAY.unsigned_abs() {
+            // One wrong byte must not end every session there is.
+            let word = known.saturating_sub(elapsed);
+            let last = self.unlikely.swap(word, Ordering::Relaxed);
+            if last.abs_diff(word) > ASTRAY.unsigned_abs() {
+                return;
+            }
+        }
+        self.epoch.store(known.saturating_sub(elapsed), Ordering::Relaxed);
+        let ahead = here.saturating_sub(known);
         let astray = ahead.abs() > ASTRAY;
         if astray && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(ahead_ms = ahead, "this machine's clock is not that of the session store, which counts");
@@ -159,11 +176,18 @@ mod tests {
         let clock = FleetClock::default();
         assert!(SystemClock.now().until(clock.now()) <= Duration::from_secs(1));
         clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
+        assert!(SystemClock.now().until(clock.now()) <= Duration::from_secs(1), "said once");
+        clock.set(Duration::from_secs(77), Duration::ZERO);
+        clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
+        assert!(clock.now().0 > 10_000, "said twice, but not in a row");
+        clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
         assert!((1_000..=1_010).contains(&clock.now().0));
+        clock.set(Duration::from_secs(500), Duration::ZERO);
         clock.set(Duration::from_secs(500), Duration::ZERO);
         assert!((500..=510).contains(&clock.now().0), "also backwards");
         clock.set(Duration::from_secs(470), Duration::from_secs(100));
         assert!((500..=510).contains(&clock.now().0), "what may be true stays");
+        clock.set(Duration::from_secs(600), Duration::from_secs(100));
         clock.set(Duration::from_secs(600), Duration::from_secs(100));
         assert!((600..=610).contains(&clock.now().0));
     }

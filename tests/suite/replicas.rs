@@ -41,15 +41,18 @@ async fn look(client: &reqwest::Client, url: &str, cookie: &str) -> Option<Seen>
 #[tokio::test(flavor = "multi_thread")]
 async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
     let (redis, upstream) = (Redis::start(""), Upstream::start().await);
-    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(6).store(&redis.url());
+    let setup =
+        Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(scale(6, 12) as u64).store(&redis.url());
     let edges = replicas(&setup).await;
     let browser = Browser::logged_in(&edges[0], "ada").await;
     let cookie = browser.cookie_header(&edges[0].origin);
     let client = http_client();
     let before = edges[0].grants("refresh_token").await;
     let (each, generations) = (scale(100, 500), scale(3, 20));
+    let mut renewed = Instant::now();
     for generation in 1..=generations as u64 {
-        tokio::time::sleep(Duration::from_millis(6_300)).await;
+        tokio::time::sleep(Duration::from_millis(scale(6_300, 12_300) as u64).saturating_sub(renewed.elapsed())).await;
+        renewed = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..each * 3 {
             let (client, cookie) = (client.clone(), cookie.clone());
@@ -71,6 +74,7 @@ async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
         }
         assert_eq!(edges[0].grants("refresh_token").await - before, generation, "one refresh a generation");
         assert_eq!(edges[0].grants("refused").await, 0);
+        println!("generation {generation}: {} answers, the last after {:?}", seen.len(), renewed.elapsed());
     }
     for edge in &edges {
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "nobody lost the session");
