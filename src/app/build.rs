@@ -12,7 +12,7 @@ use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
 use crate::proxy::{Bff, Destination, Gateway, Origins, Rates};
-use crate::resilience::{Clock, SystemClock};
+use crate::resilience::{Clock, FleetClock};
 use crate::routing::{RouteErrors, RouteTable};
 use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
 use crate::telemetry::{AccessLog, Meters, Metrics};
@@ -78,7 +78,7 @@ struct Lasting {
 impl Bff {
     /// Builds the plugin. Opens the session store; asks nobody over the network.
     pub fn build(config: &Config, access_log: AccessLog) -> Result<Self, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(FleetClock::default());
         let metrics = Arc::new(Metrics::new()?);
         let sessions = Sessions::open(&config.settings.session, Arc::clone(&clock), Arc::clone(&metrics))?;
         let sessions = Arc::new(sessions);

@@ -1,8 +1,8 @@
 //! The only place that reads the wall clock, so that expiry can be tested without sleeping.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ impl fmt::Display for UnixTime {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The current wall-clock time.
     fn now(&self) -> UnixTime;
+    /// What time it is, since 1970 and up to `within` later (the way took that long), by somebody whose
+    /// clock counts more; most clocks know better.
+    fn set(&self, _now: Duration, _within: Duration) {}
 }
 
 /// The machine's clock.
@@ -68,6 +71,79 @@ impl Clock for SystemClock {
     }
 }
 
+/// The clock of all who share one store. Until it was told what time it is there ([`Clock::set`]), it is
+/// the machine's; after that it runs on from there, whatever the machine's clock does: replicas that
+/// disagree about the time would end each other's sessions.
+#[derive(Debug)]
+pub struct FleetClock {
+    started: Instant,
+    /// Milliseconds since 1970 when it was started; [`UNTOLD`] before the first word.
+    epoch: AtomicI64,
+    /// The same, by a word that nobody has repeated yet.
+    unlikely: AtomicI64,
+    warned: AtomicBool,
+}
+
+const UNTOLD: i64 = i64::MIN;
+/// More than this is worth a line in the log, and is believed only when it is said twice.
+const ASTRAY: i64 = 5_000;
+
+impl Default for FleetClock {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            epoch: AtomicI64::new(UNTOLD),
+            unlikely: AtomicI64::new(UNTOLD),
+            warned: AtomicBool::new(false),
+        }
+    }
+}
+
+impl FleetClock {
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Clock for FleetClock {
+    fn now(&self) -> UnixTime {
+        match self.epoch.load(Ordering::Relaxed) {
+            UNTOLD => SystemClock.now(),
+            epoch => UnixTime(epoch.saturating_add(self.elapsed()).div_euclid(1_000)),
+        }
+    }
+
+    fn set(&self, now: Duration, within: Duration) {
+        let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let latest = millis.saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        let elapsed = self.elapsed();
+        // What is possible stays: it is nearer to the truth than an answer that was long on its way.
+        let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let here = i64::try_from(here.as_millis()).unwrap_or(i64::MAX);
+        let before = match self.epoch.load(Ordering::Relaxed) {
+            UNTOLD => here,
+            epoch => epoch.saturating_add(elapsed),
+        };
+        let known = before.clamp(millis, latest.max(millis));
+        if known.abs_diff(before) > ASTRAY.unsigned_abs() {
+            // One wrong byte must not end every session there is.
+            let word = known.saturating_sub(elapsed);
+            let last = self.unlikely.swap(word, Ordering::Relaxed);
+            if last.abs_diff(word) > ASTRAY.unsigned_abs() {
+                return;
+            }
+        }
+        self.epoch.store(known.saturating_sub(elapsed), Ordering::Relaxed);
+        let ahead = here.saturating_sub(known);
+        let astray = ahead.abs() > ASTRAY;
+        if astray && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(ahead_ms = ahead, "this machine's clock is not that of the session store, which counts");
+        } else if !astray {
+            self.warned.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A clock that moves only when told to; for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
@@ -88,5 +164,31 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> UnixTime {
         UnixTime(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_clock_is_the_machines_until_it_is_told() {
+        let clock = FleetClock::default();
+        assert!(SystemClock.now().until(clock.now()) <= Duration::from_secs(1));
+        clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
+        assert!(SystemClock.now().until(clock.now()) <= Duration::from_secs(1), "said once");
+        clock.set(Duration::from_secs(77), Duration::ZERO);
+        clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
+        assert!(clock.now().0 > 10_000, "said twice, but not in a row");
+        clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
+        assert!((1_000..=1_010).contains(&clock.now().0));
+        clock.set(Duration::from_secs(500), Duration::ZERO);
+        clock.set(Duration::from_secs(500), Duration::ZERO);
+        assert!((500..=510).contains(&clock.now().0), "also backwards");
+        clock.set(Duration::from_secs(470), Duration::from_secs(100));
+        assert!((500..=510).contains(&clock.now().0), "what may be true stays");
+        clock.set(Duration::from_secs(600), Duration::from_secs(100));
+        clock.set(Duration::from_secs(600), Duration::from_secs(100));
+        assert!((600..=610).contains(&clock.now().0));
     }
 }

@@ -9,6 +9,6 @@ mod single_flight;
 
 pub use breaker::{CircuitBreaker, Permit, Phase, Refused};
 pub use budget::RetryBudget;
-pub use clock::{Clock, ManualClock, SystemClock, UnixTime};
+pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime};
 pub use rate::{PARTS, Rate, RateCounts, RateKey, Standing, network_of};
 pub use single_flight::SingleFlight;

@@ -58,6 +58,10 @@ impl Listener for Hearing {
         self.deaf_since.store(HEARING, Ordering::Release);
         self.live.doubt_all();
     }
+
+    fn time(&self, now: Duration, within: Duration) {
+        self.clock.set(now, within);
+    }
 }
 
 impl fmt::Debug for Hearing {

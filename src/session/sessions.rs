@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream;
 use prometheus::IntCounter;
 
 use super::cookie_token::{CookieToken, NoRandom};
@@ -23,6 +25,8 @@ use crate::telemetry::Metrics;
 
 /// How often a look-up reads again when the session changes under its hands.
 const READS: usize = 4;
+/// Sessions of one person ended at once.
+const AT_ONCE: usize = 32;
 
 /// Why the sessions cannot be had at all.
 #[derive(Debug, thiserror::Error)]
@@ -297,12 +301,12 @@ impl Sessions {
 
     /// Ends all sessions that `selector` means; how many that were.
     pub async fn end_all(&self, selector: &Selector, reason: &'static str) -> Result<usize, StoreError> {
-        let mut ended = 0;
         // A session that is used at this moment may be over as far as the store knows.
-        for key in self.store.find(selector, self.as_told(self.clock.now())).await? {
-            ended += usize::from(self.end_key(&key, reason).await?);
-        }
-        Ok(ended)
+        let keys = self.store.find(selector, self.as_told(self.clock.now())).await?;
+        // Whoever asks has little patience: a thousand sessions are not ended one after the other.
+        let ending = stream::iter(keys).map(|key| async move { self.end_key(&key, reason).await });
+        let ended: Vec<_> = ending.buffer_unordered(AT_ONCE).collect().await;
+        ended.into_iter().try_fold(0, |sum, one| Ok(sum + usize::from(one?)))
     }
 
     /// Counts one request of `name` for all replicas; `None` where the store is not theirs in common.

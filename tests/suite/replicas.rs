@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{AUDIENCES, Browser, Edge, Received, Redis, Setup, Upstream, http_client};
+use crate::harness::{AUDIENCES, Browser, Edge, Received, Redis, Setup, Upstream, http_client, scale};
 
 const OWN: &str = AUDIENCES[0];
 
@@ -37,24 +37,29 @@ async fn look(client: &reqwest::Client, url: &str, cookie: &str) -> Option<Seen>
     Some(Seen { status, user, retry_after, set_cookie })
 }
 
+/// 1 500 and twenty generations with `SCALE=full`.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
     let (redis, upstream) = (Redis::start(""), Upstream::start().await);
-    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(6).store(&redis.url());
+    let setup =
+        Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(scale(6, 12) as u64).store(&redis.url());
     let edges = replicas(&setup).await;
     let browser = Browser::logged_in(&edges[0], "ada").await;
     let cookie = browser.cookie_header(&edges[0].origin);
     let client = http_client();
     let before = edges[0].grants("refresh_token").await;
-    for generation in 1..=3 {
-        tokio::time::sleep(Duration::from_millis(6_300)).await;
+    let (each, generations) = (scale(100, 500), scale(3, 20));
+    let mut renewed = Instant::now();
+    for generation in 1..=generations as u64 {
+        tokio::time::sleep(Duration::from_millis(scale(6_300, 12_300) as u64).saturating_sub(renewed.elapsed())).await;
+        renewed = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
-        for number in 0..300_usize {
+        for number in 0..each * 3 {
             let (client, cookie) = (client.clone(), cookie.clone());
             let url = edges[number % 3].url("/api/own/x");
             tasks.spawn(async move {
                 let look = look(&client, &url, &cookie);
-                if number % 3 != number / 100 {
+                if number % 3 != number / each {
                     return look.await;
                 }
                 // A third hangs up, each at another moment.
@@ -62,13 +67,14 @@ async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
             });
         }
         let seen: Vec<Seen> = tasks.join_all().await.into_iter().flatten().collect();
-        assert!(seen.len() >= 198, "generation {generation}: {}", seen.len());
+        assert!(seen.len() >= each * 2 - 2, "generation {generation}: {}", seen.len());
         for one in &seen {
             assert_eq!(one.status, 200, "generation {generation}");
             assert!(one.user.ends_with(":ada"), "generation {generation}: {}", one.user);
         }
         assert_eq!(edges[0].grants("refresh_token").await - before, generation, "one refresh a generation");
         assert_eq!(edges[0].grants("refused").await, 0);
+        println!("generation {generation}: {} answers, the last after {:?}", seen.len(), renewed.elapsed());
     }
     for edge in &edges {
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "nobody lost the session");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::Secret;
 
@@ -20,6 +21,8 @@ pub struct RedisConfig {
     pub database: i64,
     /// Default `bff:`.
     pub key_prefix: String,
+    /// How long a write that matters waits for a replica, where there is one; zero: not at all. Default 100 ms.
+    pub replica_wait: Duration,
     /// What the sentinels themselves ask for.
     pub sentinel_username: Option<String>,
     /// What the sentinels themselves ask for.

@@ -1,6 +1,7 @@
 //! `session.store` and `session.redis` of `settings.yaml`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
@@ -8,13 +9,16 @@ use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::pem::{certificate_file, key_file};
 use crate::config::reader::{MapReader, refuse};
-use crate::config::scalar::{quote, secret, text};
+use crate::config::scalar::{duration, quote, secret, text};
 use crate::config::source::Spot;
 use crate::config::{RedisAddress, RedisConfig, RedisServers, RedisTlsConfig, Secret, StoreConfig};
 
 const STORES: &str = "allowed: `sqlite:PATH` (one machine), `memory:` (lost at restart), `redis://HOST:PORT/DB`, \
                       `redis+sentinel://HOST:PORT,HOST:PORT/MASTER`, `redis+cluster://HOST:PORT,HOST:PORT`; \
                       `rediss…` is TLS";
+
+/// A replica beside its master answers within a few; the bound is for one that does not.
+const REPLICA_WAIT: Duration = Duration::from_millis(100);
 
 /// `session.store`.
 pub(super) fn store(node: &Node, found: &Collector) -> Option<StoreConfig> {
@@ -81,8 +85,17 @@ fn redis(url: &str) -> Result<RedisConfig, String> {
         digits => digits.parse::<u16>().map_err(|_| "the database of a Redis URL is a number".to_owned())?.into(),
     };
     let key_prefix = "bff:".to_owned();
-    let (sentinel_username, sentinel_password) = (None, None);
-    Ok(RedisConfig { servers, tls, username, password, database, key_prefix, sentinel_username, sentinel_password })
+    Ok(RedisConfig {
+        servers,
+        tls,
+        username,
+        password,
+        database,
+        key_prefix,
+        replica_wait: REPLICA_WAIT,
+        sentinel_username: None,
+        sentinel_password: None,
+    })
 }
 
 fn credentials(user: Option<&str>) -> Result<(Option<String>, Option<Secret>), String> {
@@ -124,6 +137,7 @@ pub(super) fn read_redis(node: &Node, found: &Collector) -> Option<WrittenRedis>
         client_cert: map.field("client_cert", certificate_file),
         client_key: map.field("client_key", key_file),
         key_prefix: map.field("key_prefix", key_prefix),
+        replica_wait: map.field("replica_wait", replica_wait),
         username: map.field("username", text),
         password: map.field("password", secret),
         sentinel_username: map.field("sentinel_username", text),
@@ -140,6 +154,7 @@ pub(super) struct WrittenRedis {
     client_cert: Option<PathBuf>,
     client_key: Option<PathBuf>,
     key_prefix: Option<String>,
+    replica_wait: Option<Duration>,
     username: Option<String>,
     password: Option<Secret>,
     sentinel_username: Option<String>,
@@ -170,11 +185,21 @@ impl WrittenRedis {
             fail("the password is written twice: in `session.store` and in `session.redis`");
         }
         redis.key_prefix = self.key_prefix.unwrap_or_else(|| redis.key_prefix.clone());
+        redis.replica_wait = self.replica_wait.unwrap_or(redis.replica_wait);
         redis.username = self.username.or_else(|| redis.username.clone());
         redis.password = self.password.or_else(|| redis.password.clone());
         redis.sentinel_username = self.sentinel_username;
         redis.sentinel_password = self.sentinel_password;
     }
+}
+
+/// A login and a refresh wait so long at the most when a replica hangs.
+fn replica_wait(node: &Node, found: &Collector) -> Option<Duration> {
+    let wait = duration(node, found)?;
+    if wait <= Duration::from_secs(5) {
+        return Some(wait);
+    }
+    refuse(node, found, "a login would wait too long for a replica that hangs", "at most `5s`; 0 does not wait")
 }
 
 /// Braces would move the hash tag that keeps the keys of one session on one node.

@@ -114,7 +114,9 @@ async fn written_endpoints_override_and_suffice() {
     eventually(|| world.requests(WELL_KNOWN).len() == 1).await;
     assert!(!world.rp.metadata().unwrap().discovered);
     world.answer(WELL_KNOWN, Canned::Json(200, world.document()));
-    world.rp.warm().await.unwrap();
+    // The first may join the flight that met the 500.
+    let first = world.rp.warm().await;
+    first.or(world.rp.warm().await).unwrap();
     let metadata = world.rp.metadata().unwrap();
     assert!(metadata.discovered && metadata.token == at("/t") && metadata.end_session.is_some());
 }

@@ -15,6 +15,8 @@ macro_rules! eventually {
 mod browser;
 mod config;
 mod edge;
+pub(crate) mod faults;
+pub(crate) mod fleet;
 mod lasting;
 mod load;
 mod log;

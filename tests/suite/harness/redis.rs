@@ -275,6 +275,7 @@ pub(crate) fn redis_config(url: &str) -> RedisConfig {
         password: None,
         database: 0,
         key_prefix: format!("t{}:", NEXT.fetch_add(1, Ordering::Relaxed)),
+        replica_wait: Duration::from_millis(100),
         sentinel_username: None,
         sentinel_password: None,
     }

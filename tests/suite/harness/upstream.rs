@@ -175,6 +175,11 @@ impl Upstream {
         self.state.received.lock().unwrap().len()
     }
 
+    /// Forgets the requests so far, where there are too many to keep.
+    pub(crate) fn forget(&self) {
+        self.state.received.lock().unwrap().clear();
+    }
+
     /// Request heads seen so far, answered or not.
     pub(crate) fn heads(&self) -> usize {
         self.state.heads.load(Ordering::SeqCst)

@@ -52,6 +52,8 @@ pub(super) struct Dial {
     tls: Option<TlsCertificates>,
     /// Where changes are told.
     pub(super) channel: String,
+    /// How long a replica is waited for; zero: not at all.
+    pub(super) replica_wait: Duration,
 }
 
 impl Dial {
@@ -77,7 +79,7 @@ impl Dial {
             }
         };
         let channel = format!("{}changed:{}", config.key_prefix, config.database);
-        Ok(Self { login, sentinel_login, tls, channel })
+        Ok(Self { login, sentinel_login, tls, channel, replica_wait: config.replica_wait })
     }
 
     /// A connection that hears of changes, to a server that may keep sessions.

@@ -29,6 +29,13 @@ impl RedisStore {
         list.and(names)
     }
 
+    /// Everything a session is written to.
+    pub(super) fn places(&self, key: &SessionKey, record: &Record) -> Vec<String> {
+        let selectors = selectors(&record.issuer, &record.subject, record.idp_session.as_deref());
+        let names = selectors.iter().map(|selector| self.names.selector(selector));
+        names.chain([self.names.list(key), self.names.session(key)]).collect()
+    }
+
     /// Lists a session under its person and its login.
     pub(super) async fn enter_names(&self, key: &SessionKey, record: &Record) -> Result<(), StoreError> {
         let selectors = selectors(&record.issuer, &record.subject, record.idp_session.as_deref());

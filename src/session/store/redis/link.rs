@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, Value, cmd};
+use redis::{PushInfo, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::copies::Copies;
 use super::dial::{NoConnection, PATIENCE};
+use crate::config::RedisAddress;
 
 /// How often the server is asked whether it answers; bounds how long a silent loss goes unseen.
 const BEAT: Duration = Duration::from_millis(250);
 /// A question waits so long for a connection that was lost a moment ago; after that it fails at once.
-const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(300);
+const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(450);
 /// Between attempts to connect: doubled up to the second, so that recovery stays below a second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 /// A connection that lasted so long is made again at once.
@@ -31,6 +33,8 @@ const SETTLED: Duration = Duration::from_millis(500);
 pub(super) struct Connection {
     /// Grows with every connection of the link.
     pub(super) number: u64,
+    /// Of whoever answers.
+    pub(super) address: RedisAddress,
     pub(super) inner: MultiplexedConnection,
 }
 
@@ -51,6 +55,7 @@ pub(super) struct Link {
     proved: Mutex<Instant>,
     /// When it came back last; `None`: it was never lost.
     back: Mutex<Option<Instant>>,
+    pub(super) copies: Copies,
 }
 
 /// What a link needs of its surroundings.
@@ -59,7 +64,9 @@ pub(super) trait Surroundings: Send + Sync + 'static {
     fn dial(
         &self,
         heard: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> impl Future<Output = Result<MultiplexedConnection, NoConnection>> + Send;
+    ) -> impl Future<Output = Result<(RedisAddress, MultiplexedConnection), NoConnection>> + Send;
+    /// The server told what time it is: since 1970, up to `within` later.
+    fn time(&self, now: Duration, within: Duration);
     /// A message came.
     fn heard(&self, push: PushInfo);
     /// The link went up or down.
@@ -71,7 +78,7 @@ impl Link {
         let why = NoConnection::Unreachable("not connected yet".to_owned());
         let (state, _) = watch::channel(State::Down { since: Instant::now(), why });
         let (trouble, numbers, proved) = (Notify::new(), AtomicU64::new(0), Mutex::new(Instant::now()));
-        Arc::new(Self { name, state, trouble, numbers, proved, back: Mutex::new(None) })
+        Arc::new(Self { name, state, trouble, numbers, proved, back: Mutex::new(None), copies: Copies::default() })
     }
 
     /// Runs until it is aborted.
@@ -87,15 +94,15 @@ impl Link {
             };
             let dialled = timeout(PATIENCE * 2, around.dial(heard)).await;
             match dialled.unwrap_or_else(|_| Err(NoConnection::Unreachable("no answer in time".to_owned()))) {
-                Ok(inner) => {
+                Ok((address, inner)) => {
                     self.prove(begun);
                     if lost {
                         *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                     }
-                    self.state.send_replace(State::Up(Connection { number, inner: inner.clone() }));
+                    self.state.send_replace(State::Up(Connection { number, address, inner: inner.clone() }));
                     tracing::info!(redis = self.name, "connected");
                     around.turned();
-                    self.watch_over(number, inner).await;
+                    self.watch_over(number, inner, &*around).await;
                     lost = true;
                     around.turned();
                     if begun.elapsed() > WORTH_A_TRY {
@@ -111,15 +118,19 @@ impl Link {
     }
 
     /// Returns when the connection is of no use any more.
-    async fn watch_over(&self, number: u64, mut connection: MultiplexedConnection) {
-        let ping = cmd("PING");
+    async fn watch_over(&self, number: u64, mut connection: MultiplexedConnection, around: &impl Surroundings) {
+        let mut beat = redis::pipe();
+        beat.cmd("PING").cmd("TIME").cmd("ROLE");
         while self.is_up_as(number) {
             let asked = Instant::now();
             tokio::select! {
                 () = self.trouble.notified() => continue,
-                answer = timeout(PATIENCE, connection.send_packed_command(&ping)) => {
-                    match answer {
-                        Ok(Ok(Value::SimpleString(word))) if word == "PONG" => self.prove(asked),
+                answer = timeout(PATIENCE, connection.send_packed_commands(&beat, 0, 3)) => {
+                    match answer.as_ref().map(|told| told.as_deref()) {
+                        Ok(Ok([Value::SimpleString(word), time, role])) if word == "PONG" => {
+                            self.prove(asked);
+                            self.learn(time, asked.elapsed(), role, around);
+                        }
                         Ok(Ok(_)) => self.fail(number, "it answers PING with something else"),
                         Ok(Err(error)) => self.fail(number, &error.to_string()),
                         Err(_) => self.fail(number, "it does not answer"),
@@ -127,6 +138,18 @@ impl Link {
                 }
             }
             let _ = timeout(BEAT, self.trouble.notified()).await;
+        }
+    }
+
+    /// A user who may not ask gets an error in the place of an answer, which tells nothing.
+    fn learn(&self, time: &Value, took: Duration, role: &Value, around: &impl Surroundings) {
+        if let Some(now) = time_of(time) {
+            around.time(now, took);
+        }
+        if let Value::Array(words) = role
+            && let [_master, _offset, Value::Array(replicas)] = words.as_slice()
+        {
+            self.copies.told(replicas.len());
         }
     }
 
@@ -212,4 +235,12 @@ impl Link {
     pub(super) fn proved(&self) -> Duration {
         self.proved.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
+}
+
+/// What TIME says: seconds and microseconds.
+fn time_of(value: &Value) -> Option<Duration> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::BulkString(seconds), Value::BulkString(micros)] = parts.as_slice() else { return None };
+    let number = |digits: &[u8]| str::from_utf8(digits).ok()?.parse::<u64>().ok();
+    Some(Duration::from_secs(number(seconds)?).saturating_add(Duration::from_micros(number(micros)?)))
 }

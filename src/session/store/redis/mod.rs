@@ -6,6 +6,7 @@
 
 mod ask;
 mod cluster;
+mod copies;
 mod dial;
 mod engine;
 mod index;
@@ -76,6 +77,58 @@ impl RedisStore {
     fn news(&self, key: &SessionKey) -> (String, String) {
         (self.asker.nodes.dial.channel.clone(), self.asker.nodes.message(&key.hex()))
     }
+
+    async fn insert_here(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
+        self.enter(key, &record).await?;
+        let question = Question::new("insert", script::INSERT, self.names.session(key))
+            .arg(time_to_live(&record))
+            .arg(record.version)
+            .arg(record.issuer)
+            .arg(record.subject)
+            .arg(optional(record.idp_session.as_deref()))
+            .arg(record.created_at.0)
+            .arg(record.expires_at.min(record.ends_at).0)
+            .arg(record.ends_at.0)
+            .arg(record.sealed);
+        match first_number(&self.asker.ask(question).await?)? {
+            1 => Ok(()),
+            _ => Err(StoreError::new("redis", "a session of that key is there already")),
+        }
+    }
+
+    async fn save_here(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
+        self.enter_names(key, &record).await?;
+        let (channel, message) = self.news(key);
+        let question = Question::new("save", script::SAVE, self.names.session(key))
+            .arg(expected)
+            .arg(channel)
+            .arg(message)
+            .arg(record.version)
+            .arg(record.issuer)
+            .arg(record.subject)
+            .arg(optional(record.idp_session.as_deref()))
+            .arg(record.created_at.0)
+            .arg(record.ends_at.0)
+            .arg(record.sealed);
+        match first_number(&self.asker.ask(question).await?)? {
+            1 => Ok(Saved::Yes),
+            0 => Ok(Saved::Conflict),
+            _ => Ok(Saved::Gone),
+        }
+    }
+
+    async fn delete_here(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        let (channel, message) = self.news(key);
+        let question = Question::new("delete", script::DELETE, self.names.session(key)).arg(channel).arg(message);
+        let answer = self.asker.ask(question).await?;
+        if let Some(Value::Array(fields)) = answer.get(1)
+            && let [issuer, subject, sid] = fields.as_slice()
+            && let (Ok(issuer), Ok(subject), Ok(sid)) = (text(issuer), text(subject), text(sid))
+        {
+            self.forget(key, issuer, subject, read_optional(&sid)).await;
+        }
+        Ok(first_number(&answer)? > 0)
+    }
 }
 
 fn wait_for_first(nodes: &Nodes) -> Result<(), StoreError> {
@@ -115,60 +168,20 @@ impl SessionStore for RedisStore {
     }
 
     async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
-        self.enter(key, &record).await?;
-        let question = Question::new("insert", script::INSERT, self.names.session(key))
-            .arg(time_to_live(&record))
-            .arg(record.version)
-            .arg(record.issuer)
-            .arg(record.subject)
-            .arg(optional(record.idp_session.as_deref()))
-            .arg(record.created_at.0)
-            .arg(record.expires_at.min(record.ends_at).0)
-            .arg(record.ends_at.0)
-            .arg(record.sealed);
-        match first_number(&self.asker.ask(question).await?)? {
-            1 => Ok(()),
-            _ => Err(StoreError::new("redis", "a session of that key is there already")),
-        }
+        self.copied(&self.places(key, &record), self.insert_here(key, record)).await
     }
 
     async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
-        self.enter_names(key, &record).await?;
-        let (channel, message) = self.news(key);
-        let question = Question::new("save", script::SAVE, self.names.session(key))
-            .arg(expected)
-            .arg(channel)
-            .arg(message)
-            .arg(record.version)
-            .arg(record.issuer)
-            .arg(record.subject)
-            .arg(optional(record.idp_session.as_deref()))
-            .arg(record.created_at.0)
-            .arg(record.ends_at.0)
-            .arg(record.sealed);
-        match first_number(&self.asker.ask(question).await?)? {
-            1 => Ok(Saved::Yes),
-            0 => Ok(Saved::Conflict),
-            _ => Ok(Saved::Gone),
-        }
+        self.copied(&self.places(key, &record), self.save_here(key, record, expected)).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        self.copied(&[self.names.session(key)], self.delete_here(key)).await
     }
 
     async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError> {
         let question = Question::new("touch", script::TOUCH, self.names.session(key)).arg(expires_at.0);
         Ok(first_number(&self.asker.ask(question).await?)? == 1)
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
-        let (channel, message) = self.news(key);
-        let question = Question::new("delete", script::DELETE, self.names.session(key)).arg(channel).arg(message);
-        let answer = self.asker.ask(question).await?;
-        if let Some(Value::Array(fields)) = answer.get(1)
-            && let [issuer, subject, sid] = fields.as_slice()
-            && let (Ok(issuer), Ok(subject), Ok(sid)) = (text(issuer), text(subject), text(sid))
-        {
-            self.forget(key, issuer, subject, read_optional(&sid)).await;
-        }
-        Ok(first_number(&answer)? > 0)
     }
 
     async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {

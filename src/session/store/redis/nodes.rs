@@ -9,6 +9,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::super::Listener;
 use super::dial::{Dial, NoConnection};
@@ -60,6 +61,8 @@ impl Drop for Kept {
 struct Ear {
     listener: Option<Arc<dyn Listener>>,
     hearing: bool,
+    /// What time it was, and when that was told: nobody may have listened yet.
+    time: Option<(Duration, Duration, Instant)>,
 }
 
 impl Nodes {
@@ -167,6 +170,9 @@ impl Nodes {
             } else {
                 listener.deaf(Duration::ZERO);
             }
+            if let Some((time, within, told)) = ear.time {
+                listener.time(time.saturating_add(told.elapsed()), within);
+            }
             ear.listener = Some(listener);
         }
     }
@@ -189,6 +195,19 @@ impl Nodes {
             let map = self.map();
             let down = map.kept.iter().filter(|kept| !kept.link.is_up());
             listener.deaf(down.map(|kept| kept.link.proved()).max().unwrap_or_default());
+        }
+    }
+
+    /// Of several servers, each with a clock of its own, the first that is there counts.
+    fn told_time(&self, address: Option<&RedisAddress>, now: Duration, within: Duration) {
+        let first = self.map().kept.iter().find(|kept| kept.link.is_up()).and_then(|kept| kept.address.clone());
+        if first.as_ref() != address {
+            return;
+        }
+        let mut ear = self.ear();
+        ear.time = Some((now, within, Instant::now()));
+        if let Some(listener) = &ear.listener {
+            listener.time(now, within);
         }
     }
 
@@ -215,17 +234,26 @@ impl Surroundings for Around {
     async fn dial(
         &self,
         heard: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> Result<MultiplexedConnection, NoConnection> {
+    ) -> Result<(RedisAddress, MultiplexedConnection), NoConnection> {
         let Some(nodes) = self.nodes.upgrade() else {
             return Err(NoConnection::Unreachable("stopped".to_owned()));
         };
         match (&self.address, &nodes.servers) {
-            (Some(address), _) | (None, RedisServers::One(address)) => nodes.dial.server(address, false, heard).await,
+            (Some(address), _) | (None, RedisServers::One(address)) => {
+                Ok((address.clone(), nodes.dial.server(address, false, heard).await?))
+            }
             (None, RedisServers::Sentinel { sentinels, master }) => {
                 let address = sentinel::master(&nodes.dial, sentinels, master).await?;
-                nodes.dial.server(&address, true, heard).await
+                let connection = nodes.dial.server(&address, true, heard).await?;
+                Ok((address, connection))
             }
             (None, RedisServers::Cluster(_)) => Err(NoConnection::Unreachable("no address".to_owned())),
+        }
+    }
+
+    fn time(&self, now: Duration, within: Duration) {
+        if let Some(nodes) = self.nodes.upgrade() {
+            nodes.told_time(self.address.as_ref(), now, within);
         }
     }
 

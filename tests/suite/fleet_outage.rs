@@ -1,0 +1,188 @@
+//! Stores that die under the load of many sessions: one Redis, a master behind sentinels, a master of a
+//! cluster. `SCALE=full` for a thousand sessions and ten seconds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pingora_bff::session::Sessions;
+
+use crate::harness::faults::{Fault, Way};
+use crate::harness::fleet::{Fleet, Member, enrol, enrol_many, lost, percentile, registry, replicas};
+use crate::harness::{AUDIENCES, Cluster, Edge, Redis, Sentinels, Setup, Upstream, scale};
+
+const WAIT: Duration = Duration::from_millis(100);
+
+async fn house(store: &str, more: &str) -> ([Edge; 3], Upstream, Vec<String>) {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).store(store).session(more);
+    let edges = replicas(&setup).await;
+    let urls = edges.iter().map(|edge| edge.url("/api/own/x")).collect();
+    (edges, upstream, urls)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_redis_costs_no_session_of_a_thousand() {
+    let mut redis = Redis::start("");
+    let (edges, upstream, urls) = house(&redis.url(), &"grace_seconds: 4").await;
+    let members = enrol_many(&redis.url(), &edges[0].provider.issuer, scale(60, 1_000)).await;
+    assert_eq!(lost(&members, &edges.each_ref()).await, 0, "all are close at hand");
+    let fleet = Fleet::start(&members, &urls, 48, Duration::from_millis(1), false);
+    eventually!("all are under way", fleet.watch.served() > 100);
+    redis.kill9();
+    let killed = Instant::now();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(fleet.watch.unavailable(), 0, "within the grace");
+    upstream.forget();
+    tokio::time::sleep(Duration::from_secs(scale(6, 10) as u64).saturating_sub(killed.elapsed())).await;
+    assert!(fleet.watch.unavailable() > 0, "the grace has an end");
+    redis.start_again();
+    let back = Instant::now();
+    let refused = |watch: &crate::harness::fleet::Watch| watch.unavailable();
+    let mut last = back;
+    while back.elapsed() < Duration::from_secs(1) {
+        let before = refused(&fleet.watch);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if refused(&fleet.watch) > before {
+            last = Instant::now();
+        }
+    }
+    fleet.watch.heal();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let watch = fleet.stop().await;
+    watch.nobody_elses(&format!(
+        "{} sessions, the last 503 {:?} after Redis was back",
+        members.len(),
+        last.saturating_duration_since(back)
+    ));
+    assert_eq!((watch.odd().len(), watch.late()), (0, 0), "{:?}", watch.odd());
+    assert_eq!(lost(&members, &edges.each_ref()).await, 0, "no session is lost");
+}
+
+/// Logins without a pause, in several tasks, until told to stop: those that were acknowledged, and the longest gap.
+struct Logins {
+    stop: Arc<AtomicBool>,
+    kept: Arc<Mutex<(Vec<Member>, Instant, Duration)>>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Logins {
+    fn start(registry: &Arc<Sessions>, issuer: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let kept = Arc::new(Mutex::new((Vec::new(), Instant::now(), Duration::ZERO)));
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..4 {
+            let (stop, kept, issuer) = (Arc::clone(&stop), Arc::clone(&kept), issuer.to_owned());
+            let registry = Arc::clone(registry);
+            tasks.spawn(async move {
+                let mut number = task * 1_000_000;
+                while !stop.load(Ordering::SeqCst) {
+                    number += 1;
+                    if let Some(member) = enrol(&registry, &issuer, &format!("new{number}"), number).await {
+                        let mut kept = kept.lock().unwrap();
+                        kept.2 = kept.2.max(kept.1.elapsed());
+                        kept.1 = Instant::now();
+                        kept.0.push(member);
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            });
+        }
+        Self { stop, kept, tasks }
+    }
+
+    fn count(&self) -> usize {
+        self.kept.lock().unwrap().0.len()
+    }
+
+    async fn stop(self) -> (Vec<Member>, Duration) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.tasks.join_all().await;
+        let kept = self.kept.lock().unwrap();
+        (kept.0.clone(), kept.2)
+    }
+}
+
+/// A master dies under load, with logins going on.
+async fn a_master_dies(store: &str, what: &str, kill: impl Fn(), gap_at_most: Duration) {
+    let (edges, upstream, urls) = house(store, "grace_seconds: 30").await;
+    let issuer = &edges[0].provider.issuer;
+    let members = enrol_many(store, issuer, scale(60, 1_000)).await;
+    assert_eq!(lost(&members, &edges.each_ref()).await, 0, "all are close at hand");
+    let fleet = Fleet::start(&members, &urls, 24, Duration::from_millis(5), false);
+    let logins = Logins::start(&Arc::new(registry(store, WAIT)), issuer);
+    eventually!("all are under way", fleet.watch.served() > 100 && logins.count() > 50);
+    kill();
+    let (killed, before) = (Instant::now(), logins.count());
+    while logins.count() < before + 200 {
+        assert!(killed.elapsed() < Duration::from_secs(30), "no new master");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        upstream.forget();
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    fleet.watch.heal();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let watch = fleet.stop().await;
+    let (new, gap) = logins.stop().await;
+    watch.nobody_elses(&format!("{what}: {} old sessions, {} logins, longest gap {gap:?}", members.len(), new.len()));
+    assert_eq!((watch.odd().len(), watch.late()), (0, 0), "{:?}", watch.odd());
+    assert!(gap < gap_at_most, "{gap:?}");
+    assert_eq!(lost(&members, &edges.each_ref()).await, 0, "no session is lost");
+    assert_eq!(lost(&new, &[&edges[0]]).await, 0, "what was acknowledged is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_master_behind_sentinels_costs_no_session() {
+    let sentinels = Sentinels::start();
+    a_master_dies(&sentinels.url(), "sentinels", || sentinels.servers[0].kill9(), Duration::from_secs(8)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_master_of_a_cluster_costs_no_session() {
+    let cluster = Cluster::start(true);
+    // Two thirds of the logins go on all the time.
+    a_master_dies(&cluster.url(), "cluster", || cluster.masters[0].kill9(), Duration::from_secs(8)).await;
+}
+
+/// Without it a login is acknowledged before any replica has it: this is what is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_at_a_replica() {
+    let master = Redis::start("");
+    let way = Way::to(master.port).await;
+    let replica = Redis::start(&format!("replicaof 127.0.0.1 {}", way.port));
+    let follows = || replica.ask::<String>(redis::cmd("INFO").arg("replication")).contains("link_status:up");
+    eventually!("the replica follows", follows());
+    let here = || replica.ask::<Vec<String>>(redis::cmd("KEYS").arg("*:session")).len();
+    let (waiting, careless) =
+        (registry(&master.url(), Duration::from_secs(2)), registry(&master.url(), Duration::ZERO));
+    // The replicas are known from the first beat on.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    way.set(Fault::Late(Duration::from_millis(150)));
+    for number in 0..5 {
+        let begun = Instant::now();
+        enrol(&waiting, "https://idp.example", "ada", number).await.unwrap();
+        assert_eq!(here(), number + 1, "it is there before the login is done");
+        assert!(begun.elapsed() > Duration::from_millis(100));
+    }
+    enrol(&careless, "https://idp.example", "ada", 9).await.unwrap();
+    assert_eq!(here(), 5, "nobody waited");
+    eventually!("it comes", here() == 6);
+    // Many at once wait together.
+    let begun = Instant::now();
+    let many = (0..50).map(|number| enrol(&waiting, "https://idp.example", "bob", number));
+    assert!(futures::future::join_all(many).await.into_iter().all(|member| member.is_some()));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(here(), 56);
+    // One that hangs holds nobody up for longer than the bound, and nobody out.
+    way.set(Fault::BlackHole);
+    let impatient = registry(&master.url(), WAIT);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let mut times = Vec::new();
+    for number in 0..5 {
+        let begun = Instant::now();
+        enrol(&impatient, "https://idp.example", "eve", number).await.unwrap();
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    assert!(percentile(&times, 50) >= WAIT && percentile(&times, 50) < WAIT * 4, "{times:?}");
+}
