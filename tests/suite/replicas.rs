@@ -42,7 +42,7 @@ async fn look(client: &reqwest::Client, url: &str, cookie: &str) -> Option<Seen>
 async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
     let (redis, upstream) = (Redis::start(""), Upstream::start().await);
     let setup =
-        Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(scale(6, 12) as u64).store(&redis.url());
+        Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(scale(6, 15) as u64).store(&redis.url());
     let edges = replicas(&setup).await;
     let browser = Browser::logged_in(&edges[0], "ada").await;
     let cookie = browser.cookie_header(&edges[0].origin);
@@ -51,7 +51,7 @@ async fn one_refresh_for_three_hundred_requests_over_three_replicas() {
     let (each, generations) = (scale(100, 500), scale(3, 20));
     let mut renewed = Instant::now();
     for generation in 1..=generations as u64 {
-        tokio::time::sleep(Duration::from_millis(scale(6_300, 12_300) as u64).saturating_sub(renewed.elapsed())).await;
+        tokio::time::sleep(Duration::from_millis(scale(6_300, 15_300) as u64).saturating_sub(renewed.elapsed())).await;
         renewed = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..each * 3 {
