@@ -1,5 +1,6 @@
 //! What one request knows about itself, from its first callback to its log line.
 
+use std::borrow::Cow;
 use std::os::fd::RawFd;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ pub struct RequestContext {
     /// A top-level page load.
     pub(super) navigation: bool,
     /// Where a login would start from here.
-    pub(super) login_url: String,
+    pub(super) login_url: Cow<'static, str>,
     pub(super) attempts: usize,
     pub(super) upstream_started: Option<Instant>,
     pub(super) upstream_elapsed: Option<Duration>,
@@ -115,7 +116,7 @@ impl RequestContext {
             token_found: None,
             cors_origin: None,
             navigation: false,
-            login_url: String::new(),
+            login_url: Cow::Borrowed("/auth/login"),
             attempts: 0,
             upstream_started: None,
             upstream_elapsed: None,

@@ -1,6 +1,6 @@
 //! Which request headers say who somebody is, in whatever spelling, and which we set ourselves.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, request};
 use pingora::http::RequestHeader;
 
 // Names that every request is asked for, read once: a `&str` is parsed at each look-up.
@@ -8,6 +8,13 @@ pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent
 pub(super) static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 pub(super) static FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 pub(super) static FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+pub(super) static ORIGINAL_USER: HeaderName = HeaderName::from_static("x-original-user");
+pub(super) static API_KEY: HeaderName = HeaderName::from_static("x-empowerid-api-key");
+pub(super) static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(super) static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Exact names, folded.
 const IDENTITY: &[&str] = &[
@@ -39,16 +46,36 @@ pub(super) enum Authorization {
     Remove,
 }
 
+/// Forgets how the client spelt its fields' names: the engine keeps, copies and writes a second map of that. So
+/// a service reads them in lower case (RFC 9110 §5.1), as it does of every HTTP/2 client.
+pub(super) fn forget_spelling(request: &mut RequestHeader) {
+    // A target of another form is kept beside the parts.
+    if request.has_case() && request.raw_path_is_utf8() && request.raw_path().first() == Some(&b'/') {
+        let parts = take_parts(request);
+        *request = RequestHeader::from(parts);
+    }
+}
+
+/// The parts of `request`, which is empty until they are put back.
+pub(super) fn take_parts(request: &mut RequestHeader) -> request::Parts {
+    let (nothing, ()) = Request::new(()).into_parts();
+    std::mem::replace(request, RequestHeader::from(nothing)).into()
+}
+
 /// Removes every header that a service could take for our word about the caller.
-pub(super) fn scrub(request: &mut RequestHeader, authorization: Authorization) {
+pub(super) fn scrub(headers: &mut HeaderMap, authorization: Authorization) {
     let doomed: Vec<HeaderName> =
-        request.headers.keys().filter(|name| is_identity(name.as_str(), authorization)).cloned().collect();
+        headers.keys().filter(|name| is_identity(name.as_str(), authorization)).cloned().collect();
     for name in doomed {
-        while request.remove_header(&name).is_some() {}
+        headers.remove(&name);
     }
 }
 
 fn is_identity(name: &str, authorization: Authorization) -> bool {
+    // Every name of ours begins with one of these letters, folded or not.
+    if !matches!(name.as_bytes().first(), Some(b'a' | b'f' | b'p' | b'x' | b'A' | b'F' | b'P' | b'X')) {
+        return false;
+    }
     // Names arrive in lower case; services behind CGI-like interfaces read `_` and `.` as `-`.
     if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return is_folded_identity(name, authorization);
@@ -72,10 +99,14 @@ fn is_folded_identity(name: &str, authorization: Authorization) -> bool {
 /// `traceparent` for the next hop (W3C Trace Context): the caller's trace with a span of our own, or
 /// a new trace.
 pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> String {
-    let span = hex(fastrand::u64(1..).to_be_bytes());
+    let span = digits(fastrand::u64(1..).to_be_bytes());
+    let span = text::<8>(&span);
     match inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
-        Some((trace, flags)) => ["00-", trace, "-", &span, "-", flags].concat(),
-        None => ["00-", &hex(fastrand::u128(1..).to_be_bytes()), "-", &span, "-00"].concat(),
+        Some((trace, flags)) => ["00-", trace, "-", span, "-", flags].concat(),
+        None => {
+            let trace = digits(fastrand::u128(1..).to_be_bytes());
+            ["00-", text::<16>(&trace), "-", span, "-00"].concat()
+        }
     }
 }
 
@@ -86,12 +117,21 @@ pub(super) fn fresh_correlation_id() -> String {
 
 /// Lower case, at most 16 bytes. By hand: it runs twice on every request, and a formatter costs several times as much.
 fn hex<const N: usize>(bytes: [u8; N]) -> String {
+    text::<N>(&digits(bytes)).to_owned()
+}
+
+fn digits<const N: usize>(bytes: [u8; N]) -> [u8; 32] {
     let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
     let mut text = [b'0'; 32];
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
         pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    text.get(..2 * N).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().to_owned()
+    text
+}
+
+/// The digits of `N` bytes.
+fn text<const N: usize>(digits: &[u8; 32]) -> &str {
+    digits.get(..2 * N).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 fn parse_traceparent(value: &str) -> Option<(&str, &str)> {

@@ -19,11 +19,11 @@ pub(in crate::proxy) fn admit(
     ctx: &mut RequestContext,
 ) -> Result<CanonicalPath, ProxyError> {
     downstream::set_timeouts(gateway, session);
+    headers::forget_spelling(session.req_header_mut());
     let request = session.req_header();
     ctx.correlation_id =
         headers::sane_correlation_id(&request.headers).map_or_else(headers::fresh_correlation_id, str::to_owned);
     ctx.navigation = downstream::is_navigation(request);
-    "/auth/login".clone_into(&mut ctx.login_url);
     require_bounded(session)?;
     require_one_host(session)?;
     require_plain_chunks(session)?;
@@ -46,7 +46,7 @@ pub(in crate::proxy) fn admit(
     };
     if ctx.navigation {
         let here = format!("{}{query}", path.as_str());
-        ctx.login_url = format!("/auth/login?return_to={}", utf8_percent_encode(&here, NON_ALPHANUMERIC));
+        ctx.login_url = format!("/auth/login?return_to={}", utf8_percent_encode(&here, NON_ALPHANUMERIC)).into();
     }
     query.clone_into(&mut ctx.upstream_target);
     Ok(path)

@@ -4,19 +4,25 @@
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, VIA};
-use http::{HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
 
 use crate::proxy::context::RequestContext;
 use crate::proxy::forwarded::{Told, client, told};
 use crate::proxy::gateway::Gateway;
-use crate::proxy::headers::{Authorization, TRACEPARENT, scrub, traceparent};
+use crate::proxy::headers::{
+    API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, TRACEPARENT,
+    scrub, take_parts, traceparent,
+};
 use crate::proxy::{Downstream, downstream};
 use crate::session::Cut;
 use crate::upstream::Upstream;
 
 type Fallible = pingora::Result<()>;
+
+/// As many fields as are set here at most: the map grows once.
+const OURS: usize = 10;
 
 /// Rewrites `request` for the route's service.
 pub(in crate::proxy) fn forward(
@@ -28,26 +34,36 @@ pub(in crate::proxy) fn forward(
 ) -> Fallible {
     let client = Client::of(gateway, session, request);
     let trace = traceparent(request.headers.get(&TRACEPARENT));
-    scrub(request, if ctx.keeps_authorization { Authorization::Pass } else { Authorization::Remove });
-    cut_cookies(gateway, request)?;
+    let ends = request.send_end_stream();
+    let mut parts = take_parts(request);
+    let headers = &mut parts.headers;
+    scrub(headers, if ctx.keeps_authorization { Authorization::Pass } else { Authorization::Remove });
+    cut_cookies(gateway, headers);
 
-    request.set_raw_path(ctx.upstream_target.as_bytes())?;
+    headers.try_reserve(OURS).or_err(ErrorType::InternalError, "too many fields")?;
     if let Some(arn) = ctx.who.original_user() {
-        request.insert_header("X-Original-User", arn)?;
+        headers.insert(&ORIGINAL_USER, arn);
     }
     if let Some(bearer) = &ctx.bearer {
-        request.insert_header(AUTHORIZATION, bearer.0.clone())?;
+        headers.insert(AUTHORIZATION, bearer.0.clone());
     }
     if let Some(key) = ctx.legacy.as_ref().and_then(|call| call.service.api_key.as_ref()) {
         let mut value = HeaderValue::from_str(key.expose()).or_err(ErrorType::InternalError, "empowerid_api_key")?;
         value.set_sensitive(true);
-        request.insert_header("X-EmpowerID-Api-Key", value)?;
+        headers.insert(&API_KEY, value);
     }
-    request.insert_header(HOST, upstream.authority.clone())?;
-    request.insert_header("X-Correlation-ID", ctx.correlation_id.as_str())?;
-    request.insert_header("traceparent", trace)?;
-    client.announce(request)?;
-    request.append_header(VIA, via(session.req_header().version))?;
+    let readable = |text: &str| HeaderValue::from_str(text).or_err(ErrorType::InternalError, "a field of ours");
+    headers.insert(HOST, upstream.authority.clone());
+    headers.insert(&CORRELATION_ID, readable(&ctx.correlation_id)?);
+    headers.insert(&TRACEPARENT, readable(&trace)?);
+    client.announce(headers);
+    headers.append(VIA, HeaderValue::from_static(via(session.req_header().version)));
+
+    *request = RequestHeader::from(parts);
+    request.set_raw_path(ctx.upstream_target.as_bytes())?;
+    if let Some(ends) = ends {
+        request.set_send_end_stream(ends);
+    }
     Ok(())
 }
 
@@ -64,18 +80,16 @@ pub(in crate::proxy) fn client_address(gateway: &Gateway, session: &Downstream) 
     Some(client(peer, &gateway.trusted_proxies, &session.req_header().headers))
 }
 
-fn cut_cookies(gateway: &Gateway, request: &mut RequestHeader) -> Fallible {
-    match gateway.endpoints.cookies.cut(&request.headers) {
+fn cut_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
+    match gateway.endpoints.cookies.cut(headers) {
         Cut::Unchanged => {}
         Cut::Removed => {
-            request.remove_header(&COOKIE);
+            headers.remove(COOKIE);
         }
         Cut::Replaced(rest) => {
-            request.remove_header(&COOKIE);
-            request.insert_header(COOKIE, rest)?;
+            headers.insert(COOKIE, rest);
         }
     }
-    Ok(())
 }
 
 fn via(version: Version) -> &'static str {
@@ -112,14 +126,13 @@ impl Client {
         }
     }
 
-    fn announce(self, request: &mut RequestHeader) -> Fallible {
+    fn announce(self, headers: &mut HeaderMap) {
         if let Some(addresses) = self.forwarded_for {
-            request.insert_header("X-Forwarded-For", addresses)?;
+            headers.insert(&FORWARDED_FOR, addresses);
         }
-        request.insert_header("X-Forwarded-Proto", self.proto)?;
+        headers.insert(&FORWARDED_PROTO, self.proto);
         if let Some(host) = self.host {
-            request.insert_header("X-Forwarded-Host", host)?;
+            headers.insert(&FORWARDED_HOST, host);
         }
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use pingora::http::ResponseHeader;
 use super::origin::cors_headers;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
+use crate::proxy::headers::{KEEP_ALIVE, PROXY_CONNECTION};
 use crate::reply::ProxyError;
 
 /// What every answer gets, ours or a service's.
@@ -59,9 +60,10 @@ pub(in crate::proxy) fn end_hop(response: &mut ResponseHeader, ctx: &RequestCont
         // The framing is the engine's business; it has read it by now.
         .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
         .collect();
-    let ours = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
-    for name in nominated.iter().chain(&ours) {
-        while response.remove_header(name).is_some() {}
+    for name in nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION]) {
+        while response.headers.contains_key(name) {
+            response.remove_header(name);
+        }
     }
     Ok(())
 }

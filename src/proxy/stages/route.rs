@@ -41,7 +41,7 @@ pub(in crate::proxy) fn route(
         Lookup::Found(route) => {
             let Some(destination) = gateway.destination(route) else { return Err(ProxyError::NoRoute) };
             let target = join_base(&destination.upstream.base_path, &route.upstream_path(path));
-            ctx.upstream_target.insert_str(0, &target);
+            put_before_query(ctx, target);
             ctx.endpoint = Arc::clone(&route.id);
             ctx.service = Some(Arc::clone(&route.target_service));
             ctx.upstream = Some(Arc::clone(&destination.upstream));
@@ -57,12 +57,18 @@ pub(in crate::proxy) fn route(
     }
 }
 
+/// The query is there already.
+fn put_before_query(ctx: &mut RequestContext, mut target: String) {
+    target.push_str(&ctx.upstream_target);
+    ctx.upstream_target = target;
+}
+
 fn to_legacy(ctx: &mut RequestContext, called: Called) -> Option<Arc<LegacyService>> {
     let Called::Service(service, target) = called else {
         ctx.endpoint = "legacy-unknown".into();
         return None;
     };
-    ctx.upstream_target.insert_str(0, &target);
+    put_before_query(ctx, target);
     ctx.endpoint = format!("legacy-{}", service.name).into();
     ctx.service = Some(Arc::clone(&service.name));
     ctx.upstream = Some(Arc::clone(&service.upstream));
@@ -72,6 +78,9 @@ fn to_legacy(ctx: &mut RequestContext, called: Called) -> Option<Arc<LegacyServi
 /// A CORS preflight asks on behalf of the method that will follow.
 fn effective_method(session: &Downstream) -> Method {
     let request = session.req_header();
-    let announced = request.headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| request.method == Method::OPTIONS);
+    if request.method != Method::OPTIONS {
+        return request.method.clone();
+    }
+    let announced = request.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
     announced.and_then(|method| Method::from_bytes(method.as_bytes()).ok()).unwrap_or_else(|| request.method.clone())
 }

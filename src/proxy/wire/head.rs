@@ -59,7 +59,17 @@ impl Head {
 impl HeadReader {
     /// Reads on in `bytes`, which begin where they began at the first call.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, ProxyError> {
-        for (at, byte) in bytes.iter().copied().enumerate().skip(self.seen) {
+        while let Some(byte) = bytes.get(self.seen).copied() {
+            if self.request.is_some() && !self.after_cr {
+                // Most of a head is this.
+                let left = bytes.get(self.seen..HEAD.min(bytes.len())).unwrap_or_default();
+                let plain = left.iter().position(|byte| !is_field_byte(*byte)).unwrap_or(left.len());
+                if plain > 0 {
+                    self.seen += plain;
+                    continue;
+                }
+            }
+            let at = self.seen;
             self.seen = at + 1;
             if at >= HEAD {
                 return Err(ProxyError::HeaderTooLarge);
@@ -77,7 +87,7 @@ impl HeadReader {
                 _ if self.after_cr => return bad("a CR stands alone"),
                 b'\r' => self.after_cr = true,
                 _ if self.request.is_none() => self.check_first_line(byte, at - self.line)?,
-                b'\t' | b' '..=b'~' | 0x80.. => {}
+                _ if is_field_byte(byte) => {}
                 _ => return bad("a header field contains a control character"),
             }
         }
@@ -203,6 +213,11 @@ impl HeadReader {
         };
         Ok(Head { skip: self.start, end, body, upgrade: self.upgrade && request.minor == 1 })
     }
+}
+
+/// RFC 9110 §5.5.
+fn is_field_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
 fn bad<T>(why: &str) -> Result<T, ProxyError> {

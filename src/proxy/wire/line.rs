@@ -99,11 +99,10 @@ impl Line {
 
     /// Takes a head off; its body is what the engine may read next.
     pub(super) fn begin(&mut self, skip: usize, end: usize, body: Framing, upgrade: bool) -> BytesMut {
-        let mut head = self.ahead.split_to(end);
+        // Mostly nothing follows; to split shares the buffer, which is another allocation.
+        let whole = self.ahead.len() == end;
+        let mut head = if whole { std::mem::take(&mut self.ahead) } else { self.ahead.split_to(end) };
         head.advance(skip);
-        if self.ahead.is_empty() {
-            self.ahead = BytesMut::new();
-        }
         self.part = if body.is_over() { after_body(upgrade) } else { Part::Body(body) };
         self.answered = false;
         self.asked_upgrade = upgrade;
@@ -115,6 +114,11 @@ impl Line {
     /// From here on this is HTTP/2.
     pub(super) fn speak_frames(&mut self) {
         self.part = Part::Frames(Frames::default());
+    }
+
+    /// The last request is over, and nothing else was begun.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.part, Part::Over)
     }
 
     /// Whether a next request may follow: the last one is over, and was no offer of another protocol that

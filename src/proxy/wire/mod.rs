@@ -10,6 +10,7 @@ mod pace;
 mod refusal;
 mod request_line;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,14 +112,16 @@ impl Door {
     }
 
     /// One HTTP/1 request after the other.
-    async fn serve(&self, mut line: Line, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let mut stopping = shutdown.clone();
+    async fn serve(&self, mut line: Box<Line>, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut watch = shutdown.clone();
+        // One for all requests: to begin to listen costs more than to go on.
+        let mut stopped = pin!(watch.wait_for(|stopping| *stopping));
         let mut kept: Option<HttpPersistentSettings> = None;
         loop {
             let arrival = tokio::select! {
                 biased;
                 arrival = self.arrival(&mut line, kept.is_none()) => arrival,
-                _ = stopping.wait_for(|stopping| *stopping) => return None,
+                _ = &mut stopped => return None,
             };
             let head = match arrival {
                 Arrival::Request(head) => head,
@@ -129,24 +132,25 @@ impl Door {
                     return None;
                 }
             };
-            let mut session = ServerSession::new_http1(Box::new(line));
+            let mut session = ServerSession::new_http1(line);
             match kept {
                 Some(settings) => settings.apply_to_session(&mut session),
                 None => session.set_keepalive(Some(self.patience.idle.as_secs().max(1))),
             }
             session.set_pipelined_prefix(head);
             let (stream, settings) = self.engine.process_new_http(session, shutdown).await?.consume();
-            line = *stream.into_any().downcast::<Line>().ok()?;
+            line = stream.into_any().downcast::<Line>().ok()?;
             kept = settings;
-            if !timeout(LINGER, line.may_go_on()).await.unwrap_or(false) || (line.ended() && line.ahead().is_empty()) {
+            let free = line.is_free() || timeout(LINGER, line.may_go_on()).await.unwrap_or(false);
+            if !free || (line.ended() && line.ahead().is_empty()) {
                 return None;
             }
         }
     }
 
-    async fn serve_frames(&self, mut line: Line, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn serve_frames(&self, mut line: Box<Line>, shutdown: &ShutdownWatch) -> Option<Stream> {
         line.speak_frames();
-        self.engine.process_new(Box::new(line), shutdown).await
+        self.engine.process_new(line, shutdown).await
     }
 
     /// The engine would wait for the preface for ever.
@@ -171,7 +175,7 @@ fn malformed() -> ProxyError {
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let seat = Seat::take(&self.connections);
-        let mut line = Line::new(stream, self.patience.rate, self.patience.body);
+        let mut line = Box::new(Line::new(stream, self.patience.rate, self.patience.body));
         let frames = matches!(line.selected_alpn_proto(), Some(ALPN::H2));
         if seat.number > self.patience.connections {
             drop(seat);
