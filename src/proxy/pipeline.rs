@@ -110,6 +110,7 @@ impl ProxyHttp for Bff {
     }
     async fn response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         recall::dress(s, r, ctx)?;
+        relay::suit_old_clients(s, r);
         relay::dress(r, ctx)
     }
     fn upstream_response_body_filter(

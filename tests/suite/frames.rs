@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{Edge, Setup, Upstream, raw};
+use crate::harness::{Behaviour, Edge, Setup, Upstream, raw};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -172,4 +172,31 @@ async fn floods_end_the_connection_they_come_on_and_no_other() {
     assert_eq!(head.status(), 200);
     assert!(edge.resident_kib() < before + 50 * 1024, "{} KiB after {before}", edge.resident_kib());
     eventually!("nothing is left of them", edge.metric("bff_client_connections").await == 0);
+}
+
+#[tokio::test]
+async fn a_client_that_measures_while_it_receives_goes_on() {
+    let (edge, upstream) = edge().await;
+    upstream.behave(Behaviour::Events { count: 4000, every: Duration::from_millis(1) });
+    let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
+    let window = 0x00ff_ffff_u32.to_be_bytes();
+    let wide = [frame(4, 0, 0, &[&[0, 4][..], &window].concat()), frame(8, 0, 0, &window)].concat();
+    writer.write_all(&[PREFACE, &wide, &frame(1, 5, 1, &request(&[]))].concat()).await.unwrap();
+    let mut data = 0;
+    loop {
+        let mut head = [0; 9];
+        timeout(Duration::from_secs(10), reader.read_exact(&mut head)).await.expect("more").expect("it goes on");
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        reader.read_exact(&mut payload).await.unwrap();
+        assert!(!matches!(head[3], 3 | 7), "{head:?} after {data} pieces");
+        if head[3] == 0 && !payload.is_empty() {
+            data += 1;
+            // As gRPC does for each.
+            writer.write_all(&frame(6, 0, 0, &[7; 8])).await.unwrap();
+        }
+        if head[3] == 0 && head[4] & 1 == 1 {
+            break;
+        }
+    }
+    assert!(data > 1500, "{data} pieces are no flood");
 }

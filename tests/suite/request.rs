@@ -1,6 +1,9 @@
 //! What a service receives: the identity that we state, the bytes that the client sent, nothing else.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{
     AUDIENCES, Behaviour, Browser, Edge, RawClient, Received, Say, Setup, Upstream, builder, http_client, raw,
@@ -327,5 +330,22 @@ async fn no_service_sets_our_cookies() {
     for path in ["/open/x", "/api/own/x"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {ours}\r\n\r\n", edge.port);
         assert_eq!(raw(edge.address(), request).await.0.all("set-cookie"), ["a=1; Path=/", "b=2"], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_is_sent_no_chunks() {
+    let (edge, upstream, _browser) = edge().await;
+    upstream.behave(Behaviour::Events { count: 2, every: Duration::from_millis(10) });
+    for keep in ["", "Connection: keep-alive\r\n"] {
+        let mut stream = tokio::net::TcpStream::connect(edge.address()).await.unwrap();
+        stream.write_all(format!("GET /open/x HTTP/1.0\r\n{keep}\r\n").as_bytes()).await.unwrap();
+        let mut said = String::new();
+        let closed = tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut said)).await;
+        closed.expect("its end is the end of the connection").unwrap();
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        let head = head.to_ascii_lowercase();
+        assert!(!head.contains("transfer-encoding") && head.contains("connection: close"), "{head}");
+        assert!(body.starts_with("data: ") && body.ends_with("\n\n") && !body.contains('\r'), "{body:?}");
     }
 }

@@ -1,13 +1,14 @@
 //! Relay: the service's answer on its way back.
 
-use http::StatusCode;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
     CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
 };
+use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use super::origin::cors_headers;
+use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{KEEP_ALIVE, PROXY_CONNECTION};
@@ -30,6 +31,14 @@ pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContex
         }
     }
     Ok(())
+}
+
+/// RFC 9112 §6.1: HTTP/1.0 knows no chunks, which the engine would send; a body whose length nobody told ends
+/// with the connection there (§6.3).
+pub(in crate::proxy) fn suit_old_clients(session: &mut Downstream, response: &mut ResponseHeader) {
+    if session.req_header().version == Version::HTTP_10 && response.remove_header(&TRANSFER_ENCODING).is_some() {
+        session.set_keepalive(None);
+    }
 }
 
 /// No service sets our cookies: one that could would choose whose session the browser goes on with.

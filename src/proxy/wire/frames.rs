@@ -1,5 +1,6 @@
 //! What a client does to an HTTP/2 connection, by the heads of its frames (RFC 9113 §4.1): those that cost us
-//! work and carry nothing are counted, for the engine answers each of them however many come.
+//! work and carry nothing are counted, for the engine answers each of them however many come. A client that is
+//! sent data may say one for each frame of it: gRPC measures its window by a PING after what it receives.
 
 use std::time::Instant;
 
@@ -21,40 +22,39 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 
-/// A place in the frames of one connection.
+/// The frames of one connection.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Bytes to pass over before the next head.
-    skip: usize,
-    head: Vec<u8>,
+    received: Cursor,
+    sent: Cursor,
     left: u32,
     since: Instant,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE, head: Vec::with_capacity(HEAD), left: BURST, since: Instant::now() }
+        Self { received: Cursor::behind(PREFACE), sent: Cursor::behind(0), left: BURST, since: Instant::now() }
     }
 }
 
 impl Frames {
     /// Whether the client may go on after these bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            let passed = self.skip.min(bytes.len());
-            self.skip -= passed;
-            let taken = (HEAD - self.head.len()).min(bytes.len() - passed);
-            let (now, rest) = bytes.split_at_checked(passed + taken).unwrap_or((bytes, &[]));
-            bytes = rest;
-            self.head.extend_from_slice(now.get(passed..).unwrap_or_default());
-            let [a, b, c, kind, flags, _, _, _, _] = *self.head else { continue };
-            self.head.clear();
-            self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            if is_idle_work(kind, flags, self.skip) && !self.pay() {
+        while let Some(frame) = self.received.next(&mut bytes) {
+            if frame.is_idle_work() && !self.pay() {
                 return false;
             }
         }
         true
+    }
+
+    /// These bytes went to the client.
+    pub(super) fn wrote(&mut self, mut bytes: &[u8]) {
+        while let Some(frame) = self.sent.next(&mut bytes) {
+            if frame.kind == DATA && frame.length > 0 {
+                self.left = self.left.saturating_add(1).min(BURST);
+            }
+        }
     }
 
     fn pay(&mut self) -> bool {
@@ -71,13 +71,51 @@ impl Frames {
     }
 }
 
-/// A frame that makes us work without carrying a request or a part of one.
-fn is_idle_work(kind: u8, flags: u8, length: usize) -> bool {
-    match kind {
-        DATA => length == 0 && flags & END_STREAM == 0,
-        HEADERS => length == 0,
-        PRIORITY | RST_STREAM | SETTINGS | PING | CONTINUATION => true,
-        _ => false,
+/// A place in one direction.
+#[derive(Debug)]
+struct Cursor {
+    /// Bytes to pass over before the next head.
+    skip: usize,
+    head: Vec<u8>,
+}
+
+impl Cursor {
+    fn behind(skip: usize) -> Self {
+        Self { skip, head: Vec::with_capacity(HEAD) }
+    }
+
+    /// The next head in `bytes`, which begin behind it then; `None` once they are used up.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+        let passed = self.skip.min(bytes.len());
+        self.skip -= passed;
+        let taken = (HEAD - self.head.len()).min(bytes.len() - passed);
+        let (now, rest) = bytes.split_at_checked(passed + taken)?;
+        *bytes = rest;
+        self.head.extend_from_slice(now.get(passed..).unwrap_or_default());
+        let [a, b, c, kind, flags, _, _, _, _] = *self.head else { return None };
+        self.head.clear();
+        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        Some(Frame { kind, flags, length: self.skip })
+    }
+}
+
+/// What a head says.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    length: usize,
+}
+
+impl Frame {
+    /// It makes us work without carrying a request or a part of one.
+    fn is_idle_work(self) -> bool {
+        match self.kind {
+            DATA => self.length == 0 && self.flags & END_STREAM == 0,
+            HEADERS => self.length == 0,
+            PRIORITY | RST_STREAM | SETTINGS | PING | CONTINUATION => true,
+            _ => false,
+        }
     }
 }
 
@@ -101,5 +139,24 @@ mod tests {
         assert!((BURST as usize..10 * BURST as usize).contains(&passed), "{passed}");
         let mut frames = Frames::default();
         assert!(frames.read(&[b'x'; PREFACE]) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
+    }
+
+    #[test]
+    fn data_that_is_sent_pays_for_a_frame_each() {
+        let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
+        let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
+        let acknowledged = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &[DATA; 8]].concat();
+        let mut frames = Frames::default();
+        assert!(frames.read(&[b'x'; PREFACE]));
+        for _ in 0..10 * BURST {
+            data.chunks(5).for_each(|piece| frames.wrote(piece));
+            assert!(frames.read(&ping), "one for each");
+            frames.wrote(&acknowledged);
+        }
+        let passed = (0..10 * BURST).take_while(|_| {
+            frames.wrote(&acknowledged);
+            frames.read(&ping)
+        });
+        assert!(passed.count() < 10 * BURST as usize, "an acknowledgement is no data");
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Line {
     asked_upgrade: bool,
     reading: Pace,
     writing: Pace,
+    /// Bytes the client had acknowledged when it last was looked at.
+    acknowledged: u64,
 }
 
 impl Line {
@@ -72,6 +74,7 @@ impl Line {
             asked_upgrade: false,
             reading: Pace::new(rate, window),
             writing: Pace::new(rate, window),
+            acknowledged: 0,
         }
     }
 
@@ -243,6 +246,9 @@ impl Line {
 
     /// RFC 9110 §15.2.2: with a 101 the connection belongs to the other protocol.
     fn note_answer(&mut self, written: &[u8]) {
+        if let Part::Frames(frames) = &mut self.part {
+            return frames.wrote(written);
+        }
         if self.answered {
             return;
         }
@@ -252,11 +258,30 @@ impl Line {
         self.answered = !written.starts_with(b"HTTP/1.1 1");
     }
 
+    /// The kernel takes nothing new before a third of its buffer is free: for a slow reader that is minutes in
+    /// which it does take bytes. So what it acknowledged counts.
     fn paced<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_pending() && self.writing.stalled(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if polled.is_ready() {
+            return polled;
         }
-        polled
+        if !self.writing.waits() {
+            self.newly_acknowledged();
+        }
+        while self.writing.stalled(cx).is_ready() {
+            match self.newly_acknowledged() {
+                0 => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                bytes => self.writing.moved(bytes),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Bytes that left since this was last asked; 0 where nobody can tell.
+    fn newly_acknowledged(&mut self) -> usize {
+        let info = self.inner.get_socket_digest().and_then(|socket| socket.tcp_info());
+        let now = info.map_or(0, |info| info.tcpi_bytes_acked);
+        let before = std::mem::replace(&mut self.acknowledged, now);
+        usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX)
     }
 }
 
@@ -283,7 +308,7 @@ impl AsyncWrite for Line {
         let polled = Pin::new(&mut line.inner).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = polled {
             line.writing.moved(written);
-            line.note_answer(bytes);
+            line.note_answer(bytes.get(..written).unwrap_or_default());
         }
         line.paced(cx, polled)
     }
@@ -297,7 +322,12 @@ impl AsyncWrite for Line {
         let polled = Pin::new(&mut line.inner).poll_write_vectored(cx, pieces);
         if let Poll::Ready(Ok(written)) = polled {
             line.writing.moved(written);
-            line.note_answer(pieces.first().map_or(&[], |piece| piece));
+            let mut left = written;
+            for piece in pieces {
+                let now = piece.get(..left.min(piece.len())).unwrap_or_default();
+                left -= now.len();
+                line.note_answer(now);
+            }
         }
         line.paced(cx, polled)
     }
