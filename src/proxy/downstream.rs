@@ -35,10 +35,7 @@ pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     let ahead = session.req_header().method == Method::HEAD;
     session.set_pipelining_enabled(ahead);
     session.set_read_timeout(Some(gateway.body_timeout));
-    // The door counts what a slow reader acknowledges; the kernel reports it to the engine much later (see
-    // `wire::line`), so on HTTP/1 this bound is only for who mounts the pipeline without the door.
-    let patience = if session.is_http2() { gateway.body_timeout } else { gateway.body_timeout.saturating_mul(60) };
-    session.set_write_timeout(Some(patience));
+    session.set_write_timeout(Some(gateway.body_timeout));
     session.set_total_drain_timeout(Some(LINGER));
 }
 

@@ -13,7 +13,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 async fn edge() -> (Edge, Upstream) {
     let upstream = Upstream::start().await;
     let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
-    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 10").route(open);
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 60").route(open);
     (setup.start().await, upstream)
 }
 

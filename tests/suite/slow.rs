@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -162,21 +162,4 @@ async fn one_connection_too_many_is_told_so() {
     assert_eq!(seated[0].ask(request).await.0.status(), 200, "who has a place keeps it");
     seated.pop();
     eventually!("the place is free again", raw(edge.address(), request).await.0.status() == 200);
-}
-
-#[tokio::test]
-async fn who_takes_the_answer_slowly_gets_it() {
-    let address = endless().await;
-    let edge = impatient(&address).start().await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(edge.address()).await.unwrap();
-    stream.write_all(b"GET /open/x HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
-    // Far above the least, far below what frees a third of the kernel's buffer within `body_timeout`.
-    let mut piece = [0; 1024];
-    for second in 0..70 {
-        let read = timeout(Duration::from_secs(5), stream.read(&mut piece)).await.expect("there is more");
-        assert!(matches!(read, Ok(1..)), "cut off after {second} pieces: {read:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

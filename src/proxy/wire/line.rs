@@ -59,8 +59,6 @@ pub(super) struct Line {
     asked_upgrade: bool,
     reading: Pace,
     writing: Pace,
-    /// Bytes the client had acknowledged when it last was looked at.
-    acknowledged: u64,
 }
 
 impl Line {
@@ -74,7 +72,6 @@ impl Line {
             asked_upgrade: false,
             reading: Pace::new(rate, window),
             writing: Pace::new(rate, window),
-            acknowledged: 0,
         }
     }
 
@@ -249,7 +246,7 @@ impl Line {
         if let Part::Frames(frames) = &mut self.part {
             return frames.wrote(written);
         }
-        if self.answered {
+        if self.answered || written.is_empty() {
             return;
         }
         if matches!(self.part, Part::Upgrading) && written.starts_with(b"HTTP/1.1 101 ") {
@@ -258,30 +255,11 @@ impl Line {
         self.answered = !written.starts_with(b"HTTP/1.1 1");
     }
 
-    /// The kernel takes nothing new before a third of its buffer is free: for a slow reader that is minutes in
-    /// which it does take bytes. So what it acknowledged counts.
     fn paced<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            return polled;
+        if polled.is_pending() && self.writing.stalled(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        if !self.writing.waits() {
-            self.newly_acknowledged();
-        }
-        while self.writing.stalled(cx).is_ready() {
-            match self.newly_acknowledged() {
-                0 => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                bytes => self.writing.moved(bytes),
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Bytes that left since this was last asked; 0 where nobody can tell.
-    fn newly_acknowledged(&mut self) -> usize {
-        let info = self.inner.get_socket_digest().and_then(|socket| socket.tcp_info());
-        let now = info.map_or(0, |info| info.tcpi_bytes_acked);
-        let before = std::mem::replace(&mut self.acknowledged, now);
-        usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX)
+        polled
     }
 }
 

@@ -126,7 +126,11 @@ impl Door {
             let head = match arrival {
                 Arrival::Request(head) => head,
                 Arrival::Http2 => return self.serve_frames(line, shutdown).await,
-                Arrival::Gone => return None,
+                Arrival::Gone => {
+                    // RFC 8446 §6.1: an end without `close_notify` looks like an attack.
+                    let _ = timeout(LINGER, tokio::io::AsyncWriteExt::shutdown(&mut line)).await;
+                    return None;
+                }
                 Arrival::Refused(error) => {
                     refusal::refuse(&self.bff.gateway(), &mut line, &error).await;
                     return None;

@@ -24,11 +24,6 @@ impl Pace {
         Self { rate, window, left: window, waiting: None, timer: None }
     }
 
-    /// Whether nothing has moved since somebody began to wait.
-    pub(super) fn waits(&self) -> bool {
-        self.waiting.is_some()
-    }
-
     /// Nothing moves: ready once the allowance is used up. Wakes the task then.
     pub(super) fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting.get_or_insert_with(Instant::now);
