@@ -101,13 +101,11 @@ fn is_folded_identity(name: &str, authorization: Authorization) -> bool {
 pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> String {
     let span = digits(fastrand::u64(1..).to_be_bytes());
     let span = text::<8>(&span);
-    match inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
-        Some((trace, flags)) => ["00-", trace, "-", span, "-", flags].concat(),
-        None => {
-            let trace = digits(fastrand::u128(1..).to_be_bytes());
-            ["00-", text::<16>(&trace), "-", span, "-00"].concat()
-        }
+    if let Some((trace, flags)) = inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
+        return ["00-", trace, "-", span, "-", flags].concat();
     }
+    let trace = digits(fastrand::u128(1..).to_be_bytes());
+    ["00-", text::<16>(&trace), "-", span, "-00"].concat()
 }
 
 /// A correlation id of our own: random enough to find one line among billions.

@@ -40,7 +40,7 @@ async fn a_service_that_fails_is_covered_for_everybody_at_once() {
     for (number, (value, behaviour, expected)) in kinds.into_iter().enumerate() {
         let fault = if behaviour == Behaviour::Close { "connection" } else { "status_5xx" };
         let counter = format!("service_errors_total{{error_type=\"{fault}\",service=\"svc\"}}");
-        let counted = edge.metric(&counter).await;
+        let faults_before = edge.metric(&counter).await;
         upstream.behave(behaviour.clone());
         let (rest, before) = (number.to_string(), upstream.heads());
         let answers = join_all((0..HERD).map(|_| ask(&browser, &edge, &rest, &[]))).await;
@@ -51,7 +51,7 @@ async fn a_service_that_fails_is_covered_for_everybody_at_once() {
             if expected == "STALE" { HERD } else { 0 }
         );
         println!("{value}, {behaviour:?}: the service was asked {} times by {HERD}", upstream.heads() - before);
-        eventually!("a fault counts, covered or not", edge.metric(&counter).await > counted);
+        eventually!("a fault counts, covered or not", edge.metric(&counter).await > faults_before);
         if expected == "STALE" {
             let held = ask(&browser, &edge, &rest, &[("if-none-match", "\"a\"")]).await;
             assert_eq!((held.status().as_u16(), told(&held)), (304, "STALE"));

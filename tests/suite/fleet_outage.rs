@@ -24,7 +24,7 @@ async fn house(store: &str, more: &str) -> ([Edge; 3], Upstream, Vec<String>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_redis_costs_no_session_of_a_thousand() {
     let mut redis = Redis::start("");
-    let (edges, upstream, urls) = house(&redis.url(), &"grace_seconds: 4").await;
+    let (edges, upstream, urls) = house(&redis.url(), "grace_seconds: 4").await;
     let members = enrol_many(&redis.url(), &edges[0].provider.issuer, scale(60, 1_000)).await;
     assert_eq!(lost(&members, &edges.each_ref()).await, 0, "all are close at hand");
     let fleet = Fleet::start(&members, &urls, 48, Duration::from_millis(1), false);
