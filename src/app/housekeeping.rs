@@ -2,6 +2,7 @@
 //! identity provider.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
@@ -10,6 +11,9 @@ use pingora::services::background::BackgroundService;
 use crate::oidc::RelyingParty;
 use crate::proxy::Bff;
 use crate::session::Sessions;
+
+/// When the store is swept for the first time: its clock is known by then, see `FleetClock`.
+const FIRST_SWEEP: Duration = Duration::from_secs(2);
 
 /// Runs until the server stops. An embedder adds it as a background service.
 #[derive(Debug)]
@@ -33,7 +37,9 @@ impl BackgroundService for Housekeeping {
         tokio::spawn(async move { live.watch_live().await });
         // Also while the process drains: what is in flight is to hear of a logout, too.
         let mut watch = tokio::time::interval(Sessions::WATCH);
-        let mut sweep = tokio::time::interval(Sessions::SWEEP);
+        // Not at once: a shared store first tells its time, and a clock of our own that is ahead would sweep away
+        // the sessions of the whole fleet.
+        let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_SWEEP, Sessions::SWEEP);
         loop {
             tokio::select! {
                 _ = watch.tick() => sessions.watch_round().await,
