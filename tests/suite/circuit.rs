@@ -178,7 +178,7 @@ async fn under_resets_a_post_is_never_sent_twice_and_a_get_at_most_once_more() {
     let upstream = Upstream::start().await;
     let (edge, browser) = edge_to(&upstream, "{ threshold: 1000000, reset_time: 60 }", 256).await;
     upstream.behave(Behaviour::ResetEvery(3));
-    let all = scale(10_000, 600);
+    let all = scale(200_000, 600);
     for begin in (0..all).step_by(50) {
         let calls = (begin..begin + 50).map(|number| {
             let url = format!("{}?{number}", svc(&edge));

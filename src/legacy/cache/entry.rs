@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 
@@ -41,7 +41,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(id: EntryId, lookup: &Lookup, meta: &CacheMeta, terms: &Arc<Terms>, body: Bytes) -> Self {
-        let header = meta.response_header_copy();
+        let header = detached(meta.response_header());
         let selection = selection(&lookup.request, &terms.vary);
         let selectors: usize = terms.vary.iter().map(|name| name.as_str().len() + 32).sum();
         let weight = OVERHEAD
@@ -87,6 +87,21 @@ impl Entry {
         meta.extensions_mut().insert(self.id);
         meta
     }
+}
+
+/// A copy that stands by itself: each value of what came over the wire is a window into the buffer that the head
+/// was read into, and would keep some kilobytes alive. Spelling goes with it: names compare without (RFC 9110 §5.1).
+fn detached(header: &ResponseHeader) -> ResponseHeader {
+    let mut headers = HeaderMap::try_with_capacity(header.headers.len()).unwrap_or_default();
+    for (name, value) in &header.headers {
+        // The bytes are those of a value, so this cannot fail; a field is not worth a panic in any case.
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.append(name.clone(), copy);
+        }
+    }
+    let (mut parts, ()) = Response::new(()).into_parts();
+    (parts.status, parts.version, parts.headers) = (header.status, header.version, headers);
+    ResponseHeader::from(parts)
 }
 
 /// The engine's description of an answer that is stored on these terms.

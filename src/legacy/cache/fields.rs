@@ -71,7 +71,7 @@ pub(super) fn remove(response: &mut ResponseHeader, name: &HeaderName) {
 
 /// Bytes a header takes in memory, roughly.
 pub(super) fn weight(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum()
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 128).sum()
 }
 
 #[cfg(test)]
