@@ -197,5 +197,17 @@ fn check_unique(idps: &[WrittenIdp], found: &Collector) {
             let error = Diagnostic::error(&idp.spot, message).label("their tokens could not be told apart");
             found.push(error.note(format!("the first is written at {}", first.spot.place())));
         }
+        let other = |first: &&WrittenIdp| {
+            first.config.issuer == idp.config.issuer && first.config.provider != idp.config.provider
+        };
+        if let Some(first) = earlier().find(other) {
+            let message = format!(
+                "one person has two names in X-Original-User: `{}` and `{}` are the same issuer",
+                first.config.name, idp.config.name
+            );
+            let label = format!("add `provider: {}` here, or the same `provider` to both", first.config.provider);
+            let warning = Diagnostic::warning(&idp.spot, message).label(label);
+            found.push(warning.note(format!("the first is written at {}", first.spot.place())));
+        }
     }
 }

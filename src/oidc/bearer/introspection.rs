@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use url::Url;
 
 use super::BearerError;
@@ -22,6 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// Asking changes nothing at the provider, so it may be asked again; these are the pauses between.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 
+/// Questions at once. Anybody can make up tokens; the provider answers more than callers.
+const QUESTIONS: usize = 64;
+
 /// One introspection endpoint and who we are there.
 #[derive(Debug)]
 pub(super) struct Introspector {
@@ -31,6 +36,7 @@ pub(super) struct Introspector {
     /// Only for the algorithms of client assertions, where it knows them.
     discovery: Discovery,
     clock: Arc<dyn Clock>,
+    places: Semaphore,
 }
 
 impl Introspector {
@@ -42,11 +48,15 @@ impl Introspector {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, SetupError> {
         let http = HttpClient::with_timeout(is_local(idp), TIMEOUT, Arc::clone(metrics))?;
-        Ok(Self { url: url.clone(), auth: ClientAuth::new(idp)?, http, discovery, clock })
+        let places = Semaphore::new(QUESTIONS);
+        Ok(Self { url: url.clone(), auth: ClientAuth::new(idp)?, http, discovery, clock, places })
     }
 
     /// What the provider says of an active token; `None` when it is not active.
     pub(super) async fn ask(&self, token: &Secret) -> Result<Option<Claims>, BearerError> {
+        let Ok(Ok(_place)) = timeout(TIMEOUT, self.places.acquire()).await else {
+            return Err(BearerError::cannot_ask("too many other questions wait for the introspection endpoint"));
+        };
         let mut pauses = BACK_OFF.iter();
         loop {
             let fault = match self.ask_once(token).await {

@@ -52,6 +52,17 @@ async fn an_active_token_is_asked_about_once_in_thirty_seconds() {
 }
 
 #[tokio::test]
+async fn made_up_tokens_cannot_flood_the_provider() {
+    let (world, validator) = world().await;
+    world.answer(PATH, Canned::Hang);
+    let tokens: Vec<String> = (0..200).map(|number| format!("made-up-{number}")).collect();
+    let flood = join_all(tokens.iter().map(|token| validator.validate(token)));
+    let all_are_told = tokio::time::timeout(Duration::from_secs(3), flood).await;
+    assert!(all_are_told.is_err(), "the provider hangs");
+    assert_eq!(world.requests(PATH).len(), 64);
+}
+
+#[tokio::test]
 async fn an_answer_counts_no_longer_than_the_token() {
     let (world, validator) = world().await;
     world.answer(PATH, active(&json!({ "exp": NOW + 10 })));
