@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_trace_goes_on_and_nonsense_starts_a_new_one() {
         let inbound = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let traceparent = |inbound| traceparent(Some(inbound)).unwrap().to_str().unwrap().to_owned();
+        let traceparent = |inbound: &HeaderValue| traceparent(Some(inbound)).unwrap().to_str().unwrap().to_owned();
         let next = traceparent(&inbound);
         assert!(next.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && next.ends_with("-01"));
         assert!(!next.contains("00f067aa0ba902b7"));

@@ -167,7 +167,7 @@ fn push_millis(text: &mut String, span: Duration) {
     let mut unit = 100;
     loop {
         text.push(char::from_digit(micros / unit % 10, 10).unwrap_or('0'));
-        if micros % unit == 0 {
+        if micros.is_multiple_of(unit) {
             return;
         }
         unit /= 10;
