@@ -1,6 +1,6 @@
 //! Everything that runs during a measurement: upstream and provider here, the programs as children.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ use crate::scenario::Target;
 use crate::stand::conf::{self, Ports};
 use crate::stand::process::Process;
 use crate::stand::provider::Provider;
-use crate::stand::{free_port, installed, logins, upstream};
+use crate::stand::{behind, free_port, installed, logins};
 
 /// Sessions in each store.
 const SESSIONS: usize = 10_000;
@@ -37,11 +37,7 @@ impl Stage {
     /// Writes configurations and sessions; starts the upstream and Redis, no proxy yet.
     pub async fn set(edge: &Path, bare: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let provider = Provider::new(&format!("http://{}", listener.local_addr().unwrap()));
-        let mut answers = upstream::usual();
-        provider.publish(&mut answers);
-        let service = upstream::start(listener, answers);
+        let (provider, service) = behind();
         let (cookies, redis_cookies) = (Vec::new(), Vec::new());
         let mut stage = Self { dir, provider, service, starts: Vec::new(), redis: None, cookies, redis_cookies };
 

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig};
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
 use crate::proxy::{Bff, Destination, Gateway, Origins, Rates};
@@ -125,7 +125,15 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         csrf_token,
         draining,
     });
+    let facade_meters = facade.services().map(|service| {
+        let endpoint = format!("legacy-{}", service.name).into();
+        let meters = Meters::new(Arc::clone(&metrics), endpoint, Some(Arc::clone(&service.name)));
+        (Arc::clone(&service.name), Arc::new(meters))
+    });
+    let own = |endpoint: Endpoint| Arc::new(Meters::new(Arc::clone(&metrics), endpoint.name().into(), None));
     Ok(Gateway {
+        facade_meters: facade_meters.collect(),
+        own_meters: Endpoint::ALL.iter().map(|endpoint| (endpoint.name(), own(*endpoint))).collect(),
         routes: RouteTable::build(&config.routes)?,
         destinations: destinations(&config, &metrics)?,
         facade,
@@ -238,7 +246,7 @@ fn destinations(config: &Config, metrics: &Arc<Metrics>) -> Result<HashMap<Strin
         let policy = TokenPolicy::of(&route.target_service, route.token_policy.as_ref(), &config.settings);
         let (endpoint, service) = (route.id.as_str().into(), route.target_service.as_str().into());
         let meters = Meters::new(Arc::clone(metrics), endpoint, Some(service));
-        Some((route.id.clone(), Arc::new(Destination { upstream, policy, meters })))
+        Some((route.id.clone(), Arc::new(Destination { upstream, policy, meters: Arc::new(meters) })))
     });
     Ok(built.collect())
 }

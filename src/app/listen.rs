@@ -27,8 +27,11 @@ use super::certificate::Certificate;
 use crate::config::{Config, ServerConfig};
 use crate::proxy::{Bff, Door, Patience};
 
-/// A connection's read buffer: the engine's 64 KiB would cost 98 kB for every idle client.
-const READ_BUFFER: usize = 8 * 1024;
+/// None below the door, which reads heads in pieces of its own, nor below the engine, which reads bodies in large
+/// ones: bytes would be copied once more, and the engine's 64 KiB cost 98 kB for every idle client.
+const READ_BUFFER: usize = 0;
+/// Head and body of a small answer together: one write, one packet.
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// Between two questions to a peer that is silent.
 const PROBE: Duration = Duration::from_secs(10);
@@ -71,7 +74,7 @@ pub(super) fn public(
         });
         let mut listener = ListenerConfig::tcp(address.to_string())
             .tcp_socket_options(socket)
-            .l4_buffer(L4BufferSettings::default().read(READ_BUFFER));
+            .l4_buffer(L4BufferSettings::default().read(READ_BUFFER).write(WRITE_BUFFER));
         if let (Some(tls), Some(certificate)) = (&server.tls, certificate) {
             let failed = |error: String| StartError::Engine(format!("server.tls: {error}"));
             let mut settings = TlsSettings::intermediate(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy())

@@ -54,6 +54,19 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Every one.
+    pub const ALL: [Self; 9] = [
+        Self::Login,
+        Self::Callback,
+        Self::SessionStatus,
+        Self::Logout,
+        Self::BackchannelLogout,
+        Self::Verify,
+        Self::FacadeHealth,
+        Self::Live,
+        Self::Ready,
+    ];
+
     /// Our endpoint at `path`, if it is one of ours.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {

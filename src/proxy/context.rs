@@ -8,31 +8,33 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use prometheus::IntGauge;
 
-use super::gateway::{Destination, Gateway};
+use super::correlation::CorrelationId;
+use super::gateway::Gateway;
 use super::stages::hold::Live;
 use super::who::Who;
 use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
 use crate::reply::ProxyError;
 use crate::resilience::Permit;
+use crate::telemetry::Meters;
 use crate::token::Bearer;
 use crate::upstream::{HeadDeadline, Upstream};
 
 /// The endpoint of a request that nothing was found for.
 static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| "unmatched".into());
 
-/// The engine's `CTX`.
+/// The engine's `CTX`, in a box: the engine moves its context and the future around it several times.
 #[derive(Debug)]
 pub struct RequestContext {
     /// The configuration this request began with.
     pub(super) gateway: Arc<Gateway>,
     pub(super) started: Instant,
     /// `X-Correlation-ID`, of this request and its answer.
-    pub(super) correlation_id: String,
+    pub(super) correlation_id: CorrelationId,
     /// Route id, our endpoint's name, or `unmatched`: a bounded label.
     pub(super) endpoint: Arc<str>,
-    /// Of a route of the table.
-    pub(super) destination: Option<Arc<Destination>>,
+    /// What is counted where it went; `None`: nobody was found for it.
+    pub(super) meters: Option<Arc<Meters>>,
     /// Where the request goes.
     pub(super) upstream: Option<Arc<Upstream>>,
     /// `target_service`, or the legacy service's name.
@@ -93,9 +95,9 @@ impl RequestContext {
             _in_flight: InFlight::enter(&gateway.metrics.http_in_flight),
             gateway,
             started: Instant::now(),
-            correlation_id: String::new(),
+            correlation_id: CorrelationId::default(),
             endpoint: Arc::clone(&UNMATCHED),
-            destination: None,
+            meters: None,
             upstream: None,
             service: None,
             legacy: None,

@@ -1,6 +1,8 @@
 //! Everything up to the decision to forward: admit ► route ► origin ► authenticate ► limit ► bearer.
 //! Each step continues or has answered; the order is this function.
 
+use std::sync::Arc;
+
 use pingora::{Error, ErrorType};
 
 use super::context::RequestContext;
@@ -13,11 +15,8 @@ use crate::endpoints::{Asked, Endpoint};
 use crate::reply::{Circumstances, ProxyError, Reply, from_error};
 
 /// `Some`: the answer is ours. `None`: the request goes to a service.
-pub(super) async fn decide(
-    gateway: &Gateway,
-    session: &mut Downstream,
-    ctx: &mut RequestContext,
-) -> Result<Option<Reply>, ProxyError> {
+pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -> Result<Option<Reply>, ProxyError> {
+    let gateway = &*Arc::clone(&ctx.gateway);
     // First, so that a page may read whatever is refused from here on.
     let from = origin::whence(gateway, session, ctx);
     let path = admit::admit(gateway, session, ctx)?;

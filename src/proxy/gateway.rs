@@ -26,7 +26,7 @@ pub struct Destination {
     /// With which token.
     pub policy: TokenPolicy,
     /// What is counted for the route.
-    pub meters: Meters,
+    pub meters: Arc<Meters>,
 }
 
 /// Whom the browser may come from.
@@ -59,6 +59,10 @@ pub struct Gateway {
     pub destinations: HashMap<String, Arc<Destination>>,
     /// The old services.
     pub facade: Arc<Facade>,
+    /// What is counted for each of them, by its name.
+    pub facade_meters: HashMap<Arc<str>, Arc<Meters>>,
+    /// What is counted for our own paths, by the endpoint's name.
+    pub own_meters: HashMap<&'static str, Arc<Meters>>,
     /// Our own paths.
     pub endpoints: Arc<Endpoints>,
     /// Tokens for services.

@@ -1,7 +1,7 @@
 //! Which request headers say who somebody is, in whatever spelling, and which we set ourselves.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, request};
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request, response};
+use pingora::http::{RequestHeader, ResponseHeader};
 
 // Names that every request is asked for, read once: a `&str` is parsed at each look-up.
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -15,6 +15,9 @@ pub(super) static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwa
 pub(super) static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields that an answer usually gets on its way: the correlation id, `Connection`.
+const ANSWERED: usize = 2;
 
 /// Exact names, folded.
 const IDENTITY: &[&str] = &[
@@ -54,6 +57,18 @@ pub(super) fn forget_spelling(request: &mut RequestHeader) {
         let parts = take_parts(request);
         *request = RequestHeader::from(parts);
     }
+}
+
+/// The same of an answer. Clients, too, read lower case, but for the names that the engine writes as usual.
+pub(super) fn forget_answer_spelling(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let canonical = response.status.canonical_reason();
+    let phrase = response.get_reason_phrase().filter(|phrase| Some(*phrase) != canonical).map(str::to_owned);
+    let (nothing, ()) = Response::new(()).into_parts();
+    let mut parts: response::Parts = std::mem::replace(response, ResponseHeader::from(nothing)).into();
+    // Ours and the engine's: the map grows once.
+    let _ = parts.headers.try_reserve(ANSWERED);
+    *response = ResponseHeader::from(parts);
+    if phrase.is_some() { response.set_reason_phrase(phrase.as_deref()) } else { Ok(()) }
 }
 
 /// The parts of `request`, which is empty until they are put back.
@@ -98,38 +113,43 @@ fn is_folded_identity(name: &str, authorization: Authorization) -> bool {
 
 /// `traceparent` for the next hop (W3C Trace Context): the caller's trace with a span of our own, or
 /// a new trace.
-pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> String {
-    let span = digits(fastrand::u64(1..).to_be_bytes());
-    let span = text::<8>(&span);
-    if let Some((trace, flags)) = inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
-        return ["00-", trace, "-", span, "-", flags].concat();
+pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> Option<HeaderValue> {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let (_version, rest) = text.split_first_chunk_mut::<3>()?;
+    let (trace, rest) = rest.split_first_chunk_mut::<32>()?;
+    let (span, flags) = rest.get_mut(1..)?.split_first_chunk_mut::<16>()?;
+    match inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
+        Some((theirs, told)) => {
+            trace.copy_from_slice(theirs.as_bytes());
+            flags.get_mut(1..)?.copy_from_slice(told.as_bytes());
+        }
+        None => *trace = Digits::of(fastrand::u128(1..).to_be_bytes()).0,
     }
-    let trace = digits(fastrand::u128(1..).to_be_bytes());
-    ["00-", text::<16>(&trace), "-", span, "-00"].concat()
+    *span = Digits::of(fastrand::u64(1..).to_be_bytes()).0;
+    HeaderValue::from_bytes(&text).ok()
 }
 
-/// A correlation id of our own: random enough to find one line among billions.
-pub(super) fn fresh_correlation_id() -> String {
-    hex(fastrand::u128(..).to_be_bytes())
-}
+/// Bytes in lower-case hex. By hand: it runs thrice on every request, and a formatter costs several times as much.
+pub(super) struct Digits<const TWICE: usize>([u8; TWICE]);
 
-/// Lower case, at most 16 bytes. By hand: it runs twice on every request, and a formatter costs several times as much.
-fn hex<const N: usize>(bytes: [u8; N]) -> String {
-    text::<N>(&digits(bytes)).to_owned()
-}
-
-fn digits<const N: usize>(bytes: [u8; N]) -> [u8; 32] {
-    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
-    let mut text = [b'0'; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+impl<const TWICE: usize> Digits<TWICE> {
+    /// Of `N` bytes, where `TWICE` is twice that.
+    pub(super) fn of<const N: usize>(bytes: [u8; N]) -> Self {
+        const { assert!(TWICE == 2 * N) };
+        // Without a branch, so that the compiler does many at once.
+        let digit = |half: u8| half + b'0' + u8::from(half > 9) * (b'a' - b'0' - 10);
+        let mut text = [b'0'; TWICE];
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        Self(text)
     }
-    text
 }
 
-/// The digits of `N` bytes.
-fn text<const N: usize>(digits: &[u8; 32]) -> &str {
-    digits.get(..2 * N).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+impl<const TWICE: usize> AsRef<[u8]> for Digits<TWICE> {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
@@ -141,27 +161,6 @@ fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
     let zero = |text: &str| text.bytes().all(|byte| byte == b'0');
     let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
     (valid && !zero(trace) && !zero(parent)).then_some((trace, flags))
-}
-
-/// A correlation id worth keeping: 1–128 of `[A-Za-z0-9._-]`, given once.
-pub(super) fn sane_correlation_id(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all(&CORRELATION_ID).iter();
-    let id = given.next()?.to_str().ok()?;
-    (is_sane_id(id) && given.next().is_none()).then_some(id)
-}
-
-fn is_sane_id(id: &str) -> bool {
-    (1..=128).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
-
-/// The same of a head that is no request: whoever sent it looks for the id that it gave.
-pub(super) fn written_correlation_id(head: &[u8]) -> Option<String> {
-    let value = head.split(|byte| *byte == b'\n').find_map(|line| {
-        let (name, value) = line.split_at_checked("x-correlation-id:".len())?;
-        name.eq_ignore_ascii_case(b"x-correlation-id:").then(|| value.trim_ascii())
-    })?;
-    std::str::from_utf8(value).ok().filter(|id| is_sane_id(id)).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -203,35 +202,19 @@ mod tests {
     #[test]
     fn a_trace_goes_on_and_nonsense_starts_a_new_one() {
         let inbound = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let next = traceparent(Some(&inbound));
+        let traceparent = |inbound: &HeaderValue| traceparent(Some(inbound)).unwrap().to_str().unwrap().to_owned();
+        let next = traceparent(&inbound);
         assert!(next.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && next.ends_with("-01"));
         assert!(!next.contains("00f067aa0ba902b7"));
         for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
-            let fresh = traceparent(Some(&HeaderValue::from_str(bad).unwrap()));
+            let fresh = traceparent(&HeaderValue::from_str(bad).unwrap());
             assert_eq!(fresh.len(), 55, "{fresh}");
         }
     }
 
     #[test]
     fn hex_keeps_leading_zeroes() {
-        assert_eq!(hex(0x00ff_10ab_cd00_0001_u64.to_be_bytes()), "00ff10abcd000001");
-        assert_eq!(hex((u128::from(u64::MAX) + 1).to_be_bytes()), "00000000000000010000000000000000");
-        assert_eq!(fresh_correlation_id().len(), 32);
-    }
-
-    #[test]
-    fn correlation_ids_are_kept_only_when_sane() {
-        let with = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append("x-correlation-id", HeaderValue::from_str(value).unwrap());
-            }
-            sane_correlation_id(&headers).map(str::to_owned)
-        };
-        assert_eq!(with(&["Ab-1._x"]), Some("Ab-1._x".into()));
-        assert_eq!(with(&["a b"]), None);
-        assert_eq!(with(&["a", "b"]), None);
-        assert_eq!(with(&[&"x".repeat(129)]), None);
-        assert_eq!(with(&[""]), None);
+        assert_eq!(&Digits::of(0x00ff_10ab_cd00_0001_u64.to_be_bytes()).0, b"00ff10abcd000001");
+        assert_eq!(&Digits::of((u128::from(u64::MAX) + 1).to_be_bytes()).0, b"00000000000000010000000000000000");
     }
 }

@@ -2,6 +2,7 @@
 //! stage is a function in a file of its own.
 
 mod context;
+mod correlation;
 mod decide;
 mod downstream;
 mod forwarded;

@@ -1,35 +1,36 @@
 //! The path of a request, top to bottom. Each callback of the engine names its stages.
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 
-use super::context::RequestContext as Ctx;
 use super::decide::{abort, decide, refuse};
 use super::stages::{conclude, connect, fail, forward, hold, limit, recall, relay};
 use super::{Bff, Downstream, downstream};
-use crate::reply::ProxyError;
+
+type Ctx = Box<super::context::RequestContext>;
 
 #[async_trait]
 impl ProxyHttp for Bff {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.gateway())
+        Ctx::new(super::context::RequestContext::new(self.gateway()))
     }
+    // By default a compressor that is off, made for each request.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<bool> {
-        let gateway = Arc::clone(&ctx.gateway);
-        let reply = match decide(&gateway, session, ctx).await {
+        let reply = match decide(session, ctx).await {
             Ok(None) => return Ok(false),
             Ok(Some(reply)) => reply,
             Err(error) => refuse(ctx, error),
@@ -37,7 +38,7 @@ impl ProxyHttp for Bff {
         Box::pin(downstream::respond(session, ctx, reply)).await.map(|()| true)
     }
     fn request_cache_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<()> {
-        recall::enable(&Arc::clone(&ctx.gateway), session, ctx);
+        recall::enable(session, ctx);
         Ok(())
     }
     fn cache_key_callback(&self, _session: &Downstream, ctx: &mut Ctx) -> Result<CacheKey> {
@@ -63,7 +64,7 @@ impl ProxyHttp for Bff {
         recall::go_on(session, ctx).await
     }
     async fn upstream_peer(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        connect::connect(&Arc::clone(&ctx.gateway), session, ctx).await.map_err(|error| abort(ctx, error))
+        connect::connect(session, ctx).await.map_err(|error| abort(ctx, error))
     }
     async fn connected_to_upstream(
         &self,
@@ -81,8 +82,7 @@ impl ProxyHttp for Bff {
         connect::failed(ctx, e)
     }
     async fn upstream_request_filter(&self, s: &mut Downstream, r: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-        let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
-        forward::forward(&ctx.gateway, s, ctx, upstream, r).map(|()| connect::asked(ctx))
+        forward::forward(s, ctx, r).map(|()| connect::asked(ctx))
     }
     async fn request_body_filter(
         &self,
@@ -99,11 +99,9 @@ impl ProxyHttp for Bff {
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         connect::answered(r, ctx);
-        relay::end_hop(r, ctx).map_err(|error| abort(ctx, error).into_up())?;
-        relay::keep_cookies_ours(&ctx.gateway, r)?;
-        relay::received(r, ctx);
+        relay::take_over(r, ctx)?;
         hold::answered(r, ctx);
-        recall::received(&Arc::clone(&ctx.gateway), s, r, ctx)
+        recall::received(s, r, ctx)
     }
     fn response_cache_filter(&self, s: &Downstream, r: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
         Ok(recall::admit(s, r, ctx))
@@ -145,6 +143,6 @@ impl ProxyHttp for Bff {
         format!("{} {}", ctx.endpoint, ctx.correlation_id)
     }
     async fn logging(&self, session: &mut Downstream, e: Option<&Error>, ctx: &mut Ctx) {
-        conclude::conclude(&Arc::clone(&ctx.gateway), session, ctx, e);
+        conclude::conclude(session, ctx, e);
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::timestamp::Timestamp;
+
 /// Seconds since 1970-01-01T00:00:00Z, the unit of `NumericDate` (RFC 7519 §2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -59,8 +61,8 @@ impl SystemClock {
 
     /// The current time as RFC 3339 in UTC, with milliseconds: for log lines.
     #[must_use]
-    pub fn timestamp() -> String {
-        humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    pub fn timestamp() -> Timestamp {
+        Timestamp::of(SystemTime::now())
     }
 }
 

@@ -6,9 +6,11 @@ mod budget;
 mod clock;
 mod rate;
 mod single_flight;
+mod timestamp;
 
 pub use breaker::{CircuitBreaker, Permit, Phase, Refused};
 pub use budget::RetryBudget;
 pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime};
 pub use rate::{PARTS, Rate, RateCounts, RateKey, Standing, network_of};
 pub use single_flight::SingleFlight;
+pub use timestamp::Timestamp;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long lines come together before they are written.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes that may wait for a slow reader; what comes then is dropped, not the request.
 const MOST: usize = 16 * 1024 * 1024;
 /// A buffer that a burst made larger than this is given back.
@@ -52,18 +52,27 @@ impl LineWriter {
     }
 }
 
-impl Write for LineWriter {
+impl LineWriter {
     /// One whole line; never fails and never waits for anybody.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    pub(super) fn append(&self, line: &[u8]) {
         let mut waiting = self.0.lock();
         if waiting.text.len() + line.len() > MOST {
             waiting.dropped += 1;
-            return Ok(line.len());
+            return;
         }
         waiting.text.extend_from_slice(line);
-        if std::mem::take(&mut waiting.asleep) {
+        let asleep = std::mem::take(&mut waiting.asleep);
+        // Woken under the lock, it would have to wait for it at once.
+        drop(waiting);
+        if asleep {
             self.0.news.notify_one();
         }
+    }
+}
+
+impl Write for LineWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.append(line);
         Ok(line.len())
     }
 

@@ -38,6 +38,12 @@ impl Meters {
         }
     }
 
+    /// The label of what is counted here.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<str> {
+        &self.endpoint
+    }
+
     /// A request was answered.
     pub fn answered(&self, method: &str, status: &str, seconds: f64) {
         let labels = [method, &*self.endpoint, status];

@@ -7,15 +7,13 @@
 mod stand;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
 use stand::conf::Ports;
 use stand::count::Counted;
-use stand::provider::Provider;
 use stand::request::{each, get};
-use stand::{free_port, installed, logins, upstream};
+use stand::{behind, free_port, installed, logins};
 
 /// The committed numbers: the compiler, then a line for each path.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/cost.txt");
@@ -62,11 +60,7 @@ async fn no_hot_path_became_dearer() {
 /// One process of ours, all five paths.
 async fn count() -> BTreeMap<&'static str, u64> {
     let dir = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let provider = Provider::new(&format!("http://{}", listener.local_addr().unwrap()));
-    let mut answers = upstream::usual();
-    provider.publish(&mut answers);
-    let service = upstream::start(listener, answers);
+    let (provider, service) = behind();
     let ports = Ports { public: free_port(), admin: free_port() };
     let store = format!("sqlite:{}", dir.path().join("sessions.db").display());
     stand::conf::write(dir.path(), ports, &store, provider.issuer(), service, 0);

@@ -12,7 +12,9 @@ pub mod provider;
 pub mod request;
 pub mod upstream;
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use provider::Provider;
 
 /// A port nobody listens on at the moment.
 pub fn free_port() -> u16 {
@@ -23,4 +25,13 @@ pub fn free_port() -> u16 {
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The provider and the service that everything is asked of, at one address.
+pub fn behind() -> (Provider, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let provider = Provider::new(&format!("http://{}", listener.local_addr().unwrap()));
+    let mut answers = upstream::usual();
+    provider.publish(&mut answers);
+    (provider, upstream::start(listener, answers))
 }

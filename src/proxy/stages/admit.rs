@@ -1,11 +1,13 @@
 //! Admit: what cannot be read in one way only is refused before anything is decided on it. Sets the
 //! timeouts of the client's connection and the correlation id.
 
+use bytes::Bytes;
 use http::Version;
 use http::header::{HOST, TRANSFER_ENCODING};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::proxy::context::RequestContext;
+use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::wire::{FIELDS, REQUEST_LINE};
 use crate::proxy::{Downstream, downstream, headers};
@@ -21,8 +23,7 @@ pub(in crate::proxy) fn admit(
     downstream::set_timeouts(gateway, session);
     headers::forget_spelling(session.req_header_mut());
     let request = session.req_header();
-    ctx.correlation_id =
-        headers::sane_correlation_id(&request.headers).map_or_else(headers::fresh_correlation_id, str::to_owned);
+    ctx.correlation_id = CorrelationId::of(&request.headers);
     ctx.navigation = downstream::is_navigation(request);
     require_bounded(session)?;
     require_one_host(session)?;
@@ -31,7 +32,7 @@ pub(in crate::proxy) fn admit(
     let target = request_target(session)?;
     let (path, query) = match target.iter().position(|byte| *byte == b'?') {
         Some(mark) => {
-            let (path, query) = target.split_at_checked(mark).unwrap_or((&target, b""));
+            let (path, query) = target.split_at_checked(mark).unwrap_or((&*target, b""));
             (path, Some(query))
         }
         None => (&*target, None),
@@ -85,9 +86,9 @@ fn require_plain_chunks(session: &Downstream) -> Result<(), ProxyError> {
 
 /// Path and query as sent. The engine drops a fragment and folds absolute-form, so on HTTP/1 the
 /// request line itself is read: nothing may be decided on less than what was sent.
-fn request_target(session: &Downstream) -> Result<Vec<u8>, ProxyError> {
+fn request_target(session: &Downstream) -> Result<Bytes, ProxyError> {
     if session.as_http1().is_none() {
-        return Ok(session.req_header().raw_path().to_vec());
+        return Ok(Bytes::copy_from_slice(session.req_header().raw_path()));
     }
     let raw = session.as_downstream().to_h1_raw();
     let mut words = raw.split(|byte| matches!(byte, b' ' | b'\r' | b'\n')).filter(|word| !word.is_empty());
@@ -96,9 +97,9 @@ fn request_target(session: &Downstream) -> Result<Vec<u8>, ProxyError> {
         return Err(ProxyError::BadRequest("the request target contains a fragment".to_owned()));
     }
     if target.first() == Some(&b'/') {
-        return Ok(target.to_vec());
+        return Ok(raw.slice_ref(target));
     }
-    Ok(origin_form(target).unwrap_or_else(|| target.to_vec()))
+    Ok(origin_form(target).map_or_else(|| raw.slice_ref(target), Bytes::from))
 }
 
 /// Absolute-form (RFC 9112 §3.2.2) without scheme and authority; the engine has checked the authority

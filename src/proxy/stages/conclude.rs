@@ -1,5 +1,7 @@
 //! Conclude: metrics and the access line, once a request is over.
 
+use std::time::Duration;
+
 use pingora::Error;
 
 use crate::proxy::Downstream;
@@ -13,13 +15,10 @@ use super::fail::error_label;
 use super::legacy;
 
 /// Counts the request and writes its line.
-pub(in crate::proxy) fn conclude(
-    gateway: &Gateway,
-    session: &Downstream,
-    ctx: &mut RequestContext,
-    error: Option<&Error>,
-) {
+pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext, error: Option<&Error>) {
     legacy::judge(ctx, error);
+    let ctx = &*ctx;
+    let gateway = &*ctx.gateway;
     if session.subrequest_ctx.is_some() {
         // A stored answer is being refreshed; the request that caused it has its own line.
         return count_service(gateway, ctx);
@@ -29,8 +28,8 @@ pub(in crate::proxy) fn conclude(
     let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);
     let metrics = &gateway.metrics;
     let method = method_label(session);
-    if let Some(destination) = &ctx.destination {
-        destination.meters.answered(method, status_label(status), elapsed.as_secs_f64());
+    if let Some(meters) = &ctx.meters {
+        meters.answered(method, status_label(status), elapsed.as_secs_f64());
     } else {
         metrics.http_requests.with_label_values(&[method, &ctx.endpoint, status_label(status)]).inc();
         metrics.http_duration.with_label_values(&[&*ctx.endpoint]).observe(elapsed.as_secs_f64());
@@ -48,8 +47,6 @@ pub(in crate::proxy) fn conclude(
     let hash = ctx.who.session().map(|login| gateway.endpoints.sessions.log_id(login));
     gateway.access_log.write(&AccessLine {
         timestamp: SystemClock::timestamp(),
-        level: "INFO",
-        message: "request",
         correlation_id: &ctx.correlation_id,
         method,
         route: &ctx.endpoint,
@@ -59,8 +56,8 @@ pub(in crate::proxy) fn conclude(
         code: ctx.refusal.as_ref().map(|refusal| refusal.face().1),
         bytes_in: ctx.body_received.max(session.body_bytes_read() as u64),
         bytes_out: session.body_bytes_sent() as u64,
-        duration_ms: millis(elapsed),
-        upstream_ms: ctx.upstream_elapsed.map(millis),
+        duration: elapsed,
+        upstream: ctx.upstream_elapsed,
         session: hash.as_deref(),
         token_found: ctx.token_found,
     });
@@ -76,8 +73,6 @@ pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: 
     }
     gateway.access_log.write(&AccessLine {
         timestamp: SystemClock::timestamp(),
-        level: "INFO",
-        message: "request",
         correlation_id,
         method: "OTHER",
         route: "unmatched",
@@ -87,8 +82,8 @@ pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: 
         code: Some(code),
         bytes_in: 0,
         bytes_out: bytes_out as u64,
-        duration_ms: 0.0,
-        upstream_ms: None,
+        duration: Duration::ZERO,
+        upstream: None,
         session: None,
         token_found: None,
     });
@@ -96,22 +91,16 @@ pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: 
 
 fn count_service(gateway: &Gateway, ctx: &RequestContext) {
     let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.upstream_started) else { return };
-    let metrics = &gateway.metrics;
     let waited = ctx.upstream_elapsed.map(|waited| waited.as_secs_f64());
-    if let Some(destination) = &ctx.destination {
-        destination.meters.asked(waited);
-    } else {
-        metrics.service_requests.with_label_values(&[service]).inc();
-        if let Some(waited) = waited {
-            metrics.service_latency.with_label_values(&[service]).observe(waited);
-        }
+    if let Some(meters) = &ctx.meters {
+        meters.asked(waited);
     }
     let fault = ctx.refusal.as_ref().and_then(error_label);
     let answered = ctx.upstream_status.filter(|status| *status >= 500).map(|_| "status_5xx");
     // A stored answer that stands in hides the fault from the client, not from whoever looks after the service.
     let fault = fault.or(answered).or(ctx.covered_fault);
     if let Some(kind) = fault {
-        metrics.service_errors.with_label_values(&[service, kind]).inc();
+        gateway.metrics.service_errors.with_label_values(&[service, kind]).inc();
     }
 }
 
@@ -130,9 +119,4 @@ fn status_label(status: u16) -> &'static str {
     }
     labels!(101 200 201 202 204 206 301 302 303 304 307 308 400 401 403 404 405 408 409 410 412 413 414 415 416 422
         429 431 499 500 501 502 503 504 505)
-}
-
-#[allow(clippy::cast_precision_loss)] // microseconds of a request are far below 2^52
-fn millis(span: std::time::Duration) -> f64 {
-    span.as_micros() as f64 / 1000.0
 }

@@ -14,13 +14,11 @@ use super::{fail, hold, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
-use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 use crate::upstream::HeadDeadline;
 
 /// Picks the peer for this attempt.
 pub(in crate::proxy) async fn connect(
-    gateway: &Gateway,
     session: &Downstream,
     ctx: &mut RequestContext,
 ) -> Result<Box<HttpPeer>, ProxyError> {
@@ -32,7 +30,7 @@ pub(in crate::proxy) async fn connect(
     }
     ctx.attempts += 1;
     ctx.upstream_started.get_or_insert_with(Instant::now);
-    let line = hold::hold(gateway, session, ctx);
+    let line = hold::hold(session, ctx);
     upstream.peer(ctx.streaming, attempt, line).await.map_err(|error| {
         ctx.upstream_fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");

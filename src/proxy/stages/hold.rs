@@ -11,7 +11,6 @@ use pingora::proxy::FailToProxy;
 
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
-use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 use crate::session::{Goodbye, Held};
 use crate::upstream::{FrameCursor, Line, Patience, close_code, close_frame};
@@ -48,18 +47,18 @@ impl Live {
 
 /// Registers a request whose answer may last; the line is then to be dialled. The façade's answers are
 /// bounded by their timeout, and stored ones belong to nobody.
-pub(in crate::proxy) fn hold(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> Option<Line> {
+pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> Option<Line> {
     // Of an earlier attempt.
     ctx.live = None;
     let lasting = ctx.websocket || ctx.streaming || (ctx.legacy.is_none() && wants_events(session));
     if !lasting {
         return None;
     }
-    let (held, cord) = gateway.endpoints.sessions.hold(ctx.who.session());
+    let (held, cord) = ctx.gateway.endpoints.sessions.hold(ctx.who.session());
     let (to_client, from_client) = (FrameCursor::default(), FrameCursor::default());
     ctx.live = Some(Box::new(Live { held, form: Form::Body, to_client, from_client }));
     let handshake = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
-    let patience = Patience { handshake, silence: gateway.websocket_idle_timeout };
+    let patience = Patience { handshake, silence: ctx.gateway.websocket_idle_timeout };
     Some(Line { cord, websocket: ctx.websocket.then_some(patience) })
 }
 

@@ -12,17 +12,16 @@ use super::legacy;
 use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, StandIn, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
-use crate::proxy::gateway::Gateway;
 use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::{ProxyError, Reply};
 use crate::resilience::Phase;
 
 /// Begins with a request to the façade.
-pub(in crate::proxy) fn enable(gateway: &Gateway, session: &mut Downstream, ctx: &mut RequestContext) {
+pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContext) {
     let Some(call) = &ctx.legacy else { return };
     let Some(caller) = caller(session, ctx) else { return };
-    let origin = client_origin(gateway, session);
+    let origin = client_origin(&ctx.gateway, session);
     let question = Question {
         service: &call.service.name,
         target: &ctx.upstream_target,
@@ -32,7 +31,7 @@ pub(in crate::proxy) fn enable(gateway: &Gateway, session: &mut Downstream, ctx:
             && session.req_header().headers.contains_key(AUTHORIZATION),
         timeout: call.service.upstream.timeout,
     };
-    let recall = gateway.facade.cache.recall(question, session.req_header());
+    let recall = ctx.gateway.facade.cache.recall(question, session.req_header());
     recall.enable(session);
     ctx.recall = Some(recall);
 }
@@ -109,7 +108,6 @@ pub(super) fn stand_in(session: &Downstream, ctx: &RequestContext, failure: Fail
 /// Takes note of a service's answer: a 304 updates, an unsafe request invalidates. An error for which
 /// something stored may stand in is none the client has to see.
 pub(in crate::proxy) fn received(
-    gateway: &Gateway,
     session: &Downstream,
     response: &ResponseHeader,
     ctx: &mut RequestContext,
@@ -123,7 +121,7 @@ pub(in crate::proxy) fn received(
     }
     let Some(call) = &ctx.legacy else { return Ok(()) };
     let (name, place, method) = (&call.service.name, &call.service.place, &session.req_header().method);
-    gateway.facade.cache.after(name, place, method, &ctx.upstream_target, response.status, &response.headers);
+    ctx.gateway.facade.cache.after(name, place, method, &ctx.upstream_target, response.status, &response.headers);
     Ok(())
 }
 

@@ -10,13 +10,13 @@ use pingora::http::ResponseHeader;
 use super::origin::cors_headers;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
-use crate::proxy::gateway::Gateway;
-use crate::proxy::headers::{KEEP_ALIVE, PROXY_CONNECTION};
+use crate::proxy::decide::abort;
+use crate::proxy::headers::{CORRELATION_ID, KEEP_ALIVE, PROXY_CONNECTION, forget_answer_spelling};
 use crate::reply::ProxyError;
 
 /// What every answer gets, ours or a service's.
 pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
-    response.insert_header("X-Correlation-ID", ctx.correlation_id.as_str())?;
+    response.insert_header(&CORRELATION_ID, ctx.correlation_id.value())?;
     if let Some((policy, standing)) = &ctx.quota {
         response.insert_header("RateLimit-Policy", policy)?;
         response.insert_header("RateLimit", standing)?;
@@ -41,9 +41,20 @@ pub(in crate::proxy) fn suit_old_clients(session: &mut Downstream, response: &mu
     }
 }
 
+/// A service's answer becomes ours to tell.
+pub(in crate::proxy) fn take_over(response: &mut ResponseHeader, ctx: &mut RequestContext) -> pingora::Result<()> {
+    if !response.status.is_informational() {
+        forget_answer_spelling(response)?;
+    }
+    end_hop(response, ctx).map_err(|error| abort(ctx, error).into_up())?;
+    keep_cookies_ours(response, ctx)?;
+    received(response, ctx);
+    Ok(())
+}
+
 /// No service sets our cookies: one that could would choose whose session the browser goes on with.
-pub(in crate::proxy) fn keep_cookies_ours(gateway: &Gateway, response: &mut ResponseHeader) -> pingora::Result<()> {
-    let ours = |field: &HeaderValue| gateway.endpoints.cookies.would_be_ours(field.as_bytes());
+fn keep_cookies_ours(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
+    let ours = |field: &HeaderValue| ctx.gateway.endpoints.cookies.would_be_ours(field.as_bytes());
     let fields = response.headers.get_all(SET_COOKIE);
     if !fields.iter().any(ours) {
         return Ok(());
@@ -55,20 +66,15 @@ pub(in crate::proxy) fn keep_cookies_ours(gateway: &Gateway, response: &mut Resp
 
 /// Fields for this hop alone (RFC 9110 §7.6.1), those that the service nominates among them; and a protocol
 /// that nobody asked for.
-pub(in crate::proxy) fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), ProxyError> {
+fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), ProxyError> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         let unasked = "the service switched to another protocol, which nobody had asked for";
         return if ctx.websocket { Ok(()) } else { Err(ProxyError::UpstreamError(unasked.to_owned())) };
     }
-    let nominated: Vec<HeaderName> = response
-        .headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        // The framing is the engine's business; it has read it by now.
-        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
-        .collect();
+    let kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    // Most services nominate nothing.
+    let lines = response.headers.get_all(CONNECTION);
+    let nominated: Vec<HeaderName> = if lines.iter().all(kept) { Vec::new() } else { nominated(response) };
     for name in nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION]) {
         while response.headers.contains_key(name) {
             response.remove_header(name);
@@ -77,9 +83,21 @@ pub(in crate::proxy) fn end_hop(response: &mut ResponseHeader, ctx: &RequestCont
     Ok(())
 }
 
+fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
+    response
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // The framing is the engine's business; it has read it by now.
+        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
+        .collect()
+}
+
 /// Takes note of the service's answer. On a session route the proxy alone says which origins may
 /// read it: a service that echoes any origin would open the session to all of them.
-pub(in crate::proxy) fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
+fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
     if response.status.is_informational() {
         return;
     }

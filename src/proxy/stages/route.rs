@@ -13,6 +13,7 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Destination, Gateway};
 use crate::reply::ProxyError;
 use crate::routing::{CanonicalPath, Lookup, Route, join_base};
+use crate::telemetry::Meters;
 use crate::token::TokenPolicy;
 
 /// Whose request this is.
@@ -31,25 +32,24 @@ pub(in crate::proxy) fn route(
     path: &CanonicalPath,
 ) -> Result<Routed, ProxyError> {
     if let Some(endpoint) = Endpoint::at(path.as_str()) {
-        ctx.endpoint = endpoint.name().into();
+        count_at(ctx, gateway.own_meters.get(endpoint.name()));
         return Ok(Routed::Ours(endpoint));
     }
     if let Some(called) = gateway.facade.called(path) {
-        return Ok(Routed::Legacy(to_legacy(ctx, called)));
+        return Ok(Routed::Legacy(to_legacy(gateway, ctx, called)));
     }
     match gateway.routes.find(&effective_method(session), path) {
         Lookup::Found(route) => {
             let Some(destination) = gateway.destination(route) else { return Err(ProxyError::NoRoute) };
             let target = join_base(&destination.upstream.base_path, &route.upstream_path(path));
             put_before_query(ctx, target);
-            ctx.endpoint = Arc::clone(&route.id);
+            count_at(ctx, Some(&destination.meters));
             ctx.service = Some(Arc::clone(&route.target_service));
             ctx.upstream = Some(Arc::clone(&destination.upstream));
             ctx.streaming = route.streaming;
             ctx.body_limit = route.max_body_size;
             let replaced = matches!(destination.policy, TokenPolicy::None | TokenPolicy::ServiceToken { .. });
             ctx.keeps_authorization = route.auth != AuthMode::Session && !replaced;
-            ctx.destination = Some(Arc::clone(destination));
             Ok(Routed::Theirs(Arc::clone(route), Arc::clone(destination)))
         }
         Lookup::MethodNotAllowed { allow } => Err(ProxyError::MethodNotAllowed { allow }),
@@ -63,13 +63,21 @@ fn put_before_query(ctx: &mut RequestContext, mut target: String) {
     ctx.upstream_target = target;
 }
 
-fn to_legacy(ctx: &mut RequestContext, called: Called) -> Option<Arc<LegacyService>> {
+/// From here on the request has a name in the metrics.
+fn count_at(ctx: &mut RequestContext, meters: Option<&Arc<Meters>>) {
+    if let Some(meters) = meters {
+        ctx.endpoint = Arc::clone(meters.endpoint());
+        ctx.meters = Some(Arc::clone(meters));
+    }
+}
+
+fn to_legacy(gateway: &Gateway, ctx: &mut RequestContext, called: Called) -> Option<Arc<LegacyService>> {
     let Called::Service(service, target) = called else {
         ctx.endpoint = "legacy-unknown".into();
         return None;
     };
     put_before_query(ctx, target);
-    ctx.endpoint = format!("legacy-{}", service.name).into();
+    count_at(ctx, gateway.facade_meters.get(&service.name));
     ctx.service = Some(Arc::clone(&service.name));
     ctx.upstream = Some(Arc::clone(&service.upstream));
     Some(service)

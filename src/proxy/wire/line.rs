@@ -17,14 +17,14 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
 use super::framing::{Framing, Malformed};
 use super::pace::Pace;
 
-/// What is read at once.
-const PIECE: usize = 4096;
+/// What is read at once: more than nearly every head has.
+const PIECE: usize = 8 * 1024;
 /// What a client may send of its next requests while we answer.
 const AHEAD: usize = 16 * 1024;
 
@@ -141,7 +141,8 @@ impl Line {
         }
     }
 
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// The same as a poll.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut space = [const { MaybeUninit::uninit() }; PIECE];
         let mut read = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
@@ -158,10 +159,10 @@ impl Line {
             into.put_slice(&self.ahead.split_to(taken));
             return Poll::Ready(Ok(taken));
         }
-        let mut part = ReadBuf::new(into.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
-        let read = part.filled().len();
-        into.advance(read);
+        // Not a buffer of our own over `into`: that had to be zeroed first, 64 KiB at each poll of an upload.
+        let before = into.filled().len();
+        ready!(Pin::new(&mut (&mut self.inner).take(most as u64)).poll_read(cx, into))?;
+        let read = into.filled().len() - before;
         self.ended |= read == 0 && most > 0;
         Poll::Ready(Ok(read))
     }

@@ -5,6 +5,7 @@
 mod frames;
 mod framing;
 mod head;
+mod idle;
 mod line;
 mod pace;
 mod refusal;
@@ -25,6 +26,7 @@ use prometheus::IntGauge;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::head::HeadReader;
+use self::idle::Idle;
 use self::line::Line;
 use super::Bff;
 use crate::reply::ProxyError;
@@ -76,14 +78,12 @@ impl Door {
         Self { engine: Arc::new(engine), bff, connections, patience }
     }
 
-    async fn arrival(&self, line: &mut Line, first: bool) -> Arrival {
-        if line.ahead().is_empty() {
-            match timeout(self.patience.idle, line.more()).await {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false) | Err(_)) | Err(_) => return Arrival::Gone,
-            }
+    async fn arrival(&self, line: &mut Line, idle: &mut Idle, first: bool) -> Arrival {
+        if line.ahead().is_empty() && !idle.ends(line).await {
+            return Arrival::Gone;
         }
-        let until = Instant::now() + self.patience.head;
+        // Nearly every head is here at once: then nobody asks what time it is.
+        let mut until = None;
         let mut reader = HeadReader::default();
         let prior_knowledge = first && line.get_ssl_digest().is_none();
         loop {
@@ -102,6 +102,7 @@ impl Door {
                     Err(error) => return Arrival::Refused(error),
                 }
             }
+            let until = *until.get_or_insert_with(|| Instant::now() + self.patience.head);
             match timeout_at(until, line.more()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false) | Err(_)) => return Arrival::Gone,
@@ -117,10 +118,11 @@ impl Door {
         // One for all requests: to begin to listen costs more than to go on.
         let mut stopped = pin!(watch.wait_for(|stopping| *stopping));
         let mut kept: Option<HttpPersistentSettings> = None;
+        let mut idle = Idle::new(self.patience.idle);
         loop {
             let arrival = tokio::select! {
                 biased;
-                arrival = self.arrival(&mut line, kept.is_none()) => arrival,
+                arrival = self.arrival(&mut line, &mut idle, kept.is_none()) => arrival,
                 _ = &mut stopped => return None,
             };
             let head = match arrival {

@@ -8,8 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::line::Line;
+use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
-use crate::proxy::{headers, stages};
+use crate::proxy::stages;
 use crate::reply::{Circumstances, ProxyError, from_error};
 use crate::resilience::SystemClock;
 
@@ -18,7 +19,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Says why and closes.
 pub(super) async fn refuse(gateway: &Gateway, line: &mut Line, error: &ProxyError) {
-    let correlation_id = headers::written_correlation_id(line.ahead()).unwrap_or_else(headers::fresh_correlation_id);
+    let correlation_id = CorrelationId::written_in(line.ahead()).unwrap_or_else(CorrelationId::fresh);
     let around = Circumstances { correlation_id: &correlation_id, login_url: "/auth/login", navigation: false };
     let reply = from_error(error, around);
     let reason = reply.status.canonical_reason().unwrap_or_default();
