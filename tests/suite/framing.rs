@@ -424,6 +424,22 @@ async fn pipelined_requests_are_each_answered_in_order() {
     assert_eq!(upstream.count(), 56);
 }
 
+/// The echo service writes a body whatever the method, after the head.
+#[tokio::test]
+async fn a_body_that_answers_a_head_is_nobodys_next_answer() {
+    let (edge, upstream) = edge().await;
+    let mut client = RawClient::connect(edge.address()).await;
+    for number in 0..50 {
+        client.send(format!("HEAD /open/h HTTP/1.1\r\nHost: h\r\n\r\nGET /open/{number} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+        assert_eq!(client.head().await.status(), 200);
+        let (head, body) = client.response().await;
+        assert_eq!(head.status(), 200, "{number}");
+        assert!(String::from_utf8_lossy(&body.start).contains(&format!("\"/open/{number}\"")), "{number}");
+    }
+    let heads = upstream.all().into_iter().filter(|received| received.head.start_line().starts_with("HEAD "));
+    assert!(heads.into_iter().all(|received| received.head.one("connection").as_deref() == Some("close")));
+}
+
 #[tokio::test]
 async fn what_comes_before_its_time_is_no_request() {
     let (edge, upstream) = edge().await;

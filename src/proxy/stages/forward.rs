@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, VIA};
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, VIA};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
 
@@ -59,6 +59,10 @@ pub(in crate::proxy) fn forward(
         headers.insert(&TRACEPARENT, trace);
     }
     client.announce(headers);
+    if parts.method == Method::HEAD {
+        // A service that sends a body all the same (RFC 9110 §9.3.2) would have it read as the next one's answer.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.append(VIA, HeaderValue::from_static(via(session.req_header().version)));
 
     *request = RequestHeader::from(parts);
