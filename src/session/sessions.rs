@@ -110,6 +110,19 @@ impl Sessions {
         Ok(Self::new(store, Sealer::open(config)?, config, clock, metrics))
     }
 
+    /// What time it is for all who share the store; an error as long as it has not told. By a clock of our own that
+    /// is wrong, everybody's session would be over.
+    pub(super) fn now(&self) -> Result<UnixTime, StoreError> {
+        let told = self.knows_time().then(|| self.clock.now());
+        told.ok_or_else(|| StoreError::new("clock", "the session store has not told the time yet"))
+    }
+
+    /// Whether the time is known by which sessions end.
+    #[must_use]
+    pub fn knows_time(&self) -> bool {
+        self.clock.is_told()
+    }
+
     /// The live session of this cookie; using it moves its end.
     pub async fn find(&self, token: &CookieToken) -> Result<Option<Arc<Session>>, StoreError> {
         if let Some(session) = self.find_near(token) {
@@ -155,14 +168,14 @@ impl Sessions {
     }
 
     async fn find_in_store(&self, token: &CookieToken) -> Result<Option<Arc<Session>>, StoreError> {
-        let now = self.clock.now();
+        let now = self.now()?;
         let found = self.read(token, &token.session_key(), now, None).await?;
         Ok(found.filter(|session| self.touch(session, now)))
     }
 
     /// The session as the store has it now, whatever is close at hand.
     pub async fn reread(&self, session: &Session) -> Result<Option<Arc<Session>>, StoreError> {
-        let now = self.clock.now();
+        let now = self.now()?;
         let found = self.read(&session.token, &session.key, self.as_told(now), Some(&session.slide)).await?;
         Ok(found.filter(|session| now < session.expires_at()))
     }
@@ -232,7 +245,7 @@ impl Sessions {
     /// A session for a login that has just happened, with the cookie that opens it.
     pub async fn create(&self, new: NewSession) -> Result<(CookieToken, Arc<Session>), StoreError> {
         let token = CookieToken::generate().map_err(no_random)?;
-        let now = self.clock.now();
+        let now = self.now()?;
         let session = Session::begin(token.clone(), new, now, now.plus(self.lifetime), now.plus(self.max_lifetime));
         let record = self.sealer.seal(&session).map_err(unsealed)?;
         let ticket = self.near.ticket(&session.key);
@@ -302,7 +315,7 @@ impl Sessions {
     /// Ends all sessions that `selector` means; how many that were.
     pub async fn end_all(&self, selector: &Selector, reason: &'static str) -> Result<usize, StoreError> {
         // A session that is used at this moment may be over as far as the store knows.
-        let keys = self.store.find(selector, self.as_told(self.clock.now())).await?;
+        let keys = self.store.find(selector, self.as_told(self.now()?)).await?;
         // Whoever asks has little patience: a thousand sessions are not ended one after the other.
         let ending = stream::iter(keys).map(|key| async move { self.end_key(&key, reason).await });
         let ended: Vec<_> = ending.buffer_unordered(AT_ONCE).collect().await;
