@@ -46,10 +46,11 @@ impl Sessions {
         self.store.take_note(&told_name(id), self.now()?).await.map(drop)
     }
 
-    /// Asks every replica to leave `name` alone for `span`, and a second more: time is counted in seconds here.
+    /// Asks every replica to leave `name` alone for `span`, and up to a second more: time is counted in seconds here.
     pub async fn forbear(&self, name: &str, span: Duration) -> Result<(), StoreError> {
         let now = self.now()?;
-        let until = now.plus(span).plus(Duration::from_secs(1));
+        // Of `now` and `span` each is cut to a whole second.
+        let until = now.plus(span.saturating_add(Duration::from_millis(1_999)));
         self.store.set_note(&forborne_name(name), until.to_string().into_bytes(), until, now).await
     }
 

@@ -61,7 +61,7 @@ pub struct Sessions {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     near_hits: IntCounter,
-    lifetime: Duration,
+    pub(super) lifetime: Duration,
     max_lifetime: Duration,
     pub(super) grace: Duration,
     pub(super) max_per_user: usize,
@@ -108,19 +108,6 @@ impl Sessions {
             StoreConfig::Redis(redis) => Arc::new(RedisStore::open(redis, &metrics)?),
         };
         Ok(Self::new(store, Sealer::open(config)?, config, clock, metrics))
-    }
-
-    /// What time it is for all who share the store; an error as long as it has not told. By a clock of our own that
-    /// is wrong, everybody's session would be over.
-    pub(super) fn now(&self) -> Result<UnixTime, StoreError> {
-        let told = self.knows_time().then(|| self.clock.now());
-        told.ok_or_else(|| StoreError::new("clock", "the session store has not told the time yet"))
-    }
-
-    /// Whether the time is known by which sessions end.
-    #[must_use]
-    pub fn knows_time(&self) -> bool {
-        self.clock.is_told()
     }
 
     /// The live session of this cookie; using it moves its end.
@@ -178,12 +165,6 @@ impl Sessions {
         let now = self.now()?;
         let found = self.read(&session.token, &session.key, self.as_told(now), Some(&session.slide)).await?;
         Ok(found.filter(|session| now < session.expires_at()))
-    }
-
-    /// The store knows each end as it was a little ago: what is over for it at `now` may not be over.
-    pub(super) fn as_told(&self, now: UnixTime) -> UnixTime {
-        let lag = i64::try_from(Slide::lag(self.lifetime).as_secs()).unwrap_or(0);
-        UnixTime(now.0.saturating_sub(lag))
     }
 
     /// Reads until nobody changed the session between the store's answer and the near cache.

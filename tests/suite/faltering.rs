@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use crate::harness::fleet::{Member, percentile};
 use crate::harness::mint::{Mint, Mood, Try};
 use crate::harness::rush::{Queue, Service};
-use crate::harness::{Edge, Redis, Setup, http_client, scale};
+use crate::harness::{Edge, Redis, Setup, builder, scale};
 
 /// What the promise says, and what a busy machine adds.
 const EACH: Duration = Duration::from_millis(4_900);
 const AFTER: Duration = Duration::from_millis(11_500);
+/// Who has no token may wait for another replica's try first and for a try of its own then.
+const MOST: Duration = Duration::from_secs(40);
 
 /// Every second user's token is over soon, every other's outlasts the failure and is due in the midst of it.
 fn lives_long(user: &str) -> bool {
@@ -27,8 +29,7 @@ fn lifetime(user: &str) -> u64 {
 /// What a user saw: times of the answers, by status.
 type Seen = Arc<Mutex<BTreeMap<(bool, u16), Vec<Duration>>>>;
 
-async fn ask_on(urls: Vec<String>, member: Member, seen: Seen, over: Arc<AtomicBool>) {
-    let client = http_client();
+async fn ask_on(client: reqwest::Client, urls: Vec<String>, member: Member, seen: Seen, over: Arc<AtomicBool>) {
     for turn in 0.. {
         if over.load(Ordering::SeqCst) {
             return;
@@ -40,20 +41,20 @@ async fn ask_on(urls: Vec<String>, member: Member, seen: Seen, over: Arc<AtomicB
         let text = answer.text().await.unwrap();
         assert!(status != 200 || text.starts_with(&format!("auth:account:testidp:{}|", member.user)), "{text}");
         seen.lock().unwrap().entry((kind, status)).or_default().push(begun.elapsed());
-        tokio::time::sleep(Duration::from_millis(300 + fastrand::u64(0..400))).await;
+        let pause = scale(300, 1_000) as u64;
+        tokio::time::sleep(Duration::from_millis(pause + fastrand::u64(0..pause))).await;
     }
 }
 
 /// The least time between a failed try and the next one of the same session.
 fn least_pause(tries: &[Try]) -> Duration {
-    let mut last: BTreeMap<&str, Instant> = BTreeMap::new();
-    let mut least = Duration::MAX;
+    let (mut seen, mut pause) = (BTreeMap::<&str, Instant>::new(), Duration::MAX);
     for one in tries {
-        if let Some(before) = last.insert(&one.user, one.at) {
-            least = least.min(one.at - before);
+        if let Some(before) = seen.insert(&one.user, one.at) {
+            pause = pause.min(one.at - before);
         }
     }
-    least
+    pause
 }
 
 struct House {
@@ -80,7 +81,7 @@ async fn house(shared: bool) -> (House, Instant) {
     let (edge, client_id) = (edges[0].address(), edges[0].client_id.clone());
     let begun = Instant::now();
     let queue = Queue { edge, client_id: &client_id, threads: 4, name, next: &next };
-    let (members, failed) = tokio::task::block_in_place(|| queue.run(scale(20, 200), &over));
+    let (members, failed) = tokio::task::block_in_place(|| queue.run(scale(20, 100), &over));
     assert!(failed.is_empty(), "{failed:?}");
     (House { mint, _service: service, _redis: redis, edges, members }, begun)
 }
@@ -91,9 +92,9 @@ async fn endures(mood: Mood, shared: bool) {
     let tried_early = house.mint.tries().len();
     let (seen, over) = (Seen::default(), Arc::new(AtomicBool::new(false)));
     let urls: Vec<String> = house.edges.iter().map(|edge| edge.url("/pass/x")).collect();
-    let mut users = tokio::task::JoinSet::new();
+    let (mut users, client) = (tokio::task::JoinSet::new(), builder().timeout(MOST).build().unwrap());
     for member in &house.members {
-        users.spawn(ask_on(urls.clone(), member.clone(), Arc::clone(&seen), Arc::clone(&over)));
+        users.spawn(ask_on(client.clone(), urls.clone(), member.clone(), Arc::clone(&seen), Arc::clone(&over)));
     }
     let healed = begun + Duration::from_secs(scale(14, 62) as u64);
     tokio::time::sleep_until(healed.into()).await;
@@ -130,13 +131,15 @@ async fn endures(mood: Mood, shared: bool) {
     );
     assert_eq!(tried_early, 0, "the failure began in time");
     assert!(during.keys().all(|(long, status)| *status == 200 || !long && *status == 502), "{:?}", during.keys());
-    assert!(lapsed > 0 && tries.len() > house.members.len(), "it was noticed");
+    // Who waits for one that hangs is not answered so soon.
+    assert!(lapsed > 0 || mood == Mood::Hang, "it was noticed");
+    assert!(tries.len() > house.members.len(), "and asked in vain");
     assert!(least_pause(&tries) >= EACH, "{:?}", least_pause(&tries));
     assert_eq!(after.len(), house.members.len(), "one refresh each");
     assert!(percentile(&after, 100) <= AFTER, "{after:?}");
-    assert!(percentile(&after, 100) - percentile(&after, 0) > Duration::from_millis(200), "spread: {after:?}");
+    assert!(percentile(&after, 100) > percentile(&after, 0) + Duration::from_millis(200), "spread: {after:?}");
     for member in &house.members {
-        let answer = http_client().get(&urls[0]).header("cookie", &member.cookie).send().await.unwrap();
+        let answer = client.get(&urls[0]).header("cookie", &member.cookie).send().await.unwrap();
         assert_eq!(answer.status(), 200, "nobody lost a session");
     }
 }

@@ -66,8 +66,7 @@ fn unsettle(redis: &Redis, members: &[Member], over: &AtomicBool) {
     let mut connection = client.get_connection().unwrap();
     let news = |member: &Member| {
         let token = CookieToken::parse(member.cookie.trim_start_matches("bff_session=").as_bytes()).unwrap();
-        let hex: String = token.session_key().0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("somebody {hex}")
+        format!("somebody {}", token.session_key().hex())
     };
     let news: Vec<String> = members.iter().map(news).collect();
     while !over.load(Ordering::SeqCst) {
@@ -105,5 +104,5 @@ async fn whoever_hangs_up_leaves_no_answer_for_somebody_else() {
     let asked = edge.metric("bff_session_lookups_total{result=\"hit\",tier=\"store\"}").await;
     score.nobody_elses(&rush, &format!("{asked} questions to Redis, {:.1} s of CPU of the edge", edge.cpu_seconds()));
     assert!(score.left >= requests / 100, "{} hung up", score.left);
-    assert!(asked as usize > requests / 10, "{asked} questions");
+    assert!(usize::try_from(asked).unwrap() > requests / 10, "{asked} questions");
 }

@@ -57,7 +57,7 @@ impl<'a> Visitor<'a> {
 }
 
 fn odd(head: &str) -> io::Error {
-    io::Error::other(format!("unexpected: {head}"))
+    io::Error::other(format!("no login: {head}"))
 }
 
 fn field<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {

@@ -156,6 +156,11 @@ fn leave(rush: &Rush<'_>) -> Option<Leave> {
         .then(|| [Leave::Halfway, Leave::AtOnce, Leave::Later, Leave::Begun][fastrand::usize(0..4)])
 }
 
+/// So many in that time.
+pub(crate) fn per_second(count: usize, span: Duration) -> u128 {
+    count as u128 * 1_000 / span.as_millis().max(1)
+}
+
 impl<'a> Stock<'a> {
     fn of(rush: &'a Rush<'a>) -> Self {
         let host = format!("localhost:{}", rush.edge.port());
@@ -216,7 +221,7 @@ impl Score {
 
     /// All were asked, nobody got anybody else's, and nothing odd was seen; with a line for who looks at numbers.
     pub(crate) fn nobody_elses(&self, rush: &Rush<'_>, what: &str) {
-        let rate = (rush.requests as f64 / self.took.as_secs_f64()).round();
+        let rate = per_second(rush.requests, self.took);
         println!(
             "{what}: {} requests of {} users in {:?} ({rate}/s), {} answered, {} from the cache, {} hung up, odd {:?}",
             rush.requests,
