@@ -28,7 +28,8 @@ async fn fill(file: &Path, issuer: &str, count: usize) -> Vec<Member> {
     futures::stream::iter((0..count).map(one)).buffered(256).collect().await
 }
 
-/// Every one of them is served as itself.
+/// Every one of them is served as itself. A busy machine may leave a request without an answer, which is no loss: all
+/// are asked again then.
 fn all_live(edge: &Edge, members: &[Member], what: &str) {
     let (edge_at, questions) = (edge.address(), [PASS]);
     let rush = Rush {
@@ -40,9 +41,16 @@ fn all_live(edge: &Edge, members: &[Member], what: &str) {
         in_turn: true,
         leaving: 0,
     };
-    let score = rush.run();
-    assert_eq!(score.wrong.0, 0, "{what}: {}", score.wrong.1);
-    assert_eq!(score.answered, members.len(), "{what}: acknowledged sessions are lost: {:?}", score.odd);
+    let mut odd = Vec::new();
+    while odd.len() < 3 {
+        let score = rush.run();
+        assert_eq!(score.wrong.0, 0, "{what}: {}", score.wrong.1);
+        if score.answered == members.len() {
+            return;
+        }
+        odd.push(score.odd);
+    }
+    panic!("{what}: acknowledged sessions are lost: {odd:?}");
 }
 
 /// The file is as SQLite writes it, to the last record.
@@ -72,7 +80,7 @@ async fn a_kill_in_a_rush_of_logins_loses_nobody_who_was_told_to_be_in() {
     let (mint, service, next) = (Mint::start(|_| 36_000), Service::start(), AtomicUsize::new(0));
     let pass = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
                 token_policy: { mode: session_passthrough } }";
-    let setup = Setup::new().service_alone("any", &service.url(), None, "timeout: 5").route(pass).silent();
+    let setup = Setup::new().service_alone("any", &service.url(), None, "timeout: 15").route(pass).silent();
     let mut edge = setup.provider_at(&mint.issuer).start().await;
     let (file, client_id) = (edge.folder().join("sessions.db"), edge.client_id.clone());
     edge.kill9();
