@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
-use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig};
+use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, StoreConfig};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
@@ -78,7 +78,8 @@ struct Lasting {
 impl Bff {
     /// Builds the plugin. Opens the session store; asks nobody over the network.
     pub fn build(config: &Config, access_log: AccessLog) -> Result<Self, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(FleetClock::default());
+        let told = matches!(config.settings.session.store, StoreConfig::Redis(_));
+        let clock: Arc<dyn Clock> = Arc::new(if told { FleetClock::awaiting() } else { FleetClock::default() });
         let metrics = Arc::new(Metrics::new()?);
         let sessions = Sessions::open(&config.settings.session, Arc::clone(&clock), Arc::clone(&metrics))?;
         let sessions = Arc::new(sessions);

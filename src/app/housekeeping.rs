@@ -2,7 +2,6 @@
 //! identity provider.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
@@ -11,9 +10,6 @@ use pingora::services::background::BackgroundService;
 use crate::oidc::RelyingParty;
 use crate::proxy::Bff;
 use crate::session::Sessions;
-
-/// When the store is swept for the first time: its clock is known by then, see `FleetClock`.
-const FIRST_SWEEP: Duration = Duration::from_secs(2);
 
 /// Runs until the server stops. An embedder adds it as a background service.
 #[derive(Debug)]
@@ -37,13 +33,13 @@ impl BackgroundService for Housekeeping {
         tokio::spawn(async move { live.watch_live().await });
         // Also while the process drains: what is in flight is to hear of a logout, too.
         let mut watch = tokio::time::interval(Sessions::WATCH);
-        // Not at once: a shared store first tells its time, and a clock of our own that is ahead would sweep away
-        // the sessions of the whole fleet.
-        let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_SWEEP, Sessions::SWEEP);
+        let mut sweep = tokio::time::interval(Sessions::SWEEP);
         loop {
             tokio::select! {
                 _ = watch.tick() => sessions.watch_round().await,
-                _ = sweep.tick() => sessions.sweep_round().await,
+                // A shared store first tells its time: by a clock of our own that is ahead, the sessions of the whole
+                // fleet would be swept away.
+                _ = sweep.tick(), if sessions.knows_time() => sessions.sweep_round().await,
             }
         }
     }

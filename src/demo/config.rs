@@ -74,6 +74,9 @@ const FILES: [(&str, &str); 5] = [
     ("routes/page.yaml", include_str!("templates/routes/page.yaml")),
 ];
 
+/// Where the client secret is filled in: its file is for its owner alone.
+const SECRET: &str = "%CLIENT_SECRET%";
+
 /// Writes `dir/conf/*` and `dir/routes/*`. A file that is already there is an error
 /// (`AlreadyExists`) and stays as it is.
 pub fn write(dir: &Path, addresses: &Addresses) -> io::Result<()> {
@@ -82,7 +85,13 @@ pub fn write(dir: &Path, addresses: &Addresses) -> io::Result<()> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let opened = OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        if template.contains(SECRET) {
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        }
+        let opened = options.open(&path);
         let mut file = opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         file.write_all(fill(template, addresses).as_bytes())?;
     }
@@ -98,7 +107,7 @@ fn fill(template: &str, addresses: &Addresses) -> String {
         .replace("%ISSUER%", &addresses.issuer)
         .replace("%OWN_AUDIENCE%", OWN_AUDIENCE)
         .replace("%CLIENT_ID%", CLIENT_ID)
-        .replace("%CLIENT_SECRET%", addresses.client_secret.expose())
+        .replace(SECRET, addresses.client_secret.expose())
         .replace("%PAGE_URL%", &addresses.page)
         .replace("%ANALYTICS_URL%", &addresses.analytics)
         .replace("%CRUD_URL%", &addresses.crud)
@@ -131,6 +140,23 @@ mod tests {
         assert_eq!(scopes, SCOPES.join(" "));
         let audiences: Vec<_> = settings["service_audiences"].as_object().unwrap().values().collect();
         assert_eq!(audiences, [ANALYTICS_AUDIENCE, CRUD_AUDIENCE, LEGACY_AUDIENCE]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_with_the_secret_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &addresses()).unwrap();
+        let mut secret = 0;
+        for (path, _) in FILES {
+            let path = dir.path().join(path);
+            if fs::read_to_string(&path).unwrap().contains("s3cret") {
+                assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+                secret += 1;
+            }
+        }
+        assert_eq!(secret, 1);
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// What time it is, since 1970 and up to `within` later (the way took that long), by somebody whose
     /// clock counts more; most clocks know better.
     fn set(&self, _now: Duration, _within: Duration) {}
+    /// Whether [`Self::now`] is to be gone by: not while somebody's word is awaited that counts more.
+    fn is_told(&self) -> bool {
+        true
+    }
 }
 
 /// The machine's clock.
@@ -74,11 +78,13 @@ impl Clock for SystemClock {
 }
 
 /// The clock of all who share one store. Until it was told what time it is there ([`Clock::set`]), it is
-/// the machine's; after that it runs on from there, whatever the machine's clock does: replicas that
+/// the machine's, and where that word is sure to come it says so ([`Clock::is_told`]); after that it runs on from there, whatever the machine's clock does: replicas that
 /// disagree about the time would end each other's sessions.
 #[derive(Debug)]
 pub struct FleetClock {
     started: Instant,
+    /// Somebody will tell.
+    awaiting: bool,
     /// Milliseconds since 1970 when it was started; [`UNTOLD`] before the first word.
     epoch: AtomicI64,
     /// The same, by a word that nobody has repeated yet.
@@ -94,6 +100,7 @@ impl Default for FleetClock {
     fn default() -> Self {
         Self {
             started: Instant::now(),
+            awaiting: false,
             epoch: AtomicI64::new(UNTOLD),
             unlikely: AtomicI64::new(UNTOLD),
             warned: AtomicBool::new(false),
@@ -102,6 +109,12 @@ impl Default for FleetClock {
 }
 
 impl FleetClock {
+    /// One that will be told: until then nothing of the store's is to be judged by it.
+    #[must_use]
+    pub fn awaiting() -> Self {
+        Self { awaiting: true, ..Self::default() }
+    }
+
     fn elapsed(&self) -> i64 {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
@@ -113,6 +126,10 @@ impl Clock for FleetClock {
             UNTOLD => SystemClock.now(),
             epoch => UnixTime(epoch.saturating_add(self.elapsed()).div_euclid(1_000)),
         }
+    }
+
+    fn is_told(&self) -> bool {
+        !self.awaiting || self.epoch.load(Ordering::Relaxed) != UNTOLD
     }
 
     fn set(&self, now: Duration, within: Duration) {
@@ -172,6 +189,20 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_awaits_a_word_says_so_until_it_believes_one() {
+        assert!(FleetClock::default().is_told(), "nobody will tell");
+        let clock = FleetClock::awaiting();
+        assert!(!clock.is_told());
+        clock.set(Duration::from_secs(1_000), Duration::ZERO);
+        assert!(!clock.is_told(), "an unlikely word, said once");
+        clock.set(Duration::from_secs(1_000), Duration::ZERO);
+        assert!(clock.is_told());
+        let likely = FleetClock::awaiting();
+        likely.set(Duration::from_secs(u64::try_from(SystemClock.now().0).unwrap()), Duration::from_secs(1));
+        assert!(likely.is_told(), "a likely one is believed at once");
+    }
 
     #[test]
     fn a_fleet_clock_is_the_machines_until_it_is_told() {

@@ -72,6 +72,8 @@ impl Waiting {
             return Ok(());
         }
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        // The store may have told since that it is earlier.
+        rounds.begun = rounds.begun.min(now);
         if rounds.begun.until(now) >= FLOW_LIFETIME {
             let stale = rounds.begun.until(now) >= FLOW_LIFETIME * 2;
             let young = std::mem::take(&mut rounds.young);
@@ -116,7 +118,7 @@ impl Sessions {
             return Ok(0);
         }
         let (issuer, subject) = (newest.identity.issuer.clone(), newest.identity.subject.clone());
-        let now = self.as_told(self.clock.now());
+        let now = self.as_told(self.now()?);
         let keys = self.store.find(&Selector::Subject { issuer, subject }, now).await?;
         if keys.len() <= self.max_per_user {
             return Ok(0);

@@ -18,7 +18,7 @@ impl Sessions {
     /// Keeps a login flow under its `state`, sealed to it: who reads the store learns no PKCE verifier.
     pub async fn put_flow(&self, state: &str, flow: &[u8], lifetime: Duration) -> Result<(), StoreError> {
         let sealed = self.sealer.seal_note(state, flow).map_err(unsealed)?;
-        let now = self.clock.now();
+        let now = self.now()?;
         if self.store.put_note(&note_name(state), sealed, now.plus(lifetime), now).await? {
             Ok(())
         } else {
@@ -28,7 +28,7 @@ impl Sessions {
 
     /// Takes a login flow out: exactly one caller gets it.
     pub async fn take_flow(&self, state: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(sealed) = self.store.take_note(&note_name(state), self.clock.now()).await? else { return Ok(None) };
+        let Some(sealed) = self.store.take_note(&note_name(state), self.now()?).await? else { return Ok(None) };
         let opened = self.sealer.open_note(state, &sealed);
         if opened.is_err() {
             tracing::warn!("a stored login flow does not open with this secret");
@@ -38,12 +38,28 @@ impl Sessions {
 
     /// Whether `id` is told for the first time before `until`; it then counts as told until then.
     pub async fn first_time(&self, id: &str, until: UnixTime) -> Result<bool, StoreError> {
-        self.store.put_note(&told_name(id), b"told".to_vec(), until, self.clock.now()).await
+        self.store.put_note(&told_name(id), b"told".to_vec(), until, self.now()?).await
     }
 
     /// Makes the next [`Self::first_time`] of `id` the first one again.
     pub async fn untell(&self, id: &str) -> Result<(), StoreError> {
-        self.store.take_note(&told_name(id), self.clock.now()).await.map(drop)
+        self.store.take_note(&told_name(id), self.now()?).await.map(drop)
+    }
+
+    /// Asks every replica to leave `name` alone for `span`, and up to a second more: time is counted in seconds here.
+    pub async fn forbear(&self, name: &str, span: Duration) -> Result<(), StoreError> {
+        let now = self.now()?;
+        // Of `now` and `span` each is cut to a whole second.
+        let until = now.plus(span.saturating_add(Duration::from_millis(1_999)));
+        self.store.set_note(&forborne_name(name), until.to_string().into_bytes(), until, now).await
+    }
+
+    /// For how long `name` is to be left alone, if somebody asked for that.
+    pub async fn forborne(&self, name: &str) -> Result<Option<Duration>, StoreError> {
+        let now = self.now()?;
+        let note = self.store.read_note(&forborne_name(name), now).await?;
+        let until = note.and_then(|note| str::from_utf8(&note).ok()?.parse().ok()).map(UnixTime);
+        Ok(until.map(|until| now.until(until)).filter(|left| !left.is_zero()))
     }
 
     /// Takes the lease `name` for `span`; `None` while somebody has it.
@@ -51,10 +67,14 @@ impl Sessions {
         let mut random = [0; 12];
         rand::fill(&mut random).map_err(|_| no_random(NoRandom))?;
         let holder = URL_SAFE_NO_PAD.encode(random);
-        let fence = self.store.lease(name, &holder, span, self.clock.now()).await?;
+        let fence = self.store.lease(name, &holder, span, self.now()?).await?;
         let (name, store, clock) = (name.to_owned(), Arc::clone(&self.store), Arc::clone(&self.clock));
         Ok(fence.map(|fence| Lease { fence, name, holder, span, clock, store }))
     }
+}
+
+fn forborne_name(name: &str) -> String {
+    format!("forborne:{name}")
 }
 
 /// Others choose `id`: hashed, it has one length and no separators.

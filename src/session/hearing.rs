@@ -59,6 +59,11 @@ impl Listener for Hearing {
         self.live.doubt_all();
     }
 
+    fn emptied(&self) {
+        self.near.clear();
+        self.live.doubt_all();
+    }
+
     fn time(&self, now: Duration, within: Duration) {
         self.clock.set(now, within);
     }

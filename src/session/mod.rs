@@ -26,6 +26,7 @@ pub mod store;
 mod tending;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use arn::arn;
 pub use cookie::{InvalidCookie, Reading, SessionCookie};

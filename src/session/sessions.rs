@@ -61,7 +61,7 @@ pub struct Sessions {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     near_hits: IntCounter,
-    lifetime: Duration,
+    pub(super) lifetime: Duration,
     max_lifetime: Duration,
     pub(super) grace: Duration,
     pub(super) max_per_user: usize,
@@ -155,22 +155,16 @@ impl Sessions {
     }
 
     async fn find_in_store(&self, token: &CookieToken) -> Result<Option<Arc<Session>>, StoreError> {
-        let now = self.clock.now();
+        let now = self.now()?;
         let found = self.read(token, &token.session_key(), now, None).await?;
         Ok(found.filter(|session| self.touch(session, now)))
     }
 
     /// The session as the store has it now, whatever is close at hand.
     pub async fn reread(&self, session: &Session) -> Result<Option<Arc<Session>>, StoreError> {
-        let now = self.clock.now();
+        let now = self.now()?;
         let found = self.read(&session.token, &session.key, self.as_told(now), Some(&session.slide)).await?;
         Ok(found.filter(|session| now < session.expires_at()))
-    }
-
-    /// The store knows each end as it was a little ago: what is over for it at `now` may not be over.
-    pub(super) fn as_told(&self, now: UnixTime) -> UnixTime {
-        let lag = i64::try_from(Slide::lag(self.lifetime).as_secs()).unwrap_or(0);
-        UnixTime(now.0.saturating_sub(lag))
     }
 
     /// Reads until nobody changed the session between the store's answer and the near cache.
@@ -232,7 +226,7 @@ impl Sessions {
     /// A session for a login that has just happened, with the cookie that opens it.
     pub async fn create(&self, new: NewSession) -> Result<(CookieToken, Arc<Session>), StoreError> {
         let token = CookieToken::generate().map_err(no_random)?;
-        let now = self.clock.now();
+        let now = self.now()?;
         let session = Session::begin(token.clone(), new, now, now.plus(self.lifetime), now.plus(self.max_lifetime));
         let record = self.sealer.seal(&session).map_err(unsealed)?;
         let ticket = self.near.ticket(&session.key);
@@ -302,7 +296,7 @@ impl Sessions {
     /// Ends all sessions that `selector` means; how many that were.
     pub async fn end_all(&self, selector: &Selector, reason: &'static str) -> Result<usize, StoreError> {
         // A session that is used at this moment may be over as far as the store knows.
-        let keys = self.store.find(selector, self.as_told(self.clock.now())).await?;
+        let keys = self.store.find(selector, self.as_told(self.now()?)).await?;
         // Whoever asks has little patience: a thousand sessions are not ended one after the other.
         let ending = stream::iter(keys).map(|key| async move { self.end_key(&key, reason).await });
         let ended: Vec<_> = ending.buffer_unordered(AT_ONCE).collect().await;

@@ -21,7 +21,7 @@ impl Sessions {
     /// that is not ours (any more).
     pub async fn shared_token(&self, id: &str) -> Result<Option<AccessToken>, StoreError> {
         let name = name_of(id);
-        let Some(sealed) = self.store.read_note(&name, self.clock.now()).await? else { return Ok(None) };
+        let Some(sealed) = self.store.read_note(&name, self.now()?).await? else { return Ok(None) };
         let opened = self.sealer.open_shared(&name, &sealed).ok();
         let token = opened.and_then(|plain| payload::read_token(&plain).ok());
         if token.is_none() {
@@ -32,7 +32,7 @@ impl Sessions {
 
     /// Shares `token` under `id` until it ends.
     pub async fn share_token(&self, id: &str, token: &AccessToken) -> Result<(), StoreError> {
-        let (name, now) = (name_of(id), self.clock.now());
+        let (name, now) = (name_of(id), self.now()?);
         let plain = payload::write_token(token).map_err(|_| unsealed(SealError::Encoding))?;
         let sealed = self.sealer.seal_shared(&name, &plain).map_err(unsealed)?;
         self.store.set_note(&name, sealed, token.expires_at.unwrap_or(now.plus(UNTOLD)), now).await

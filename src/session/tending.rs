@@ -99,7 +99,7 @@ impl Sessions {
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
+        let now = self.now()?;
         let gone = self.store.sweep(self.as_told(now)).await?;
         self.metrics.sessions_destroyed.with_label_values(&["expired"]).inc_by(gone);
         let live = self.store.count(now).await?;

@@ -246,7 +246,7 @@ impl TokenBroker {
             let flight = self.fly(&current, &target);
             let landed = match &still_works {
                 None => flight.await,
-                Some(token) => match tokio::time::timeout(PATIENCE, flight).await {
+                Some(token) => match tokio::time::timeout(desk.patience(&current.key), flight).await {
                     Ok(landed) => landed,
                     Err(_slow) => {
                         desk.down.hold(current.key, "the provider is slow".to_owned(), BACK_OFF);
@@ -306,6 +306,11 @@ impl Desk {
 
     fn aged<'a>(&self, token: &'a AccessToken) -> (&'a AccessToken, Freshness) {
         (token, freshness(token, self.clock.now(), self.threshold))
+    }
+
+    /// Nobody whose token works waits for a provider that failed the last time.
+    fn patience(&self, key: &SessionKey) -> Duration {
+        if self.down.knew_one(key) { Duration::ZERO } else { PATIENCE }
     }
 
     fn known_obstacle(&self, key: &SessionKey, target: &Target) -> Option<NoBearer> {

@@ -23,6 +23,11 @@ impl<K: Hash + Eq + Clone, R: Clone> Holds<K, R> {
         (Instant::now() < until).then_some(reason)
     }
 
+    /// Whether there was a reason the last time, holding still or not.
+    pub(super) fn knew_one(&self, key: &K) -> bool {
+        self.held.get(key).is_some()
+    }
+
     pub(super) fn hold(&self, key: K, reason: R, span: Duration) {
         self.held.insert(key, (Instant::now() + span, reason));
     }

@@ -2,20 +2,23 @@
 //! rotated refresh token must be stored even if everybody who wanted it has left.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::broker::{BACK_OFF, Desk, NoBearer, Target};
 use super::freshness::Freshness;
 use super::minted::access_token;
 use crate::config::Secret;
 use crate::oidc::{Ask, GrantError, TokenResponse};
-use crate::session::{AccessToken, Session, StoreError, Tokens, Updated};
+use crate::session::{AccessToken, Lease, Session, StoreError, Tokens, Updated};
 
 /// Renewed while the provider takes its time; a process that is killed holds the others up no longer.
 const LEASE: Duration = Duration::from_secs(3);
 /// How often a held lease is asked for again, and how often at the most.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 const LEASE_POLLS: usize = 150;
+/// Whoever waited so long for another process does not wait for the provider as long again: it was not killed, it
+/// had no answer.
+const IN_VAIN: Duration = Duration::from_secs(8);
 /// How long a rotated refresh token is tried to be stored before it is given up.
 const SAVE_POLL: Duration = Duration::from_millis(50);
 const SAVE_TRIES: usize = 600;
@@ -25,13 +28,19 @@ const REFUSED: Duration = Duration::from_secs(60);
 /// The session with a working token for `target`.
 pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, NoBearer> {
     let name = format!("refresh:{}", session.key.hex());
+    let begun = Instant::now();
     for _poll in 0..LEASE_POLLS {
         if let Some(lease) = desk.sessions.lease(&name, LEASE).await.map_err(|error| store_down(&error))? {
-            let outcome = lease.hold(renew_alone(desk, session, target)).await;
-            if let Err(error) = lease.release().await {
-                tracing::warn!(%error, "a lease was not given back; it ends by itself");
+            if begun.elapsed() > IN_VAIN {
+                give_back(lease).await;
+                let current = reread(desk, session).await?;
+                if works(desk, &current, target) {
+                    return Ok(current);
+                }
+                break;
             }
-            note(desk, session, target, &outcome);
+            let outcome = lease.hold(renew_in_turn(desk, session, target, &name)).await;
+            give_back(lease).await;
             return outcome;
         }
         // Another process is at it: its result will be ours.
@@ -42,6 +51,34 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
         }
     }
     Err(NoBearer::ProviderDown("another process has been renewing this session for too long".to_owned()))
+}
+
+async fn give_back(lease: Lease) {
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%error, "a lease was not given back; it ends by itself");
+    }
+}
+
+/// Another replica may have failed a moment ago: then the provider is left alone here, too.
+async fn renew_in_turn(desk: &Desk, session: &Session, target: &Target, name: &str) -> Result<Arc<Session>, NoBearer> {
+    if let Some(left) = desk.sessions.forborne(name).await.map_err(|error| store_down(&error))? {
+        let reason = "the provider just failed this session, and is left alone for a moment".to_owned();
+        desk.down.hold(session.key, reason.clone(), left);
+        desk.count_lookup(target, "error");
+        return Err(NoBearer::ProviderDown(reason));
+    }
+    let asked = Instant::now();
+    let outcome = renew_alone(desk, session, target).await;
+    // From when it was asked: one that let us wait for so long was left alone meanwhile.
+    let pause = BACK_OFF.saturating_sub(asked.elapsed());
+    note(desk, session, target, &outcome, pause + jitter(session));
+    if matches!(outcome, Err(NoBearer::ProviderDown(_)))
+        && !pause.is_zero()
+        && let Err(error) = desk.sessions.forbear(name, pause).await
+    {
+        tracing::debug!(%error, "other replicas do not know that the provider fails");
+    }
+    outcome
 }
 
 async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, NoBearer> {
@@ -232,8 +269,8 @@ pub(super) fn refusal(desk: &Desk, error: &GrantError, target: &Target) -> NoBea
     }
 }
 
-/// Remembers what need not be tried again at once.
-fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Session>, NoBearer>) {
+/// Remembers what need not be tried again at once, and before `pause` is over where the provider is down.
+fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Session>, NoBearer>, pause: Duration) {
     match (outcome, target) {
         (Ok(_), _) => {
             desk.down.lift(&session.key);
@@ -244,17 +281,17 @@ fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Se
             desk.count_lookup(target, "none");
         }
         (Err(NoBearer::ProviderDown(reason)), _) => {
-            desk.down.hold(session.key, reason.clone(), BACK_OFF + jitter(session));
+            desk.down.hold(session.key, reason.clone(), pause);
             desk.count_lookup(target, "error");
         }
         (Err(_), _) => desk.count_lookup(target, "error"),
     }
 }
 
-/// Spreads the sessions that wait for the same provider over a second.
+/// Spreads the sessions that wait for the same provider over three quarters of a second.
 fn jitter(session: &Session) -> Duration {
     let byte = session.key.0.first().copied().unwrap_or_default();
-    Duration::from_millis(u64::from(byte) * 4)
+    Duration::from_millis(u64::from(byte) * 3)
 }
 
 fn works(desk: &Desk, session: &Session, target: &Target) -> bool {

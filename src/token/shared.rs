@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
-use super::broker::{NoBearer, PATIENCE};
+use super::broker::{BACK_OFF, NoBearer, PATIENCE};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
@@ -16,8 +16,8 @@ use crate::resilience::{Clock, SingleFlight};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
-/// How long a provider that failed or refused is left alone.
-const BACK_OFF: Duration = Duration::from_secs(2);
+/// How long a provider is left alone that failed or refused a token for everybody.
+const FOR_ALL: Duration = Duration::from_secs(2);
 
 /// One token for each of these. The issuer and client are the relying party's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,6 +26,13 @@ struct SharedKey {
     session: Option<SessionKey>,
     audience: Option<String>,
     scopes: Vec<String>,
+}
+
+impl SharedKey {
+    /// How long a provider that failed or refused is left alone. There are as many exchanged tokens as sessions.
+    fn back_off(&self) -> Duration {
+        if self.session.is_some() { BACK_OFF } else { FOR_ALL }
+    }
 }
 
 #[derive(Debug)]
@@ -128,11 +135,12 @@ impl SharedTokens {
             return still_works.ok_or(obstacle);
         }
         let (kept, obstacles, flight_key) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), key.clone());
+        let back_off = key.back_off();
         let flight = self.flights.run(key.clone(), || async move {
             let outcome = fetch().await;
             match &outcome {
                 Ok((token, _source)) => kept.insert(flight_key, token.clone()),
-                Err(reason) => obstacles.hold(flight_key, reason.clone(), BACK_OFF),
+                Err(reason) => obstacles.hold(flight_key, reason.clone(), back_off),
             }
             outcome
         });
@@ -142,7 +150,7 @@ impl SharedTokens {
                 Ok(landed) => landed,
                 Err(_slow) => {
                     let slow = NoBearer::ProviderDown("the provider is slow".to_owned());
-                    self.obstacles.hold(key, slow, BACK_OFF);
+                    self.obstacles.hold(key, slow, back_off);
                     count("cached");
                     return Ok(token.clone());
                 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::harness::faults::{Fault, Way};
 use crate::harness::fleet::{
     Fleet, Member, Seen, Watch, enrol, enrol_many, log_in_many, look, lost, registry, replicas, welcome,
 };
@@ -225,10 +226,11 @@ async fn a_replica_whose_clock_is_wrong_goes_by_the_stores() {
     for wrong in ["+10m", "-10m", "+1h"] {
         let astray = setup.clone().env("LD_PRELOAD", FAKETIME).env("FAKETIME", wrong);
         let astray = astray.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").start_beside(&first).await;
-        eventually!("it knows that it is wrong", astray.log.text().contains("is not that of the session store"));
+        // From its first moment on.
         for edge in [&astray, &first, &astray] {
             assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "{wrong}: a session of the others");
         }
+        eventually!("it knows that it is wrong", astray.log.text().contains("is not that of the session store"));
         welcome(&setup, &[&first, &astray]).await;
         let there = Browser::logged_in(&astray, "bob").await;
         for edge in [&first, &astray] {
@@ -240,4 +242,32 @@ async fn a_replica_whose_clock_is_wrong_goes_by_the_stores() {
         assert_eq!(browser.get(first.url("/api/own/x")).await.status(), 200);
     }
     assert!(first.grants("refresh_token").await - before <= 4, "no storm of refreshes");
+}
+
+/// Redis does not answer when it starts: it knows neither sessions nor what time it is, and ends nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_not_told_the_time_ends_nothing() {
+    let (redis, upstream) = (Redis::start(""), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).session("lifetime_seconds: 1200");
+    let first = setup.clone().store(&redis.url()).start().await;
+    let browser = Browser::logged_in(&first, "ada").await;
+    let way = Way::to(redis.port).await;
+    way.set(Fault::BlackHole);
+    let astray = setup.store(&format!("redis://127.0.0.1:{}", way.port)).env("LD_PRELOAD", FAKETIME);
+    let astray = astray.env("FAKETIME", "+1h").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").start_beside(&first).await;
+    let (client, url, cookie) = (http_client(), astray.url("/api/own/x"), browser.cookie_header(&first.origin));
+    for _ in 0..3 {
+        let seen = look(&client, &url, &cookie).await.unwrap();
+        assert_eq!((seen.status, seen.retry_after, seen.set_cookie), (503, true, false));
+    }
+    way.set(Fault::None);
+    let mut served = false;
+    let until = Instant::now() + Duration::from_secs(5);
+    while !served && Instant::now() < until {
+        let seen = look(&client, &url, &cookie).await.unwrap();
+        assert!(matches!(seen.status, 200 | 503) && !seen.set_cookie, "{}", seen.status);
+        served = seen.status == 200;
+    }
+    assert!(served, "it comes to know");
+    assert_eq!(browser.get(first.url("/api/own/x")).await.status(), 200, "nothing was swept away");
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::harness::faults::{Fault, Way};
 use crate::harness::fleet::{Fleet, Member, enrol_many, look, lost, percentile, replicas};
-use crate::harness::{AUDIENCES, Browser, Edge, Redis, Setup, Upstream, http_client, scale};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Redis, Setup, Upstream, http_client, scale};
 
 const PUBLIC: &str =
     "{ id: public, path: \"/public/*\", target_service: own_service, auth: none, token_policy: { mode: none } }";
+const EVENTS: &str = "{ id: events, path: \"/events/*\", target_service: own_service, auth: session, streaming: true }";
 /// 600 ms of the promise, and what a busy machine adds.
 const BOUND: Duration = Duration::from_millis(1_200);
 
@@ -24,7 +25,7 @@ struct House {
 async fn house(grace: usize) -> House {
     let (redis, upstream) = (Redis::start(""), Upstream::start().await);
     let way = Way::to(redis.port).await;
-    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).route(PUBLIC);
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).route(PUBLIC).route(EVENTS);
     let setup = setup.store(&format!("redis://127.0.0.1:{}", way.port)).session(&format!("grace_seconds: {grace}"));
     let edges = replicas(&setup).await;
     let members = enrol_many(&redis.url(), &edges[0].provider.issuer, scale(60, 500)).await;
@@ -177,6 +178,32 @@ async fn when_everything_is_gone_everybody_logs_in_once() {
         for url in url {
             let answer = look(&client, url, &member.cookie).await.unwrap();
             assert!(answer.status == 200 && member.owns(&answer), "one login is enough: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_redis_is_noticed_without_a_look() {
+    let house = house(30).await;
+    let (client, events) = (http_client(), house.edges[1].url("/events/x"));
+    house.nobody_is_lost().await;
+    house.upstream.behave(Behaviour::Events { count: 600, every: Duration::from_millis(100) });
+    let mut streams = Vec::new();
+    for member in house.members.iter().take(5) {
+        streams.push(client.get(&events).header("cookie", &member.cookie).send().await.unwrap());
+    }
+    assert!(streams.iter().all(|stream| stream.status() == 200));
+    house.upstream.behave(Behaviour::Echo);
+    house.redis.ask::<()>(&redis::cmd("FLUSHALL"));
+    let begun = Instant::now();
+    for stream in streams {
+        let all = tokio::time::timeout(Duration::from_secs(5), stream.text()).await;
+        assert!(all.is_ok(), "what lasts ends with its session");
+    }
+    println!("five streams ended {:?} after FLUSHALL", begun.elapsed());
+    for url in &house.urls {
+        for member in &house.members {
+            assert_eq!(look(&client, url, &member.cookie).await.unwrap().status, 401, "{url}");
         }
     }
 }

@@ -94,6 +94,8 @@ pub trait Listener: fmt::Debug + Send + Sync {
     fn deaf(&self, ago: Duration);
     /// From now on every change is told again. What was kept until now may be stale.
     fn hearing(&self);
+    /// Everything in the store was thrown away at once.
+    fn emptied(&self);
     /// What time it is for everybody who shares the store: since 1970, up to `within` later.
     fn time(&self, _now: Duration, _within: Duration) {}
 }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::super::NewSession;
 use super::super::store::{Listener, SessionStore};
-use super::house;
+use super::super::{CookieToken, NewSession, Sealer, Sessions};
+use super::handled::Handled;
+use super::{config, house};
+use crate::config::StoreConfig;
+use crate::resilience::{Clock, FleetClock};
+use crate::telemetry::Metrics;
 
 fn ear(house: &super::House) -> Arc<dyn Listener> {
     Arc::clone(house.store.listener.get().unwrap())
@@ -62,4 +66,41 @@ async fn what_was_kept_while_deaf_is_not_trusted_afterwards() {
     house.store.inner.delete(&session.key).await.unwrap();
     ear(&house).hearing();
     assert!(house.sessions.find(&token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_was_emptied_is_forgotten_without_a_look() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    let (_held, mut cord) = house.sessions.hold(Some(&session));
+    house.store.inner.delete(&session.key).await.unwrap();
+    ear(&house).emptied();
+    assert_eq!(house.sessions.near.indexed(), 0);
+    house.sessions.live_round().await;
+    assert_eq!(cord.pulled.try_recv(), Ok(()), "what lasts is asked for");
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn who_was_not_told_the_time_judges_nothing() {
+    let (store, clock) = (Arc::new(Handled::new()), Arc::new(FleetClock::awaiting()));
+    let sessions = Sessions::new(
+        Arc::clone(&store) as Arc<dyn SessionStore>,
+        Sealer::random().unwrap(),
+        &config(StoreConfig::Memory),
+        clock as Arc<dyn Clock>,
+        Arc::new(Metrics::new().unwrap()),
+    );
+    let token = CookieToken::generate().unwrap();
+    assert!(sessions.find(&token).await.is_err(), "an error, never \"no session\"");
+    assert!(sessions.create(NewSession::sample("ada")).await.is_err());
+    assert!(sessions.take_flow("state").await.is_err() && !sessions.knows_time());
+    let ear = store.listener.get().unwrap();
+    for _ in 0..2 {
+        ear.time(Duration::from_secs(10_000), Duration::ZERO);
+    }
+    assert!(sessions.knows_time());
+    assert!(sessions.find(&token).await.unwrap().is_none());
+    let (token, _) = sessions.create(NewSession::sample("ada")).await.unwrap();
+    assert!(sessions.find(&token).await.unwrap().is_some());
 }

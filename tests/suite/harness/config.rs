@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     client_metadata: Value,
     /// Environment of the program.
     env: Vec<(String, String)>,
+    /// Nobody reads what it writes.
+    silent: bool,
 }
 
 /// Where this edge listens and what it is called.
@@ -71,6 +73,7 @@ impl Setup {
             client_auth: format!("client_secret: \"{SECRET}\"\n    token_auth_method: client_secret_basic"),
             client_metadata: json!({}),
             env: Vec::new(),
+            silent: false,
         }
     }
 
@@ -187,6 +190,16 @@ impl Setup {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Its access lines go nowhere: for so many requests that nobody could keep them.
+    pub(crate) fn silent(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent
     }
 
     pub(super) fn env_vars(&self) -> &[(String, String)] {

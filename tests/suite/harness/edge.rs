@@ -18,6 +18,7 @@ use super::{free_port, http_client};
 pub(crate) struct Edge {
     dir: TempDir,
     env: Vec<(String, String)>,
+    silent: bool,
     child: Child,
     /// The public port.
     pub(crate) port: u16,
@@ -50,9 +51,9 @@ impl Edge {
         let origin = setup.origin(port);
         setup.write(&Place { dir: dir.path(), port, admin_port, client_id: &client_id }, &provider.issuer);
         let log = Log::default();
-        let env = setup.env_vars().to_vec();
-        let child = spawn(&dir, &log, &env, &[]);
-        let mut edge = Self { dir, env, child, port, admin_port, client_id, origin, provider, log };
+        let (env, silent) = (setup.env_vars().to_vec(), setup.is_silent());
+        let child = spawn(&dir, (!silent).then_some(&log), &log, &env, &[]);
+        let mut edge = Self { dir, env, silent, child, port, admin_port, client_id, origin, provider, log };
         edge.wait_until_alive().await;
         edge
     }
@@ -117,6 +118,14 @@ impl Edge {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// CPU time of the process so far, in user space and for it in the kernel.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let words = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
+        // In hundredths (proc(5): clock ticks).
+        words.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    }
+
     /// From now on no file of the process grows, as on a full disk; or they do again.
     pub(crate) fn fill_disk(&self, full: bool) {
         let limit = if full { "--fsize=1:" } else { "--fsize=unlimited:" };
@@ -165,7 +174,7 @@ impl Edge {
     /// Lets a new process take the listening sockets over; the old one is returned as it leaves.
     pub(crate) async fn upgrade(&mut self) -> Leaving {
         let known = self.log.text().matches(TAKEN_OVER).count();
-        let new = spawn(&self.dir, &self.log, &self.env, &["--upgrade"]);
+        let new = spawn(&self.dir, self.heard(), &self.log, &self.env, &["--upgrade"]);
         let old = std::mem::replace(&mut self.child, new);
         let log = self.log.clone();
         eventually!("the new process waits for the sockets", log.text().matches(WAITING).count() > known);
@@ -183,8 +192,13 @@ impl Edge {
     /// Starts it again with the same configuration after it ended.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
-        self.child = spawn(&self.dir, &self.log, &self.env, &[]);
+        self.child = spawn(&self.dir, self.heard(), &self.log, &self.env, &[]);
         self.wait_until_alive().await;
+    }
+
+    /// Who reads its standard output.
+    fn heard(&self) -> Option<&Log> {
+        (!self.silent).then_some(&self.log)
     }
 
     async fn wait_until_alive(&mut self) {
@@ -250,7 +264,7 @@ pub(crate) async fn failing_run(setup: Setup, port: u16) -> (ExitStatus, String)
     let dir = tempfile::tempdir().unwrap();
     setup.write(&Place { dir: dir.path(), port, admin_port: free_port(), client_id: "nobody" }, &provider.issuer);
     let log = Log::default();
-    let mut child = spawn(&dir, &log, &[], &[]);
+    let mut child = spawn(&dir, Some(&log), &log, &[], &[]);
     let until = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -289,7 +303,7 @@ fn program() -> String {
     std::env::var("EDGE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pingora-bff").to_owned())
 }
 
-fn spawn(dir: &TempDir, log: &Log, env: &[(String, String)], more: &[&str]) -> Child {
+fn spawn(dir: &TempDir, output: Option<&Log>, errors: &Log, env: &[(String, String)], more: &[&str]) -> Child {
     // A test may bound what the process writes (`Edge::fill_disk`): it is to meet an error then, as of a
     // full disk, and no signal.
     let mut child = Command::new("sh")
@@ -299,12 +313,14 @@ fn spawn(dir: &TempDir, log: &Log, env: &[(String, String)], more: &[&str]) -> C
         .current_dir(dir.path())
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(if output.is_some() { Stdio::piped() } else { Stdio::null() })
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    log.collect(child.stdout.take().unwrap());
-    log.collect(child.stderr.take().unwrap());
+    if let Some(log) = output {
+        log.collect(child.stdout.take().unwrap());
+    }
+    errors.collect(child.stderr.take().unwrap());
     child
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use pingora_bff::config::{RedisConfig, SameSite, Secret, SessionConfig, StoreConfig};
 use pingora_bff::resilience::{Clock, FleetClock};
 use pingora_bff::session::{AccessToken, Identity, NewSession, Ready, Sessions, Tokens};
@@ -46,8 +47,15 @@ pub(crate) struct Member {
 /// What edges write to: sessions are put there as a login would, without one.
 pub(crate) fn registry(store: &str, replica_wait: Duration) -> Sessions {
     let config = RedisConfig { key_prefix: "bff:".to_owned(), replica_wait, ..redis_config(store) };
-    let config = SessionConfig {
-        store: StoreConfig::Redis(Box::new(config)),
+    let config = session_config(StoreConfig::Redis(Box::new(config)));
+    let clock: Arc<dyn Clock> = Arc::new(FleetClock::default());
+    Sessions::open(&config, clock, Arc::new(Metrics::new().unwrap())).unwrap()
+}
+
+/// What edges of the suite are told about sessions in that store.
+pub(crate) fn session_config(store: StoreConfig) -> SessionConfig {
+    SessionConfig {
+        store,
         secrets: vec![Secret::new(SESSION_SECRET)],
         cookie_name: String::new(),
         cookie_aliases: Vec::new(),
@@ -57,9 +65,7 @@ pub(crate) fn registry(store: &str, replica_wait: Duration) -> Sessions {
         grace: Duration::ZERO,
         max_per_user: 0,
         max_flows: 0,
-    };
-    let clock: Arc<dyn Clock> = Arc::new(FleetClock::default());
-    Sessions::open(&config, clock, Arc::new(Metrics::new().unwrap())).unwrap()
+    }
 }
 
 /// One more session of `user`, whose token is `token-of-{number}` and never ends.
@@ -94,12 +100,10 @@ pub(crate) async fn enrol(registry: &Sessions, issuer: &str, user: &str, number:
 
 /// So many sessions, each of a user of its own.
 pub(crate) async fn enrol_many(store: &str, issuer: &str, count: usize) -> Vec<Member> {
-    let registry = registry(store, Duration::ZERO);
-    let mut members = Vec::new();
-    for number in 0..count {
-        members.push(enrol(&registry, issuer, &format!("user{number}"), number).await.expect("a session"));
-    }
-    members
+    let registry = &registry(store, Duration::ZERO);
+    let one =
+        |number| async move { enrol(registry, issuer, &format!("user{number}"), number).await.expect("a session") };
+    futures::stream::iter((0..count).map(one)).buffered(32).collect().await
 }
 
 /// So many users, logged in at the provider, a few at a time.

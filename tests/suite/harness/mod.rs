@@ -20,9 +20,11 @@ pub(crate) mod fleet;
 mod lasting;
 mod load;
 mod log;
+pub(crate) mod mint;
 mod provider;
 mod raw;
 mod redis;
+pub(crate) mod rush;
 mod upstream;
 mod wire;
 
@@ -41,6 +43,11 @@ pub(crate) use wire::Head;
 /// How much a test does: `small`, or `full` with `SCALE=full`, for the whole promise.
 pub(crate) fn scale(small: usize, full: usize) -> usize {
     if std::env::var("SCALE").is_ok_and(|scale| scale == "full") { full } else { small }
+}
+
+/// The number in that environment variable, if it is there.
+pub(crate) fn told(name: &str) -> Option<usize> {
+    std::env::var(name).ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{name}={number}")))
 }
 
 /// A port nobody listens on at the moment.

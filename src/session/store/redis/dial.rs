@@ -7,6 +7,7 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
     PushInfo, RedisConnectionInfo, TlsCertificates, Value, cmd,
 };
+use tokio::time::Instant;
 
 use super::super::StoreError;
 use crate::config::{RedisAddress, RedisConfig, Secret};
@@ -42,6 +43,14 @@ impl From<redis::RedisError> for NoConnection {
         }
         Self::Unreachable(error.to_string())
     }
+}
+
+/// A server that may keep sessions.
+pub(super) struct Greeted {
+    pub(super) connection: MultiplexedConnection,
+    /// What time it said it is, since 1970, and when it was asked: twice, because one word is not enough for a
+    /// replica whose own clock says something else.
+    pub(super) times: [(Duration, Instant); 2],
 }
 
 /// Everything but the address.
@@ -82,32 +91,41 @@ impl Dial {
         Ok(Self { login, sentinel_login, tls, channel, replica_wait: config.replica_wait })
     }
 
-    /// A connection that hears of changes, to a server that may keep sessions.
+    /// A connection that hears of changes, to a server that may keep sessions and tells the time.
     pub(super) async fn server(
         &self,
         address: &RedisAddress,
         must_be_master: bool,
         heard: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> Result<MultiplexedConnection, NoConnection> {
+    ) -> Result<Greeted, NoConnection> {
         let heard = move |push| {
             heard(push);
             Ok::<(), redis::aio::SendError>(())
         };
         let config = timing().set_push_sender(heard).set_pipeline_buffer_size(QUEUE);
         let mut connection = self.connect(address, &self.login, config).await?;
-        let mut asker = [connection.clone(), connection.clone(), connection.clone()];
-        let [first, second, third] = &mut asker;
+        let mut asker = [(); 5].map(|()| connection.clone());
+        let [first, second, third, fourth, fifth] = &mut asker;
         let role = cmd("ROLE");
-        let (subscribed, policy, role) =
-            tokio::join!(first.subscribe(&self.channel), eviction_policy(second), third.send_packed_command(&role),);
+        let (subscribed, policy, role, told, flushes) = tokio::join!(
+            first.subscribe(&self.channel),
+            eviction_policy(second),
+            third.send_packed_command(&role),
+            ask_time(fourth),
+            hear_of_flushes(fifth),
+        );
         subscribed?;
         judge_policy(policy?.as_deref(), address)?;
+        if let Err(error) = flushes {
+            tracing::warn!(%address, %error, "this Redis will not tell when somebody empties it (CLIENT TRACKING)");
+        }
         if must_be_master && role.is_ok_and(|role| first_word(&role).is_some_and(|word| word != "master")) {
             return Err(NoConnection::Unreachable(format!("{address} is not the master")));
         }
         // A server that is still reading its file says so here.
         connection.send_packed_command(&cmd("PING")).await?.extract_error()?;
-        Ok(connection)
+        let times = [told?, ask_time(&mut connection).await?];
+        Ok(Greeted { connection, times })
     }
 
     /// A connection to a sentinel.
@@ -163,6 +181,28 @@ fn login(username: Option<&str>, password: Option<&Secret>) -> RedisConnectionIn
 
 fn login_of_sentinels(config: &RedisConfig) -> RedisConnectionInfo {
     login(config.sentinel_username.as_deref(), config.sentinel_password.as_ref())
+}
+
+/// FLUSHALL and FLUSHDB are told to whoever tracks keys, whatever keys those are; with OPTIN nobody tracks one
+/// who does not ask for it (redis.io: client-side caching).
+async fn hear_of_flushes(connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
+    let ask = cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN").to_owned();
+    connection.send_packed_command(&ask).await?.extract_error().map(drop)
+}
+
+async fn ask_time(connection: &mut MultiplexedConnection) -> Result<(Duration, Instant), NoConnection> {
+    let asked = Instant::now();
+    let told = connection.send_packed_command(&cmd("TIME")).await?.extract_error()?;
+    let time = time_of(&told).ok_or_else(|| NoConnection::Unreachable("it does not tell the time".to_owned()))?;
+    Ok((time, asked))
+}
+
+/// What TIME says: seconds and microseconds.
+pub(super) fn time_of(value: &Value) -> Option<Duration> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::BulkString(seconds), Value::BulkString(micros)] = parts.as_slice() else { return None };
+    let number = |digits: &[u8]| str::from_utf8(digits).ok()?.parse::<u64>().ok();
+    Some(Duration::from_secs(number(seconds)?).saturating_add(Duration::from_micros(number(micros)?)))
 }
 
 /// `None`: the server does not tell.

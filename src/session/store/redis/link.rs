@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::copies::Copies;
-use super::dial::{NoConnection, PATIENCE};
+use super::dial::{Greeted, NoConnection, PATIENCE, time_of};
 use crate::config::RedisAddress;
 
 /// How often the server is asked whether it answers; bounds how long a silent loss goes unseen.
@@ -64,7 +64,7 @@ pub(super) trait Surroundings: Send + Sync + 'static {
     fn dial(
         &self,
         heard: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> impl Future<Output = Result<(RedisAddress, MultiplexedConnection), NoConnection>> + Send;
+    ) -> impl Future<Output = Result<(RedisAddress, Greeted), NoConnection>> + Send;
     /// The server told what time it is: since 1970, up to `within` later.
     fn time(&self, now: Duration, within: Duration);
     /// A message came.
@@ -94,13 +94,17 @@ impl Link {
             };
             let dialled = timeout(PATIENCE * 2, around.dial(heard)).await;
             match dialled.unwrap_or_else(|_| Err(NoConnection::Unreachable("no answer in time".to_owned()))) {
-                Ok((address, inner)) => {
+                Ok((address, Greeted { connection: inner, times })) => {
                     self.prove(begun);
                     if lost {
                         *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                     }
                     self.state.send_replace(State::Up(Connection { number, address, inner: inner.clone() }));
                     tracing::info!(redis = self.name, "connected");
+                    // Before anybody asks: what is over is judged by this.
+                    for (time, asked) in times {
+                        around.time(time, asked.elapsed());
+                    }
                     around.turned();
                     self.watch_over(number, inner, &*around).await;
                     lost = true;
@@ -235,12 +239,4 @@ impl Link {
     pub(super) fn proved(&self) -> Duration {
         self.proved.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
-}
-
-/// What TIME says: seconds and microseconds.
-fn time_of(value: &Value) -> Option<Duration> {
-    let Value::Array(parts) = value else { return None };
-    let [Value::BulkString(seconds), Value::BulkString(micros)] = parts.as_slice() else { return None };
-    let number = |digits: &[u8]| str::from_utf8(digits).ok()?.parse::<u64>().ok();
-    Some(Duration::from_secs(number(seconds)?).saturating_add(Duration::from_micros(number(micros)?)))
 }

@@ -133,7 +133,7 @@ impl RedisStore {
 
 fn wait_for_first(nodes: &Nodes) -> Result<(), StoreError> {
     let begun = Instant::now();
-    while !nodes.all_up() {
+    while !(nodes.all_up() && nodes.knows_time()) {
         for kept in &nodes.map().kept {
             if let Some(NoConnection::Misconfigured(reason)) = kept.link.down() {
                 return Err(StoreError::new("redis", format!("{}: {reason}", kept.link.name)));

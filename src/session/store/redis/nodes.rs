@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -12,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::super::Listener;
-use super::dial::{Dial, NoConnection};
+use super::dial::{Dial, Greeted, NoConnection};
 use super::key::{session_key, slot};
 use super::link::{Link, Surroundings};
 use super::sentinel;
@@ -61,8 +60,8 @@ impl Drop for Kept {
 struct Ear {
     listener: Option<Arc<dyn Listener>>,
     hearing: bool,
-    /// What time it was, and when that was told: nobody may have listened yet.
-    time: Option<(Duration, Duration, Instant)>,
+    /// What time it was by the last two words, and when they were said: nobody may have listened yet.
+    times: [Option<(Duration, Duration, Instant)>; 2],
 }
 
 impl Nodes {
@@ -170,7 +169,7 @@ impl Nodes {
             } else {
                 listener.deaf(Duration::ZERO);
             }
-            if let Some((time, within, told)) = ear.time {
+            for (time, within, told) in ear.times.into_iter().flatten() {
                 listener.time(time.saturating_add(told.elapsed()), within);
             }
             ear.listener = Some(listener);
@@ -179,6 +178,11 @@ impl Nodes {
 
     fn ear(&self) -> MutexGuard<'_, Ear> {
         self.ear.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether whoever listens will know what time it is.
+    pub(super) fn knows_time(&self) -> bool {
+        self.ear().times.iter().all(Option::is_some)
     }
 
     /// Tells the listener whether news arrives. Called at every turn of a link: none is missed.
@@ -205,15 +209,27 @@ impl Nodes {
             return;
         }
         let mut ear = self.ear();
-        ear.time = Some((now, within, Instant::now()));
+        let [_, last] = ear.times;
+        ear.times = [last, Some((now, within, Instant::now()))];
         if let Some(listener) = &ear.listener {
             listener.time(now, within);
         }
     }
 
+    fn emptied(&self) {
+        tracing::warn!("somebody emptied the session store: whoever was logged in logs in again");
+        if let Some(listener) = &self.ear().listener {
+            listener.emptied();
+        }
+    }
+
     fn hear(&self, push: &PushInfo) {
-        let PushInfo { kind: PushKind::Message, data } = push else { return };
-        let Some(Value::BulkString(message)) = data.last() else { return };
+        let message = match (&push.kind, push.data.last()) {
+            (PushKind::Message, Some(Value::BulkString(message))) => message,
+            // Of all keys at once: somebody emptied it.
+            (PushKind::Invalidate, Some(Value::Nil)) => return self.emptied(),
+            _ => return,
+        };
         let mut words = message.splitn(2, |byte| *byte == b' ');
         let (Some(origin), Some(key)) = (words.next(), words.next().and_then(session_key)) else { return };
         if origin != self.origin.as_bytes()
@@ -234,7 +250,7 @@ impl Surroundings for Around {
     async fn dial(
         &self,
         heard: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> Result<(RedisAddress, MultiplexedConnection), NoConnection> {
+    ) -> Result<(RedisAddress, Greeted), NoConnection> {
         let Some(nodes) = self.nodes.upgrade() else {
             return Err(NoConnection::Unreachable("stopped".to_owned()));
         };
@@ -244,8 +260,8 @@ impl Surroundings for Around {
             }
             (None, RedisServers::Sentinel { sentinels, master }) => {
                 let address = sentinel::master(&nodes.dial, sentinels, master).await?;
-                let connection = nodes.dial.server(&address, true, heard).await?;
-                Ok((address, connection))
+                let greeted = nodes.dial.server(&address, true, heard).await?;
+                Ok((address, greeted))
             }
             (None, RedisServers::Cluster(_)) => Err(NoConnection::Unreachable("no address".to_owned())),
         }
