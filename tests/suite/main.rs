@@ -41,6 +41,7 @@ mod limits;
 mod live;
 mod login;
 mod lying;
+mod marks;
 mod outage;
 mod page;
 mod provider;

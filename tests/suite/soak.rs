@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::faults::{Fault, Way};
 use crate::harness::fleet::{Fleet, enrol_many, lost, replicas};
-use crate::harness::{AUDIENCES, Edge, Redis, Setup, Upstream, scale};
+use crate::harness::{AUDIENCES, Edge, Redis, Setup, Upstream, http_client, scale};
 
 /// Requests a second of all clients together.
 const RATE: usize = 500;
@@ -53,6 +53,18 @@ fn sample(edges: &[Edge]) -> Sample {
     edges.iter().map(|edge| (edge.resident_kib(), edge.open_files())).collect()
 }
 
+/// How long the program takes at most to say that it is alive.
+async fn slowest_sign_of_life(url: String, span: Duration) -> Duration {
+    let (client, begun, mut slowest) = (http_client(), Instant::now(), Duration::ZERO);
+    while begun.elapsed() < span {
+        let asked = Instant::now();
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+        slowest = slowest.max(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    slowest
+}
+
 /// By the method of least squares.
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn kib_an_hour(samples: &[Sample], edge: usize, apart: Duration) -> f64 {
@@ -89,6 +101,7 @@ async fn a_soak_with_faults_leaves_nothing_behind() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     });
+    let live = tokio::spawn(slowest_sign_of_life(edges[0].url("/health/live"), span * u32::try_from(parts).unwrap()));
     for part in 0..parts {
         let until = Instant::now() + span;
         TROUBLES[part % TROUBLES.len()].last(&way, span / 2).await;
@@ -101,7 +114,8 @@ async fn a_soak_with_faults_leaves_nothing_behind() {
     let watch = fleet.stop().await;
     let served = watch.served();
     watch.nobody_elses(&format!("{} a second for {took:?}", served / usize::try_from(took.as_secs()).unwrap().max(1)));
-    println!("KiB and files of each edge after each part: {samples:?}");
+    let slowest = live.await.unwrap();
+    println!("alive within {slowest:?}; KiB and files of each edge after each part: {samples:?}");
     let warm = &samples[parts / 3..];
     for (number, edge) in edges.iter().enumerate() {
         println!("edge {number}: {:.0} KiB an hour after warm-up", kib_an_hour(warm, number, span));
@@ -110,6 +124,7 @@ async fn a_soak_with_faults_leaves_nothing_behind() {
         assert!(last.1 <= first.1 + 40, "files grow: {samples:?}");
         assert!(!edge.log.text().contains("panicked"));
     }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     assert!(watch.odd().is_empty(), "{:?}", watch.odd());
     assert!(served > watch.unavailable() * 4, "{served} served, {} refused", watch.unavailable());
     assert_eq!(lost(&members, &edges.each_ref()).await, 0, "no session is lost");
