@@ -96,7 +96,10 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
 /// Whether no connection could be made because of us and not of the service: this process, or the whole machine, has
 /// no file, no memory for a socket, or no port left (connect(2), socket(2)).
 pub(super) fn out_of_places(error: &Error) -> bool {
-    let errno = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    // The engine wraps what connect(2) said in an error of its own.
+    let root: &(dyn std::error::Error + 'static) = error.root_cause();
+    let errno = std::iter::successors(Some(root), |error| error.source())
+        .find_map(|error| error.downcast_ref::<std::io::Error>()?.raw_os_error());
     *error.esource() == ErrorSource::Upstream
         && errno.map(Errno::from_raw).is_some_and(|errno| {
             matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL)
