@@ -95,10 +95,8 @@ async fn without_a_file_nobody_is_blamed_and_nothing_spins() {
     // Every request needs a file of its own, as long as it lasts.
     upstream.behave(Behaviour::Delay(Duration::from_secs(2)));
     let asked = clients.iter_mut().map(|client| {
-        let head = format!(
-            "GET /api/v1/proxy/svc/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n\r\n",
-            edge.port
-        );
+        let head =
+            format!("GET /api/v1/proxy/svc/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n\r\n", edge.port);
         async move { client.ask(head).await.0 }
     });
     let more = async {

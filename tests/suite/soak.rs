@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::faults::{Fault, Way};
-use crate::harness::fleet::{Fleet, enrol_many, lost, replicas};
+use crate::harness::fleet::{Fleet, Watch, enrol_many, lost, replicas};
 use crate::harness::{AUDIENCES, Edge, Redis, Setup, Upstream, http_client, scale};
 
 /// Requests a second of all clients together.
@@ -51,6 +51,16 @@ type Sample = Vec<(u64, usize)>;
 
 fn sample(edges: &[Edge]) -> Sample {
     edges.iter().map(|edge| (edge.resident_kib(), edge.open_files())).collect()
+}
+
+/// Whether some requests go by of which none is refused. While Redis is in trouble, those whose session is not close
+/// at hand are told 503.
+async fn all_served(watch: &Watch) -> bool {
+    let (served, refused) = (watch.served(), watch.unavailable());
+    while watch.served() < served + 25 && watch.unavailable() == refused {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    watch.unavailable() == refused
 }
 
 /// How long the program takes at most to say that it is alive.
@@ -105,6 +115,7 @@ async fn a_soak_with_faults_leaves_nothing_behind() {
     for part in 0..parts {
         let until = Instant::now() + span;
         TROUBLES[part % TROUBLES.len()].last(&way, span / 2).await;
+        eventually!("all are served again", all_served(&fleet.watch).await);
         tokio::time::sleep_until(until.into()).await;
         samples.push(sample(&edges));
         fleet.watch.times();
@@ -126,6 +137,5 @@ async fn a_soak_with_faults_leaves_nothing_behind() {
     }
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     assert!(watch.odd().is_empty(), "{:?}", watch.odd());
-    assert!(served > watch.unavailable() * 4, "{served} served, {} refused", watch.unavailable());
     assert_eq!(lost(&members, &edges.each_ref()).await, 0, "no session is lost");
 }

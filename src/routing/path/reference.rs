@@ -10,8 +10,7 @@ use proptest::test_runner::TestRunner;
 use super::CanonicalPath;
 
 /// RFC 3986 §3.3: `pchar` without escapes, the slash, and the brackets of browsers.
-const WRITTEN_AS_IT_IS: &[u8] =
-    b"/ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@[]";
+const WRITTEN_AS_IT_IS: &[u8] = b"/ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@[]";
 /// RFC 3986 §2.3: these mean the same escaped and not (§6.2.2.2).
 const UNRESERVED: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
 /// How often somebody behind us may decode and still find something to decode.
@@ -120,10 +119,61 @@ fn all_go_the_same_way(text: &[u8]) -> bool {
 /// Near the border, mostly.
 fn any_path() -> impl Strategy<Value = Vec<u8>> {
     let parts = prop::sample::select(vec![
-        "/", "/", "/", "/", ".", "..", ";", ";", "a", "bc", "2", "e", "5", "F", "x=1", "%", "%2", "%25", "%25", "%2e",
-        "%2E", "%2f", "%2F", "%5c", "%5C", "%3b", "%3B", "%61", "%7e", "%32", "%65", "%66", "%C3%A9", "%c3", "%A9",
-        "%c0%ae", "%E2%82%AC", "%00", "%0a", "%7f", "%u0041", "\\", "#", "?", " ", "*", ":", "@", "[", "{", "\u{e9}",
-        "%20", "%23", "%3f", "%40",
+        "/",
+        "/",
+        "/",
+        "/",
+        ".",
+        "..",
+        ";",
+        ";",
+        "a",
+        "bc",
+        "2",
+        "e",
+        "5",
+        "F",
+        "x=1",
+        "%",
+        "%2",
+        "%25",
+        "%25",
+        "%2e",
+        "%2E",
+        "%2f",
+        "%2F",
+        "%5c",
+        "%5C",
+        "%3b",
+        "%3B",
+        "%61",
+        "%7e",
+        "%32",
+        "%65",
+        "%66",
+        "%C3%A9",
+        "%c3",
+        "%A9",
+        "%c0%ae",
+        "%E2%82%AC",
+        "%00",
+        "%0a",
+        "%7f",
+        "%u0041",
+        "\\",
+        "#",
+        "?",
+        " ",
+        "*",
+        ":",
+        "@",
+        "[",
+        "{",
+        "\u{e9}",
+        "%20",
+        "%23",
+        "%3f",
+        "%40",
     ]);
     let harmless = prop::sample::select(vec![
         "/", "/", "a", "b.c", "..d", "%20", "%25", "%41", "%2d", ";v=1", "e", "%C3%A9", "~", "%3A", "52", "+",
