@@ -22,6 +22,9 @@ pub enum ProxyError {
     /// Every place for a connection is taken.
     #[error("there are as many connections as there may be (server.max_connections)")]
     TooManyConnections,
+    /// No file or port is left for a connection to the service.
+    #[error("no file or port is left here for a connection to the service; try again")]
+    NothingLeft,
     /// The client took too long to send what it had announced.
     #[error("the request did not arrive in time")]
     ClientTimeout,

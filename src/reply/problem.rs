@@ -42,7 +42,9 @@ impl ProxyError {
             Self::VersionNotSupported => {
                 (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "bad_request", "HTTP version not supported")
             }
-            Self::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many connections"),
+            Self::TooManyConnections | Self::NothingLeft => {
+                (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many connections")
+            }
             Self::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, "bad_request", "The request did not arrive in time"),
             Self::NotAuthenticated => (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in"),
             Self::BearerMissing => (StatusCode::UNAUTHORIZED, "not_authenticated", "No access token"),
@@ -89,7 +91,7 @@ impl ProxyError {
     /// Seconds after which trying again makes sense.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::StoreUnavailable | Self::Busy | Self::TooManyConnections => Some(1),
+            Self::StoreUnavailable | Self::Busy | Self::TooManyConnections | Self::NothingLeft => Some(1),
             // Rounded up: whoever comes back then is welcome, and finds the circuit half-open.
             Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => {
                 Some(retry_after.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1))
@@ -149,6 +151,7 @@ mod tests {
             ProxyError::HeaderTooLarge,
             ProxyError::VersionNotSupported,
             ProxyError::TooManyConnections,
+            ProxyError::NothingLeft,
             ProxyError::NotAuthenticated,
             ProxyError::BearerMissing,
             ProxyError::InvalidToken,

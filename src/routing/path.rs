@@ -219,4 +219,6 @@ fn check_deeper(decoded: &str) -> Result<(), PathRefusal> {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

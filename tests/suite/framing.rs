@@ -430,7 +430,9 @@ async fn a_body_that_answers_a_head_is_nobodys_next_answer() {
     let (edge, upstream) = edge().await;
     let mut client = RawClient::connect(edge.address()).await;
     for number in 0..50 {
-        client.send(format!("HEAD /open/h HTTP/1.1\r\nHost: h\r\n\r\nGET /open/{number} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+        client
+            .send(format!("HEAD /open/h HTTP/1.1\r\nHost: h\r\n\r\nGET /open/{number} HTTP/1.1\r\nHost: h\r\n\r\n"))
+            .await;
         assert_eq!(client.head().await.status(), 200);
         let (head, body) = client.response().await;
         assert_eq!(head.status(), 200, "{number}");

@@ -92,11 +92,11 @@ async fn a_kill_in_a_rush_of_logins_loses_nobody_who_was_told_to_be_in() {
         let (over, span) = (AtomicBool::new(false), Duration::from_millis(fastrand::u64(200..1_200)));
         let name = |number| format!("new{number}");
         let queue = Queue { edge: edge.address(), client_id: &client_id, threads: 32, name, next: &next };
-        let before = edge.cpu_seconds();
+        let before = edge.processor_time().as_secs_f64();
         let (came, others) = std::thread::scope(|scope| {
             let rush = scope.spawn(|| queue.run(usize::MAX, &over));
             tokio::task::block_in_place(|| std::thread::sleep(span));
-            cpu += edge.cpu_seconds() - before;
+            cpu += edge.processor_time().as_secs_f64() - before;
             edge.kill9();
             over.store(true, Ordering::SeqCst);
             rush.join().unwrap()

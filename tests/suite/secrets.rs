@@ -44,7 +44,7 @@ impl Haul {
 }
 
 /// How a secret may be spelled: raw, percent-encoded, base64 at each of the three alignments, hex.
-fn spellings(secret: &str) -> Vec<Vec<u8>> {
+pub(crate) fn spellings(secret: &str) -> Vec<Vec<u8>> {
     let mut all = vec![secret.as_bytes().to_vec()];
     let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     all.push(form.clone().into_bytes());
@@ -64,7 +64,7 @@ fn spellings(secret: &str) -> Vec<Vec<u8>> {
     all
 }
 
-fn contains(text: &[u8], wanted: &[u8]) -> bool {
+pub(crate) fn contains(text: &[u8], wanted: &[u8]) -> bool {
     // Quick for long logs: the first byte decides mostly.
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| *byte == wanted[0]) {
@@ -78,7 +78,7 @@ fn contains(text: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// Every file below the folder but the configuration, which holds secrets by its nature.
-fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+pub(crate) fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         match path.file_name().and_then(|name| name.to_str()) {

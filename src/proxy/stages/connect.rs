@@ -44,7 +44,10 @@ pub(in crate::proxy) async fn connect(
 /// a service, and so outside its budget.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
-    ctx.upstream_fault = true;
+    ctx.upstream_fault = !fail::out_of_places(&error);
+    if !ctx.upstream_fault {
+        tracing::warn!(correlation_id = &*ctx.correlation_id, %error, "NOTHING_LEFT");
+    }
     error.set_retry(ctx.attempts < 2);
     note(ctx, &error);
     error

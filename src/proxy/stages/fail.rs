@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use nix::errno::Errno;
 use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -54,6 +55,9 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
     if ctx.late {
         return Some(ProxyError::UpstreamTimeout(timeout));
     }
+    if out_of_places(error) {
+        return Some(ProxyError::NothingLeft);
+    }
     let line = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::ReadError) if line == Some(ErrorKind::InvalidData) => {
@@ -87,6 +91,19 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
         }
         (_, _) => Some(ProxyError::Internal),
     }
+}
+
+/// Whether no connection could be made because of us and not of the service: this process, or the whole machine, has
+/// no file, no memory for a socket, or no port left (connect(2), socket(2)).
+pub(super) fn out_of_places(error: &Error) -> bool {
+    // The engine wraps what connect(2) said in an error of its own.
+    let root: &(dyn std::error::Error + 'static) = error.root_cause();
+    let errno = std::iter::successors(Some(root), |error| error.source())
+        .find_map(|error| error.downcast_ref::<std::io::Error>()?.raw_os_error());
+    *error.esource() == ErrorSource::Upstream
+        && errno.map(Errno::from_raw).is_some_and(|errno| {
+            matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL)
+        })
 }
 
 /// The `error_type` of a fault for which a stored answer stands in.

@@ -12,7 +12,7 @@ use crate::reply::ProxyError;
 use crate::routing::Methods;
 use crate::token::TokenPolicy;
 
-use super::{authenticate, authorize, limit};
+use super::{authenticate, authorize, fail, limit};
 
 /// Whether the browser's session would act: a bearer decides the identity, and the cookie is ignored.
 pub(in crate::proxy) fn acts_by_session(session: &Downstream) -> bool {
@@ -57,7 +57,8 @@ pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), Prox
 
 /// Tells the circuit how the call went. 4xx and a client that leaves are never the service's fault.
 pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
-    let fault = ctx.upstream_fault || error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
+    let theirs = |error: &Error| *error.esource() == ErrorSource::Upstream && !fail::out_of_places(error);
+    let fault = ctx.upstream_fault || error.is_some_and(theirs);
     let Some(call) = &mut ctx.legacy else { return };
     let Some(permit) = call.permit.take() else { return };
     let verdict = match ctx.upstream_status {

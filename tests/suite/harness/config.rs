@@ -202,6 +202,11 @@ impl Setup {
         self.silent
     }
 
+    /// How many files the program may have open at most.
+    pub(crate) fn open_files(self, most: usize) -> Self {
+        self.env("OPEN_FILES", &most.to_string())
+    }
+
     pub(super) fn env_vars(&self) -> &[(String, String)] {
         &self.env
     }

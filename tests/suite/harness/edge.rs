@@ -118,12 +118,17 @@ impl Edge {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// CPU time of the process so far, in user space and for it in the kernel.
-    pub(crate) fn cpu_seconds(&self) -> f64 {
+    /// Files and sockets that the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Processor time the process has used so far.
+    pub(crate) fn processor_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let words = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
-        // In hundredths (proc(5): clock ticks).
-        words.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+        // proc(5): `utime` and `stime` are the 12th and 13th after the name, in hundredths of a second.
+        let numbers = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+        Duration::from_millis(numbers.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
     }
 
     /// From now on no file of the process grows, as on a full disk; or they do again.
@@ -307,7 +312,7 @@ fn spawn(dir: &TempDir, output: Option<&Log>, errors: &Log, env: &[(String, Stri
     // A test may bound what the process writes (`Edge::fill_disk`): it is to meet an error then, as of a
     // full disk, and no signal.
     let mut child = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", &program()])
+        .args(["-c", "trap '' XFSZ; ${OPEN_FILES:+ulimit -n $OPEN_FILES}; exec \"$0\" \"$@\"", &program()])
         .args(["run", "--conf", "conf", "--routes", "routes"])
         .args(more)
         .current_dir(dir.path())
