@@ -163,7 +163,7 @@ fn requests() -> Vec<Case> {
         one("6.2 priority", frame(HEADERS, EH | ES | PRIO, 1, &ranked), Wants::Answers(1)),
         one("6.2 both", frame(HEADERS, EH | ES | PAD | PRIO, 1, &both), Wants::Answers(1)),
         one("6.10 one CONTINUATION", pieces(1, ES, &request(&[]), 30), Wants::Answers(1)),
-        one("6.10 several CONTINUATION", pieces(1, ES, &request(&[]), 5), Wants::Answers(1)),
+        one("6.10 several CONTINUATION", pieces(1, ES, &request(&[]), 15), Wants::Answers(1)),
         one(
             "6.10 CONTINUATION after priority",
             [priority(1, 0, 9), pieces(1, ES, &request(&[]), 9)].concat(),

@@ -20,8 +20,10 @@ const HEAD: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 
 /// The frames of one connection.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(super) struct Frames {
     sent: Cursor,
     idle: Allowance,
     windows: Allowance,
+    begun: bool,
 }
 
 impl Default for Frames {
@@ -39,6 +42,7 @@ impl Default for Frames {
             sent: Cursor::behind(0),
             idle: Allowance::of(BURST),
             windows: Allowance { left: BURST, ..Allowance::of(WINDOWS) },
+            begun: false,
         }
     }
 }
@@ -47,7 +51,10 @@ impl Frames {
     /// Whether the client may go on after these bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
         while let Some(frame) = self.received.next(&mut bytes) {
+            // RFC 9113 §3.4: the preface ends with SETTINGS, and without them may be answered by nothing at all.
+            self.begun |= frame.kind == SETTINGS && frame.flags & ACK == 0;
             let paid = match frame.kind {
+                _ if !self.begun => false,
                 WINDOW_UPDATE => self.windows.pay(),
                 _ => !frame.is_idle_work() || self.idle.pay(),
             };
@@ -155,22 +162,37 @@ mod tests {
 
     const PING: u8 = 6;
 
+    fn opening() -> Vec<u8> {
+        [&[b'x'; PREFACE][..], &[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]].concat()
+    }
+
+    #[test]
+    fn settings_come_first() {
+        for (first, well) in [(SETTINGS, true), (PING, false), (DATA, false), (0xbb, false)] {
+            let mut frames = Frames::default();
+            let head = [&[b'x'; PREFACE][..], &[0, 0, 0, first, 0, 0, 0, 0, 0]].concat();
+            assert_eq!(head.chunks(5).all(|piece| frames.read(piece)), well, "{first}");
+        }
+        let acknowledged = [&[b'x'; PREFACE][..], &[0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]].concat();
+        assert!(!Frames::default().read(&acknowledged));
+    }
+
     #[test]
     fn heads_are_found_however_the_bytes_come() {
         let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
         let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
-        let bytes = [&[b'x'; PREFACE][..], &ping, &data, &ping, &data].concat();
+        let bytes = [&opening()[..], &ping, &data, &ping, &data].concat();
         for piece in [1, 2, 7, 9, 17, bytes.len()] {
             let mut frames = Frames::default();
             assert!(bytes.chunks(piece).all(|piece| frames.read(piece)));
-            assert_eq!(frames.idle.left, BURST - 2, "pieces of {piece}");
+            assert_eq!(frames.idle.left, BURST - 3, "pieces of {piece}");
         }
         let mut frames = Frames::default();
-        assert!(frames.read(&[b'x'; PREFACE]));
+        assert!(frames.read(&opening()));
         let passed = (0..10 * BURST).take_while(|_| frames.read(&ping)).count();
         assert!((BURST as usize..10 * BURST as usize).contains(&passed), "{passed}");
         let mut frames = Frames::default();
-        assert!(frames.read(&[b'x'; PREFACE]) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
+        assert!(frames.read(&opening()) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
     }
 
     #[test]
@@ -179,7 +201,7 @@ mod tests {
         let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
         let acknowledged = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &[DATA; 8]].concat();
         let mut frames = Frames::default();
-        assert!(frames.read(&[b'x'; PREFACE]));
+        assert!(frames.read(&opening()));
         for _ in 0..10 * BURST {
             data.chunks(5).for_each(|piece| frames.wrote(piece));
             assert!(frames.read(&ping), "one for each");
@@ -197,7 +219,7 @@ mod tests {
         let window = [0, 0, 4, WINDOW_UPDATE, 0, 0, 0, 0, 1, 0, 0, 0, 1];
         let data = [&[0, 0x40, 0, DATA, 0, 0, 0, 0, 1][..], &[PING; 0x4000]].concat();
         let mut frames = Frames::default();
-        assert!(frames.read(&[b'x'; PREFACE]));
+        assert!(frames.read(&opening()));
         for _ in 0..1000 {
             frames.wrote(&data);
             assert!((0..100).all(|_| frames.read(&window)), "after every read of 164 bytes");
