@@ -93,7 +93,7 @@ impl ProxyHttp for Bff {
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
         hold::from_client(body.as_ref(), ctx);
-        connect::sending(session, body.as_ref(), end, ctx);
+        connect::sending(session, body, end, ctx);
         let limit = ctx.body_limit.filter(|_| !session.was_upgraded());
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }

@@ -130,6 +130,26 @@ async fn malformed_requests_reach_nobody() {
     }
 }
 
+#[tokio::test]
+async fn a_body_has_one_end_and_the_next_request_begins_behind_it() {
+    let (edge, upstream) = edge().await;
+    let post = fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x")]);
+    let data = |flags, payload: &[u8]| frame(0, flags, 1, payload);
+    for (length, body) in [
+        (0, data(1, b"")),
+        (1, [data(0, b"x"), data(1, b"")].concat()),
+        (1, [data(0, b""), data(0, b"x"), data(0, b""), data(1, b"")].concat()),
+        (2, [data(0, b"x"), data(0, b""), data(1, b"x")].concat()),
+    ] {
+        assert_eq!(verdict(&edge, &[frame(1, 4, 1, &post), body].concat()).await, Some((1, 0x88)));
+        assert_eq!(upstream.last().body.length, length);
+        // On the same connection to the service.
+        assert_eq!(verdict(&edge, &frame(1, 5, 1, &request(&[]))).await, Some((1, 0x88)));
+    }
+    assert_eq!((upstream.count(), upstream.connections()), (8, 1));
+    assert!(upstream.all().iter().all(|one| one.target() == "/open/x"), "{:?}", upstream.all());
+}
+
 /// Sends the frames until the connection ends; how many it took.
 async fn flood(edge: &Edge, opening: &[u8], one: impl Fn(u32) -> Vec<u8>) -> u32 {
     let stream = TcpStream::connect(edge.address()).await.unwrap();

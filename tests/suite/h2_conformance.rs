@@ -183,6 +183,7 @@ async fn http2_over_tls() {
     let cases = all();
     let connect = async |case| verdict(secured(&edge, &authority).await, case).await;
     none(stream::iter(&cases).map(connect).buffered(BESIDE).collect().await);
+    assert!(upstream.all().iter().all(|one| one.target().starts_with("/open/")), "no request was read otherwise");
     for (name, bytes) in openings() {
         let mut wire = secured(&edge, &authority).await;
         let _ = wire.write_all(&bytes).await;

@@ -144,7 +144,10 @@ async fn a_slow_upload_on_http2_ends_and_leaves_the_others() {
         .write_all(&[PREFACE, &upload(1, "/open/silent", &[]), &upload(3, "/open/drip", &[])].concat())
         .await
         .unwrap();
+    let mut sent = 0;
     while edge.metric(TOO_SLOW).await < 2 {
+        sent += 1;
+        assert!(sent < 300, "who sends a byte now and then is told");
         writer.write_all(&frame(0, 0, 3, b"x")).await.expect("the connection goes on");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -71,9 +71,13 @@ pub(in crate::proxy) fn asked(session: &mut Downstream, ctx: &mut RequestContext
     await_head(session, ctx, if whole { Turn::Service } else { Turn::Client });
 }
 
-/// A piece of the request's body.
-pub(in crate::proxy) fn sending(session: &Downstream, body: Option<&Bytes>, end: bool, ctx: &mut RequestContext) {
-    if let (Some(pace), Some(bytes)) = (&mut ctx.upload, body) {
+/// A piece of the request's body. An empty one at the end the engine would write as a last chunk, and then write
+/// the last chunk: with those bytes the next request on the connection would begin (RFC 9112 §7.1).
+pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) {
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
+    if let (Some(pace), Some(bytes)) = (&mut ctx.upload, &*body) {
         pace.moved(bytes.len());
     }
     if ctx.turn.is_some() && (body.is_some() || end) {
