@@ -148,6 +148,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         access_log,
         idle_timeout: settings.server.idle_timeout,
         body_timeout: settings.server.body_timeout,
+        min_body_rate: settings.server.min_body_rate,
         websocket_idle_timeout: settings.server.websocket_idle_timeout,
         leaving,
         written: config,

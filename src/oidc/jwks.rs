@@ -53,9 +53,8 @@ impl VerifyingKey {
     }
 
     /// Whether this key made `signature` over `message`.
-    pub(super) fn verifies(&self, message: &str, signature: &str, algorithm: Algorithm) -> bool {
-        self.fits(algorithm)
-            && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, algorithm).unwrap_or(false)
+    pub(super) fn verifies(&self, message: &[u8], signature: &str, algorithm: Algorithm) -> bool {
+        self.fits(algorithm) && jsonwebtoken::crypto::verify(signature, message, &self.key, algorithm).unwrap_or(false)
     }
 }
 

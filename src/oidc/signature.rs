@@ -68,7 +68,7 @@ pub(super) async fn verify(token: &Compact<'_>, allowed: &[String], jwks: &Jwks)
 /// With a `kid` the keys of that name decide; without one, or when no key has that name, those that
 /// could have been meant are tried.
 fn judge(token: &Compact<'_>, algorithm: Algorithm, keys: &[VerifyingKey]) -> Verdict {
-    let made_by = |key: &VerifyingKey| key.verifies(token.message, token.signature, algorithm);
+    let made_by = |key: &VerifyingKey| key.verifies(token.message.as_bytes(), token.signature, algorithm);
     let fitting = || keys.iter().filter(|key| key.fits(algorithm));
     let Some(kid) = &token.header.kid else {
         return if fitting().any(made_by) { Verdict::Valid } else { Verdict::Unknown };

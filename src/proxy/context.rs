@@ -12,6 +12,7 @@ use super::correlation::CorrelationId;
 use super::gateway::Gateway;
 use super::stages::hold::Live;
 use super::who::Who;
+use super::wire::Pace;
 use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
 use crate::reply::ProxyError;
@@ -61,8 +62,12 @@ pub struct RequestContext {
     pub(super) socket: Option<RawFd>,
     /// While the head of its answer is awaited.
     pub(super) head_deadline: Option<HeadDeadline>,
-    /// It came too late, and the connection was shut.
+    /// Whose bytes that head waits for; `None` before and after.
+    pub(super) turn: Option<Turn>,
+    /// They came too late, and the connection was shut.
     pub(super) late: bool,
+    /// How slow the client is with a body on HTTP/2, where the door does not tell one from another.
+    pub(super) upload: Option<Pace>,
     /// Path and query as forwarded.
     pub(super) upstream_target: String,
     pub(super) who: Who,
@@ -111,7 +116,9 @@ impl RequestContext {
             covered_fault: None,
             socket: None,
             head_deadline: None,
+            turn: None,
             late: false,
+            upload: None,
             upstream_target: String::new(),
             who: Who::Nobody,
             bearer: None,
@@ -129,6 +136,15 @@ impl RequestContext {
             own_status: None,
         }
     }
+}
+
+/// Who is to send the next bytes of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The request's body is not over.
+    Client,
+    /// It has the whole request, or has been asked whether it wants the body.
+    Service,
 }
 
 /// A request to the façade: its service, its place among the concurrent ones, its right to call.

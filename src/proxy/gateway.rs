@@ -83,6 +83,8 @@ pub struct Gateway {
     pub idle_timeout: Duration,
     /// `server.body_timeout`.
     pub body_timeout: Duration,
+    /// `server.min_body_rate`.
+    pub min_body_rate: u64,
     /// `server.websocket_idle_timeout`; `None`: for ever.
     pub websocket_idle_timeout: Option<Duration>,
     /// Set once this process is to be left: answers say so to their connections.

@@ -82,23 +82,23 @@ impl ProxyHttp for Bff {
         connect::failed(ctx, e)
     }
     async fn upstream_request_filter(&self, s: &mut Downstream, r: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-        forward::forward(s, ctx, r).map(|()| connect::asked(ctx))
+        forward::forward(s, ctx, r).map(|()| connect::asked(s, ctx, false))
     }
     async fn request_body_filter(
         &self,
         session: &mut Downstream,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
         hold::from_client(body.as_ref(), ctx);
-        connect::sending(body.as_ref(), ctx);
+        connect::sending(session, body, end, ctx);
         let limit = ctx.body_limit.filter(|_| !session.was_upgraded());
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        connect::answered(r, ctx);
+        connect::answered(s, r, ctx);
         relay::take_over(r, ctx)?;
         hold::answered(r, ctx);
         recall::received(s, r, ctx)

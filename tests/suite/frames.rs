@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::harness::{Behaviour, Edge, Setup, Upstream, raw};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 async fn edge() -> (Edge, Upstream) {
     let upstream = Upstream::start().await;
@@ -17,18 +17,18 @@ async fn edge() -> (Edge, Upstream) {
     (setup.start().await, upstream)
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// HPACK, nothing indexed.
-fn fields(pairs: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn fields(pairs: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     pairs.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
 
-fn request(more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn request(more: &[(&str, &str)]) -> Vec<u8> {
     let head = [(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x")];
     fields(&[&head[..], more].concat())
 }
@@ -130,6 +130,26 @@ async fn malformed_requests_reach_nobody() {
     }
 }
 
+#[tokio::test]
+async fn a_body_has_one_end_and_the_next_request_begins_behind_it() {
+    let (edge, upstream) = edge().await;
+    let post = fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x")]);
+    let data = |flags, payload: &[u8]| frame(0, flags, 1, payload);
+    for (length, body) in [
+        (0, data(1, b"")),
+        (1, [data(0, b"x"), data(1, b"")].concat()),
+        (1, [data(0, b""), data(0, b"x"), data(0, b""), data(1, b"")].concat()),
+        (2, [data(0, b"x"), data(0, b""), data(1, b"x")].concat()),
+    ] {
+        assert_eq!(verdict(&edge, &[frame(1, 4, 1, &post), body].concat()).await, Some((1, 0x88)));
+        assert_eq!(upstream.last().body.length, length);
+        // On the same connection to the service.
+        assert_eq!(verdict(&edge, &frame(1, 5, 1, &request(&[]))).await, Some((1, 0x88)));
+    }
+    assert_eq!((upstream.count(), upstream.connections()), (8, 1));
+    assert!(upstream.all().iter().all(|one| one.target() == "/open/x"), "{:?}", upstream.all());
+}
+
 /// Sends the frames until the connection ends; how many it took.
 async fn flood(edge: &Edge, opening: &[u8], one: impl Fn(u32) -> Vec<u8>) -> u32 {
     let stream = TcpStream::connect(edge.address()).await.unwrap();
@@ -161,6 +181,9 @@ async fn floods_end_the_connection_they_come_on_and_no_other() {
         flood(&edge, b"", |_| frame(6, 0, 0, &[7; 8])).await,
         flood(&edge, b"", |_| frame(4, 0, 0, b"")).await,
         flood(&edge, b"", |_| frame(2, 0, 1, &[0, 0, 0, 0, 16])).await,
+        flood(&edge, b"", |_| frame(8, 0, 0, &[0, 0, 0, 1])).await,
+        flood(&edge, &frame(1, 4, 1, &post), |_| frame(8, 0, 1, &[0, 0, 0, 1])).await,
+        flood(&edge, b"", |_| frame(0xbb, 0, 0, b"")).await,
         flood(&edge, b"", |number| [frame(1, 5, odd(number), &get), frame(3, 0, odd(number), &[0, 0, 0, 8])].concat())
             .await,
         flood(&edge, &frame(1, 4, 1, &post), |_| frame(0, 0, 1, b"")).await,

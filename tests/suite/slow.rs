@@ -7,7 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::{Edge, RawClient, Setup, Upstream, raw};
+use crate::frames::{PREFACE, fields, frame, request};
+use crate::harness::{Browser, Edge, RawClient, Setup, Upstream, raw};
 
 const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
 
@@ -108,6 +109,88 @@ async fn a_slow_upload_that_moves_is_left_alone() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(client.response().await.0.status(), 200);
+}
+
+/// The head of an upload on HTTP/2.
+fn upload(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", path)];
+    frame(1, 4, stream, &fields(&[&head[..], more].concat()))
+}
+
+/// Reads frames until this stream is answered with a whole head; its first byte is 0x88 for 200.
+async fn answered(reader: &mut (impl tokio::io::AsyncRead + Unpin), stream: u32) -> u8 {
+    let next = async {
+        loop {
+            let mut head = [0; 9];
+            reader.read_exact(&mut head).await.expect("the connection goes on");
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            reader.read_exact(&mut payload).await.expect("the connection goes on");
+            if head[3] == 1 && head[5..] == stream.to_be_bytes() {
+                return payload[0];
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), next).await.expect("an answer")
+}
+
+const TOO_SLOW: &str = "http_requests_total{endpoint=\"open\",method=\"POST\",status=\"408\"}";
+
+#[tokio::test]
+async fn a_slow_upload_on_http2_ends_and_leaves_the_others() {
+    let upstream = Upstream::start().await;
+    let edge = impatient(&upstream.url()).start().await;
+    let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
+    writer
+        .write_all(&[PREFACE, &upload(1, "/open/silent", &[]), &upload(3, "/open/drip", &[])].concat())
+        .await
+        .unwrap();
+    let mut sent = 0;
+    while edge.metric(TOO_SLOW).await < 2 {
+        sent += 1;
+        assert!(sent < 300, "who sends a byte now and then is told");
+        writer.write_all(&frame(0, 0, 3, b"x")).await.expect("the connection goes on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    writer.write_all(&frame(1, 5, 5, &request(&[]))).await.unwrap();
+    assert_eq!(answered(&mut reader, 5).await, 0x88, "the connection is as good as before");
+    assert_eq!(upstream.count(), 1, "no body was whole but that of the last");
+}
+
+#[tokio::test]
+async fn on_http2_too_a_slow_upload_that_moves_is_left_alone() {
+    let upstream = Upstream::start().await;
+    let edge = impatient(&upstream.url()).server("min_body_rate: 40").start().await;
+    let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
+    writer.write_all(&[PREFACE, &upload(1, "/open/x", &[])].concat()).await.unwrap();
+    for number in 0..40 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        writer.write_all(&frame(0, u8::from(number == 39), 1, &[b'x'; 20])).await.unwrap();
+    }
+    assert_eq!(answered(&mut reader, 1).await, 0x88);
+    assert_eq!(upstream.last().body.length, 800);
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_is_no_fault_of_the_service() {
+    let upstream = Upstream::start().await;
+    let circuit = "circuit_breaker: { threshold: 1, reset_time: 60 }\nlegacy_service_timeouts: { svc: 1 }\n";
+    let setup =
+        impatient(&upstream.url()).legacy(&format!("legacy_services: {{ svc: \"{}\" }}\n{circuit}", upstream.url()));
+    // The pause is longer than the service's time for its answer.
+    let edge = setup.start().await;
+    let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
+    let path = "/api/v1/proxy/svc/x";
+    let mut plain = RawClient::connect(edge.address()).await;
+    plain.send(format!("POST {path} HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\nContent-Length: 9\r\n\r\nx")).await;
+    let mut h2 = TcpStream::connect(edge.address()).await.unwrap();
+    let silent = upload(1, path, &[("cookie", &cookie)]);
+    h2.write_all(&[PREFACE, &silent, &frame(0, 0, 1, b"x")].concat()).await.unwrap();
+    assert_eq!(plain.response().await.0.status(), 408);
+    assert_ne!(answered(&mut h2, 1).await, 0x88);
+    let health = crate::harness::http_client().get(edge.url("/api/v1/proxy/health")).send().await.unwrap();
+    let health: serde_json::Value = health.json().await.unwrap();
+    assert_eq!(health["services"]["svc"]["state"], "closed", "{health}");
+    assert_eq!(edge.metric("service_errors_total").await, 0);
 }
 
 /// A service whose answer does not end.

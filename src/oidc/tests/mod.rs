@@ -12,3 +12,4 @@ mod logout_token;
 mod provider;
 mod refresh;
 mod token_endpoint;
+mod wycheproof;

@@ -2,8 +2,8 @@
 //! timeouts of the client's connection and the correlation id.
 
 use bytes::Bytes;
-use http::Version;
 use http::header::{HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Version};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::proxy::context::RequestContext;
@@ -27,6 +27,7 @@ pub(in crate::proxy) fn admit(
     ctx.navigation = downstream::is_navigation(request);
     require_bounded(session)?;
     require_one_host(session)?;
+    require_bare_values(session)?;
     require_plain_chunks(session)?;
 
     let target = request_target(session)?;
@@ -69,6 +70,16 @@ fn require_one_host(session: &Downstream) -> Result<(), ProxyError> {
     let missing = hosts == 0 && request.version == Version::HTTP_11 && !session.is_http2();
     if hosts > 1 || missing {
         return Err(ProxyError::BadRequest("the request needs exactly one Host".to_owned()));
+    }
+    Ok(())
+}
+
+/// RFC 9113 §8.2.1: a value with blanks around it is malformed. On HTTP/1 they are no part of it.
+fn require_bare_values(session: &Downstream) -> Result<(), ProxyError> {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let padded = |value: &HeaderValue| blank(value.as_bytes().first()) || blank(value.as_bytes().last());
+    if session.is_http2() && session.req_header().headers.values().any(padded) {
+        return Err(ProxyError::BadRequest("a header value begins or ends with a blank".to_owned()));
     }
     Ok(())
 }

@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::EXPECT;
 use pingora::http::ResponseHeader;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource};
+use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{fail, hold, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::Downstream;
-use crate::proxy::context::RequestContext;
+use crate::proxy::context::{RequestContext, Turn};
+use crate::proxy::wire::Pace;
 use crate::reply::ProxyError;
 use crate::upstream::HeadDeadline;
 
@@ -57,22 +59,50 @@ pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) 
 pub(in crate::proxy) fn connected(ctx: &mut RequestContext, socket: RawFd) {
     ctx.socket = Some(socket);
     ctx.head_deadline = None;
+    ctx.turn = None;
 }
 
-/// The request is about to be sent: from here on the service's time runs. What may last has a line of its own.
-pub(in crate::proxy) fn asked(ctx: &mut RequestContext) {
+/// The request is about to be sent: from here on time runs, the service's or the client's. `invited`: the service
+/// has said that it wants the body.
+pub(in crate::proxy) fn asked(session: &mut Downstream, ctx: &mut RequestContext, invited: bool) {
     awaited(ctx);
-    let (Some(socket), Some(upstream)) = (ctx.socket, &ctx.upstream) else { return };
-    if ctx.live.is_none() && !ctx.late {
-        ctx.head_deadline = HeadDeadline::set(socket, upstream.timeout);
+    // RFC 9110 §10.1.1: who expects a word first, sends nothing before it.
+    let waits = !invited && ctx.body_received == 0 && session.req_header().headers.contains_key(EXPECT);
+    let whole = ctx.websocket || waits || session.as_downstream_mut().is_body_done();
+    await_head(session, ctx, if whole { Turn::Service } else { Turn::Client });
+}
+
+/// A piece of the request's body. An empty one at the end the engine would write as a last chunk, and then write
+/// the last chunk: with those bytes the next request on the connection would begin (RFC 9112 §7.1).
+pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) {
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
+    if let (Some(pace), Some(bytes)) = (&mut ctx.upload, &*body) {
+        pace.moved(bytes.len());
+    }
+    if ctx.turn.is_some() && (body.is_some() || end) {
+        awaited(ctx);
+        await_head(session, ctx, if end { Turn::Service } else { Turn::Client });
     }
 }
 
-/// A piece of the request's body: it is the client that takes its time.
-pub(in crate::proxy) fn sending(body: Option<&Bytes>, ctx: &mut RequestContext) {
-    if body.is_some() && ctx.head_deadline.is_some() {
-        asked(ctx);
+/// What may last has a line of its own, and a client on HTTP/1 is timed at the door.
+fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
+    if ctx.late {
+        return;
     }
+    ctx.turn = Some(turn);
+    let (Some(socket), Some(upstream), None) = (ctx.socket, &ctx.upstream, &ctx.live) else { return };
+    let patience = match turn {
+        Turn::Service => upstream.timeout,
+        Turn::Client if session.is_http2() => {
+            let gateway = &ctx.gateway;
+            ctx.upload.get_or_insert_with(|| Pace::new(gateway.min_body_rate, gateway.body_timeout)).wait()
+        }
+        Turn::Client => return,
+    };
+    ctx.head_deadline = HeadDeadline::set(socket, patience);
 }
 
 /// The wait is over, for a head or for a deadline.
@@ -81,11 +111,12 @@ fn awaited(ctx: &mut RequestContext) {
 }
 
 /// A head has come. After "100 Continue" the service waits for the body, and its time begins anew.
-pub(in crate::proxy) fn answered(response: &ResponseHeader, ctx: &mut RequestContext) {
+pub(in crate::proxy) fn answered(session: &mut Downstream, response: &ResponseHeader, ctx: &mut RequestContext) {
     if response.status == StatusCode::CONTINUE {
-        asked(ctx);
+        asked(session, ctx, true);
     } else if !response.status.is_informational() {
         awaited(ctx);
+        ctx.turn = None;
     }
 }
 
@@ -100,6 +131,14 @@ pub(in crate::proxy) fn broke(
     kept: bool,
 ) -> Box<Error> {
     awaited(ctx);
+    // The engine's own limit of a read says the same of a service that has nothing to answer yet.
+    let timed_out = *error.esource() == ErrorSource::Upstream && *error.etype() == ErrorType::ReadTimedout;
+    if ctx.turn == Some(Turn::Client) && (ctx.late || timed_out) {
+        error.as_down();
+        error.etype = ErrorType::ReadTimedout;
+        error.set_retry(false);
+        return error;
+    }
     ctx.upstream_fault |= ctx.late;
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     if harmless && !ctx.late {

@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{hold, recall};
 use crate::legacy::cache::{Failure, failure_of};
-use crate::proxy::context::RequestContext;
+use crate::proxy::context::{RequestContext, Turn};
 use crate::proxy::decide::refuse;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
@@ -52,7 +52,7 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
         return Some(refusal);
     }
     let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
-    if ctx.late {
+    if ctx.late && ctx.turn != Some(Turn::Client) {
         return Some(ProxyError::UpstreamTimeout(timeout));
     }
     if out_of_places(error) {

@@ -1,6 +1,7 @@
 //! What a client does to an HTTP/2 connection, by the heads of its frames (RFC 9113 §4.1): those that cost us
 //! work and carry nothing are counted, for the engine answers each of them however many come. A client that is
 //! sent data may say one for each frame of it: gRPC measures its window by a PING after what it receives.
+//! Windows have an account of their own: some clients open them again after every read, however little it was.
 
 use std::time::Instant;
 
@@ -8,6 +9,10 @@ use std::time::Instant;
 const BURST: u32 = 1000;
 /// And so many a second in the long run.
 const A_SECOND: u32 = 200;
+/// So many WINDOW_UPDATE may come at once: a client may read all it was sent before it says so.
+const WINDOWS: u32 = 16_000;
+/// One more for so many bytes that were sent, and two for each frame of them: stream and connection.
+const BYTES_A_WINDOW: u32 = 128;
 /// The client's preface, which is no frame.
 const PREFACE: usize = 24;
 /// Length, type, flags, stream.
@@ -15,25 +20,30 @@ const HEAD: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const CONTINUATION: u8 = 9;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 
 /// The frames of one connection.
 #[derive(Debug)]
 pub(super) struct Frames {
     received: Cursor,
     sent: Cursor,
-    left: u32,
-    since: Instant,
+    idle: Allowance,
+    windows: Allowance,
+    begun: bool,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { received: Cursor::behind(PREFACE), sent: Cursor::behind(0), left: BURST, since: Instant::now() }
+        Self {
+            received: Cursor::behind(PREFACE),
+            sent: Cursor::behind(0),
+            idle: Allowance::of(BURST),
+            windows: Allowance { left: BURST, ..Allowance::of(WINDOWS) },
+            begun: false,
+        }
     }
 }
 
@@ -41,7 +51,14 @@ impl Frames {
     /// Whether the client may go on after these bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
         while let Some(frame) = self.received.next(&mut bytes) {
-            if frame.is_idle_work() && !self.pay() {
+            // RFC 9113 §3.4: the preface ends with SETTINGS, and without them may be answered by nothing at all.
+            self.begun |= frame.kind == SETTINGS && frame.flags & ACK == 0;
+            let paid = match frame.kind {
+                _ if !self.begun => false,
+                WINDOW_UPDATE => self.windows.pay(),
+                _ => !frame.is_idle_work() || self.idle.pay(),
+            };
+            if !paid {
                 return false;
             }
         }
@@ -52,15 +69,35 @@ impl Frames {
     pub(super) fn wrote(&mut self, mut bytes: &[u8]) {
         while let Some(frame) = self.sent.next(&mut bytes) {
             if frame.kind == DATA && frame.length > 0 {
-                self.left = self.left.saturating_add(1).min(BURST);
+                let length = u32::try_from(frame.length).unwrap_or(u32::MAX);
+                self.idle.earn(1);
+                self.windows.earn(2 + length / BYTES_A_WINDOW);
             }
         }
+    }
+}
+
+/// How many frames of a kind may still come.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    most: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    fn of(most: u32) -> Self {
+        Self { left: most, most, since: Instant::now() }
+    }
+
+    fn earn(&mut self, more: u32) {
+        self.left = self.left.saturating_add(more).min(self.most);
     }
 
     fn pay(&mut self) -> bool {
         if self.left == 0 {
             let earned = u128::from(A_SECOND) * self.since.elapsed().as_millis() / 1000;
-            self.left = u32::try_from(earned).unwrap_or(BURST).min(BURST);
+            self.earn(u32::try_from(earned).unwrap_or(u32::MAX));
             self.since = Instant::now();
         }
         self.left = match self.left.checked_sub(1) {
@@ -113,8 +150,8 @@ impl Frame {
         match self.kind {
             DATA => self.length == 0 && self.flags & END_STREAM == 0,
             HEADERS => self.length == 0,
-            PRIORITY | RST_STREAM | SETTINGS | PING | CONTINUATION => true,
-            _ => false,
+            // Those of no known type are passed over (§5.5), but not for nothing.
+            _ => true,
         }
     }
 }
@@ -123,22 +160,39 @@ impl Frame {
 mod tests {
     use super::*;
 
+    const PING: u8 = 6;
+
+    fn opening() -> Vec<u8> {
+        [&[b'x'; PREFACE][..], &[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]].concat()
+    }
+
+    #[test]
+    fn settings_come_first() {
+        for (first, well) in [(SETTINGS, true), (PING, false), (DATA, false), (0xbb, false)] {
+            let mut frames = Frames::default();
+            let head = [&[b'x'; PREFACE][..], &[0, 0, 0, first, 0, 0, 0, 0, 0]].concat();
+            assert_eq!(head.chunks(5).all(|piece| frames.read(piece)), well, "{first}");
+        }
+        let acknowledged = [&[b'x'; PREFACE][..], &[0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]].concat();
+        assert!(!Frames::default().read(&acknowledged));
+    }
+
     #[test]
     fn heads_are_found_however_the_bytes_come() {
         let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
         let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
-        let bytes = [&[b'x'; PREFACE][..], &ping, &data, &ping, &data].concat();
+        let bytes = [&opening()[..], &ping, &data, &ping, &data].concat();
         for piece in [1, 2, 7, 9, 17, bytes.len()] {
             let mut frames = Frames::default();
             assert!(bytes.chunks(piece).all(|piece| frames.read(piece)));
-            assert_eq!(frames.left, BURST - 2, "pieces of {piece}");
+            assert_eq!(frames.idle.left, BURST - 3, "pieces of {piece}");
         }
         let mut frames = Frames::default();
-        assert!(frames.read(&[b'x'; PREFACE]));
+        assert!(frames.read(&opening()));
         let passed = (0..10 * BURST).take_while(|_| frames.read(&ping)).count();
         assert!((BURST as usize..10 * BURST as usize).contains(&passed), "{passed}");
         let mut frames = Frames::default();
-        assert!(frames.read(&[b'x'; PREFACE]) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
+        assert!(frames.read(&opening()) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
     }
 
     #[test]
@@ -147,7 +201,7 @@ mod tests {
         let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
         let acknowledged = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &[DATA; 8]].concat();
         let mut frames = Frames::default();
-        assert!(frames.read(&[b'x'; PREFACE]));
+        assert!(frames.read(&opening()));
         for _ in 0..10 * BURST {
             data.chunks(5).for_each(|piece| frames.wrote(piece));
             assert!(frames.read(&ping), "one for each");
@@ -158,5 +212,19 @@ mod tests {
             frames.read(&ping)
         });
         assert!(passed.count() < 10 * BURST as usize, "an acknowledgement is no data");
+    }
+
+    #[test]
+    fn windows_are_opened_as_often_as_there_was_something_to_take() {
+        let window = [0, 0, 4, WINDOW_UPDATE, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+        let data = [&[0, 0x40, 0, DATA, 0, 0, 0, 0, 1][..], &[PING; 0x4000]].concat();
+        let mut frames = Frames::default();
+        assert!(frames.read(&opening()));
+        for _ in 0..1000 {
+            frames.wrote(&data);
+            assert!((0..100).all(|_| frames.read(&window)), "after every read of 164 bytes");
+        }
+        let passed = (0..10 * WINDOWS).take_while(|_| frames.read(&window)).count();
+        assert!(passed < 2 * WINDOWS as usize, "{passed} for nothing");
     }
 }

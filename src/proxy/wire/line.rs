@@ -230,7 +230,7 @@ impl Line {
             return Poll::Ready(Ok(()));
         }
         self.part = Part::Broken;
-        tracing::debug!("an HTTP/2 connection was closed for its flood of frames");
+        tracing::debug!("an HTTP/2 connection was closed for its frames");
         Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
     }
 

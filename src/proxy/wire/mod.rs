@@ -32,6 +32,7 @@ use super::Bff;
 use crate::reply::ProxyError;
 
 pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
+pub(in crate::proxy) use self::pace::Pace;
 
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -9,7 +9,7 @@ use tokio::time::{Sleep, sleep_until};
 
 /// The allowance of one direction of one connection.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in crate::proxy) struct Pace {
     /// Bytes that earn a second; 0 lets any byte earn everything.
     rate: u64,
     /// At most this much is kept: the longest pause.
@@ -20,8 +20,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(rate: u64, window: Duration) -> Self {
+    pub(in crate::proxy) fn new(rate: u64, window: Duration) -> Self {
         Self { rate, window, left: window, waiting: None, timer: None }
+    }
+
+    /// Nothing moves from now on: how long that may last.
+    pub(in crate::proxy) fn wait(&mut self) -> Duration {
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        self.left.saturating_sub(since.elapsed())
     }
 
     /// Nothing moves: ready once the allowance is used up. Wakes the task then.
@@ -40,7 +46,7 @@ impl Pace {
     }
 
     /// So many bytes moved.
-    pub(super) fn moved(&mut self, bytes: usize) {
+    pub(in crate::proxy) fn moved(&mut self, bytes: usize) {
         if let Some(since) = self.waiting.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         } else if self.left == self.window {
