@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::StartError;
 use super::certificate::Certificate;
+use super::room;
 use crate::config::{Config, ServerConfig};
 use crate::proxy::{Bff, Door, Patience};
 
@@ -90,11 +91,9 @@ pub(super) fn public(
 
 /// One connection more than there may be is refused: files must be left for services and stores.
 fn patience(server: &ServerConfig) -> Patience {
-    let files = rlimit::Resource::NOFILE.get_soft().ok().and_then(|files| usize::try_from(files).ok()).unwrap_or(1024);
-    let seats = files.saturating_sub(64).max(16);
-    let wanted = server.max_connections.unwrap_or_else(|| (files / 4 * 3).saturating_sub(64).max(16));
+    let (seats, wanted) = (room::seats(), server.max_connections.unwrap_or_else(room::connections));
     if wanted > seats {
-        tracing::warn!(files, max_connections = seats, "server.max_connections is more than there may be open files");
+        tracing::warn!(max_connections = seats, "server.max_connections is more than there may be open files");
     }
     let connections = wanted.min(seats);
     tracing::info!(max_connections = connections, "connections are bounded");

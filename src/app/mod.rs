@@ -7,6 +7,7 @@ mod handover;
 mod housekeeping;
 mod listen;
 mod reload;
+mod room;
 mod serve;
 
 pub use build::StartError;
