@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, http_client, raw};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Head, RawClient, Setup, Upstream, http_client, raw};
 
 const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
 const ASK: &str = "GET /open/x HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -23,7 +23,7 @@ const KEPT: usize = 64;
 async fn share(edge: &Edge, span: Duration) -> f64 {
     let (begun, used) = (Instant::now(), edge.processor_time());
     tokio::time::sleep(span).await;
-    (edge.processor_time() - used).as_secs_f64() / begun.elapsed().as_secs_f64()
+    edge.processor_time().saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64()
 }
 
 /// How long it takes until somebody new is served.
@@ -108,7 +108,7 @@ async fn without_a_file_nobody_is_blamed_and_nothing_spins() {
     let (answers, (busy, waiting)) = tokio::join!(join_all(asked), more);
     let of = |status: u16| answers.iter().filter(|head| head.status() == status).count();
     let (served, refused) = (of(200), of(503));
-    assert_eq!(served + refused, answers.len(), "{:?}", answers.iter().map(|head| head.status()).collect::<Vec<_>>());
+    assert_eq!(served + refused, answers.len(), "{:?}", answers.iter().map(Head::status).collect::<Vec<_>>());
     assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
     let refusals = answers.iter().filter(|head| head.status() == 503);
     assert!(refusals.into_iter().all(|head| head.one("retry-after").as_deref() == Some("1")));
