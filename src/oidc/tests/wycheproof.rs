@@ -21,12 +21,23 @@ fn bytes(hex: &Value) -> Vec<u8> {
 fn published(group: &Value) -> Value {
     let written = [&group["publicKeyJwk"], &group["keyJwk"]].into_iter().find(|jwk| jwk.is_object());
     let mut jwk = written.cloned().unwrap_or_else(|| {
+        let key = &group["publicKey"];
         let number = |name: &str| {
-            let number = bytes(&group["publicKey"][name]);
-            let start = number.iter().position(|byte| *byte != 0).unwrap();
-            URL_SAFE_NO_PAD.encode(&number[start..])
+            let number = bytes(&key[name]);
+            let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
+            number[start..].to_vec()
         };
-        json!({ "kty": "RSA", "n": number("modulus"), "e": number("publicExponent") })
+        if key["curve"].is_null() {
+            let number = |name: &str| URL_SAFE_NO_PAD.encode(number(name));
+            return json!({ "kty": "RSA", "n": number("modulus"), "e": number("publicExponent") });
+        }
+        // RFC 7518 §6.2.1.2: as long as the curve is wide.
+        let (curve, width) = if key["curve"] == "secp256r1" { ("P-256", 32) } else { ("P-384", 48) };
+        let coordinate = |name: &str| {
+            let number = number(name);
+            URL_SAFE_NO_PAD.encode([vec![0; width - number.len()], number].concat())
+        };
+        json!({ "kty": "EC", "crv": curve, "x": coordinate("wx"), "y": coordinate("wy") })
     });
     jwk.as_object_mut().unwrap().remove("alg");
     jwk

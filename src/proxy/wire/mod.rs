@@ -36,7 +36,7 @@ pub(in crate::proxy) use self::pace::Pace;
 
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a request that the engine is done with may still need.
+/// What a request that the engine is done with may still need, and one that comes while we stop.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How patient we are with a connection.
@@ -119,12 +119,21 @@ impl Door {
         // One for all requests: to begin to listen costs more than to go on.
         let mut stopped = pin!(watch.wait_for(|stopping| *stopping));
         let mut kept: Option<HttpPersistentSettings> = None;
-        let mut idle = Idle::new(self.patience.idle);
+        let (mut idle, mut stopping) = (Idle::new(self.patience.idle), false);
         loop {
+            let first = kept.is_none();
             let arrival = tokio::select! {
                 biased;
-                arrival = self.arrival(&mut line, &mut idle, kept.is_none()) => arrival,
-                _ = &mut stopped => return None,
+                arrival = self.arrival(&mut line, &mut idle, first) => Some(arrival),
+                _ = &mut stopped, if !stopping => None,
+            };
+            let arrival = match arrival {
+                Some(arrival) => arrival,
+                // Taken a moment ago, a connection may have its first request on the way.
+                None => {
+                    stopping = true;
+                    timeout(LINGER, self.arrival(&mut line, &mut idle, first)).await.unwrap_or(Arrival::Gone)
+                }
             };
             let head = match arrival {
                 Arrival::Request(head) => head,
