@@ -15,7 +15,7 @@ use crate::telemetry::Metrics;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// With the pause after a failure (`token::renewal`) less than ten seconds: so long after a provider that hung is
 /// well again, everybody has a new token.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(9);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(8);
 /// Shorter than any common server's keep-alive (Node's is 5 s): a refresh token written onto a
 /// connection that is just being closed may be spent without an answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
