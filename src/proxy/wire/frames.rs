@@ -190,7 +190,7 @@ mod tests {
         let mut frames = Frames::default();
         assert!(frames.read(&opening()));
         let passed = (0..10 * BURST).take_while(|_| frames.read(&ping)).count();
-        assert!((BURST as usize..10 * BURST as usize).contains(&passed), "{passed}");
+        assert!((BURST as usize - 1..10 * BURST as usize).contains(&passed), "{passed}");
         let mut frames = Frames::default();
         assert!(frames.read(&opening()) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
     }
