@@ -20,27 +20,25 @@ fn bytes(hex: &Value) -> Vec<u8> {
 /// The set's own JWK, or one made of the numbers where it has none.
 fn published(group: &Value) -> Value {
     let written = [&group["publicKeyJwk"], &group["keyJwk"]].into_iter().find(|jwk| jwk.is_object());
-    let mut jwk = written.cloned().unwrap_or_else(|| {
-        let key = &group["publicKey"];
-        let number = |name: &str| {
-            let number = bytes(&key[name]);
-            let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
-            number[start..].to_vec()
-        };
-        if key["curve"].is_null() {
-            let number = |name: &str| URL_SAFE_NO_PAD.encode(number(name));
-            return json!({ "kty": "RSA", "n": number("modulus"), "e": number("publicExponent") });
-        }
-        // RFC 7518 §6.2.1.2: as long as the curve is wide.
-        let (curve, width) = if key["curve"] == "secp256r1" { ("P-256", 32) } else { ("P-384", 48) };
-        let coordinate = |name: &str| {
-            let number = number(name);
-            URL_SAFE_NO_PAD.encode([vec![0; width - number.len()], number].concat())
-        };
-        json!({ "kty": "EC", "crv": curve, "x": coordinate("wx"), "y": coordinate("wy") })
-    });
+    let mut jwk = written.cloned().unwrap_or_else(|| made(&group["publicKey"]));
     jwk.as_object_mut().unwrap().remove("alg");
     jwk
+}
+
+fn made(key: &Value) -> Value {
+    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    if key["uncompressed"].is_string() {
+        let curve = if key["curve"] == "secp256r1" { "P-256" } else { "P-384" };
+        let point = bytes(&key["uncompressed"]);
+        let (x, y) = point[1..].split_at(point.len() / 2);
+        return json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) });
+    }
+    let number = |name: &str| {
+        let number = bytes(&key[name]);
+        let start = number.iter().position(|byte| *byte != 0).unwrap();
+        text(&number[start..])
+    };
+    json!({ "kty": "RSA", "n": number("modulus"), "e": number("publicExponent") })
 }
 
 fn key(group: &Value) -> Option<VerifyingKey> {
