@@ -41,7 +41,7 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-/// END_STREAM, END_HEADERS, PADDED, PRIORITY.
+/// `END_STREAM`, `END_HEADERS`, `PADDED`, `PRIORITY`.
 const ES: u8 = 1;
 const EH: u8 = 4;
 const PAD: u8 = 8;

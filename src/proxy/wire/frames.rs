@@ -9,7 +9,7 @@ use std::time::Instant;
 const BURST: u32 = 1000;
 /// And so many a second in the long run.
 const A_SECOND: u32 = 200;
-/// So many WINDOW_UPDATE may come at once: a client may read all it was sent before it says so.
+/// So many `WINDOW_UPDATE` may come at once: a client may read all it was sent before it says so.
 const WINDOWS: u32 = 16_000;
 /// One more for so many bytes that were sent, and two for each frame of them: stream and connection.
 const BYTES_A_WINDOW: u32 = 128;
