@@ -127,13 +127,12 @@ impl Door {
                 arrival = self.arrival(&mut line, &mut idle, first) => Some(arrival),
                 _ = &mut stopped, if !stopping => None,
             };
-            let arrival = match arrival {
-                Some(arrival) => arrival,
+            let arrival = if let Some(arrival) = arrival {
+                arrival
+            } else {
+                stopping = true;
                 // Taken a moment ago, a connection may have its first request on the way.
-                None => {
-                    stopping = true;
-                    timeout(LINGER, self.arrival(&mut line, &mut idle, first)).await.unwrap_or(Arrival::Gone)
-                }
+                timeout(LINGER, self.arrival(&mut line, &mut idle, first)).await.unwrap_or(Arrival::Gone)
             };
             let head = match arrival {
                 Arrival::Request(head) => head,
