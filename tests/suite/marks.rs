@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use reqwest::{Client, Response};
 use serde_json::json;
 
-use crate::harness::{Browser, Edge, SECRET, Setup, Upstream, builder, free_port, http_client, scale};
+use crate::harness::{Browser, Edge, SECRET, Upstream, builder, http_client, scale};
 use crate::liar::{Canned, Liar, begin, now, tokens};
-use crate::secrets::{contains, files, spellings};
+use crate::secrets::{contains, edge, files, spellings};
 
 const MARK: &str = "Zq7xV9mark2Lw";
 const API: &str = "https://api.example.test";
@@ -22,22 +22,6 @@ struct Caller {
     cookie: String,
     base: String,
     forged: String,
-}
-
-async fn edge(liar: &Liar, upstream: &Upstream) -> Edge {
-    let pass = |id: &str, service: &str, more: &str| {
-        format!("{{ id: {id}, path: \"/{id}/*\", target_service: {service}, preserve_path: true, {more} }}")
-    };
-    let own = "auth: session, token_policy: { mode: session_passthrough }";
-    let setup = Setup::new()
-        .service_alone("any", &upstream.url(), None, "timeout: 5")
-        .service_alone("dead", &format!("http://127.0.0.1:{}", free_port()), None, "timeout: 2")
-        .route(&pass("pass", "any_service", own))
-        .route(&pass("dead", "dead_service", own))
-        .route(&pass("robots", "any_service", "auth: bearer"))
-        .legacy(&format!("legacy_services: {{ svc: \"{}\" }}\n", upstream.url()))
-        .env("RUST_LOG", "pingora_bff=debug,info");
-    setup.provider_at(&liar.base).own_audience(API).start().await
 }
 
 /// A login whose tokens hold the mark.
@@ -84,7 +68,7 @@ impl Caller {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_mark_is_left_by_many_requests() {
     let (liar, upstream) = (Liar::start().await, Upstream::start().await);
-    let mut edge = edge(&liar, &upstream).await;
+    let mut edge = edge(&liar, &upstream, "pingora_bff=debug,info", 5).await;
     let forged = json!({ "iss": liar.base, "aud": API, "sub": MARK, "iat": now(), "exp": now() + 3_600 });
     let forged = liar.sign(&forged).rsplit_once('.').unwrap().0.to_owned() + "." + &"A".repeat(86);
     let mut cookies = Vec::new();

@@ -89,19 +89,20 @@ pub(crate) fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-async fn edge(liar: &Liar, upstream: &Upstream) -> Edge {
+/// An edge at a provider of ours, that says as much as `level` asks for and waits `timeout` seconds for a service.
+pub(crate) async fn edge(liar: &Liar, upstream: &Upstream, level: &str, timeout: u8) -> Edge {
     let pass = |id: &str, service: &str, more: &str| {
         format!("{{ id: {id}, path: \"/{id}/*\", target_service: {service}, preserve_path: true, {more} }}")
     };
     let own = "auth: session, token_policy: { mode: session_passthrough }";
     let setup = Setup::new()
-        .service_alone("any", &upstream.url(), None, "timeout: 2")
+        .service_alone("any", &upstream.url(), None, &format!("timeout: {timeout}"))
         .service_alone("dead", &format!("http://127.0.0.1:{}", free_port()), None, "timeout: 2")
         .route(&pass("pass", "any_service", own))
         .route(&pass("dead", "dead_service", own))
         .route(&pass("robots", "any_service", "auth: bearer"))
         .legacy(&format!("legacy_services: {{ svc: \"{}\" }}\n", upstream.url()))
-        .env("RUST_LOG", "trace");
+        .env("RUST_LOG", level);
     setup.provider_at(&liar.base).own_audience(API).start().await
 }
 
@@ -223,7 +224,7 @@ async fn no_secret_is_written_anywhere() {
     document["revocation_endpoint"] = json!(format!("{}/revoke", liar.base));
     liar.answer("/.well-known/openid-configuration", Canned::json(&document));
     liar.answer("/revoke", Canned::json(&json!({})));
-    let mut edge = edge(&liar, &upstream).await;
+    let mut edge = edge(&liar, &upstream, "trace", 2).await;
     let mut haul = Haul::default();
     haul.note("client secret", SECRET);
     haul.note("session secret", SESSION_SECRET);

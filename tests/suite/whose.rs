@@ -33,6 +33,11 @@ async fn house(redis: &Redis, users: usize) -> (Edge, Service, Vec<Member>) {
     (edge, service, members)
 }
 
+/// `leaving` of a hundred clients hang up.
+fn rush<'a>(edge: &Edge, members: &'a [Member], questions: &'a [Question], leaving: usize) -> Rush<'a> {
+    Rush { edge: edge.address(), members, questions, requests: requests(), lines: 48, in_turn: false, leaving }
+}
+
 fn run(rush: &Rush<'_>) -> Score {
     tokio::task::block_in_place(|| rush.run())
 }
@@ -43,21 +48,12 @@ async fn nobody_gets_an_answer_of_somebody_else_however_many_there_are() {
     let redis = Redis::start("");
     let (edge, _service, members) = house(&redis, scale(300, 10_000)).await;
     let questions = [OWN, STORED, NOT_STORED, STATUS];
-    let (edge_at, requests) = (edge.address(), requests());
-    let rush = Rush {
-        edge: edge_at,
-        members: &members,
-        questions: &questions,
-        requests,
-        lines: 48,
-        in_turn: false,
-        leaving: 5,
-    };
+    let rush = rush(&edge, &members, &questions, 5);
     let score = run(&rush);
     score
         .nobody_elses(&rush, &format!("of all kinds, {:.1} s of CPU of the edge", edge.processor_time().as_secs_f64()));
     assert!(score.hits > 0, "the cache took part");
-    assert!(score.left * 100 / requests >= 3, "{} hung up", score.left);
+    assert!(score.left * 100 / rush.requests >= 3, "{} hung up", score.left);
 }
 
 /// As news of another replica, all the time and about everybody: so nobody stays close at hand, and most requests
@@ -85,17 +81,9 @@ fn unsettle(redis: &Redis, members: &[Member], over: &AtomicBool) {
 async fn whoever_hangs_up_leaves_no_answer_for_somebody_else() {
     let redis = Redis::start("");
     let (edge, _service, members) = house(&redis, scale(300, 10_000)).await;
-    let (edge_at, requests, over) = (edge.address(), requests(), AtomicBool::new(false));
+    let over = AtomicBool::new(false);
     let questions = [OWN, STATUS];
-    let rush = Rush {
-        edge: edge_at,
-        members: &members,
-        questions: &questions,
-        requests,
-        lines: 48,
-        in_turn: false,
-        leaving: 10,
-    };
+    let rush = rush(&edge, &members, &questions, 10);
     let score = std::thread::scope(|scope| {
         scope.spawn(|| unsettle(&redis, &members, &over));
         let score = run(&rush);
@@ -107,6 +95,6 @@ async fn whoever_hangs_up_leaves_no_answer_for_somebody_else() {
         &rush,
         &format!("{asked} questions to Redis, {:.1} s of CPU of the edge", edge.processor_time().as_secs_f64()),
     );
-    assert!(score.left >= requests / 100, "{} hung up", score.left);
-    assert!(usize::try_from(asked).unwrap() > requests / 10, "{asked} questions");
+    assert!(score.left >= rush.requests / 100, "{} hung up", score.left);
+    assert!(usize::try_from(asked).unwrap() > rush.requests / 10, "{asked} questions");
 }
