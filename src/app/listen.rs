@@ -26,7 +26,7 @@ use super::StartError;
 use super::certificate::Certificate;
 use super::room;
 use crate::config::{Config, ServerConfig};
-use crate::proxy::{Bff, Door, Patience};
+use crate::proxy::{Bff, Door, Handshakes, Patience};
 
 /// None below the door, which reads heads in pieces of its own, nor below the engine, which reads bodies in large
 /// ones: bytes would be copied once more, and the engine's 64 KiB cost 98 kB for every idle client.
@@ -62,7 +62,9 @@ pub(super) fn public(
     let mut engine = http_proxy(conf, bff.clone());
     engine.server_options = Some(options);
     engine.h2_options = Some(limits);
-    let mut service = Service::new("public".to_owned(), Door::new(engine, bff, patience(server)));
+    let patience = patience(server);
+    let mut service = Service::new("public".to_owned(), Door::new(engine, bff, patience));
+    service.endpoints().set_pre_tls_callback(Arc::new(Handshakes::new(patience)));
     for address in &server.listen {
         let mut socket = TcpSocketOptions::default();
         socket.so_reuseport = None;

@@ -20,7 +20,7 @@ mod wire;
 pub use gateway::{Destination, Gateway, Origins};
 pub use plugin::Bff;
 pub use rates::Rates;
-pub use wire::{Door, Patience};
+pub use wire::{Door, Handshakes, Patience};
 
 /// The engine's session is always called this here: `Session` is a login.
 pub(crate) use pingora::proxy::Session as Downstream;

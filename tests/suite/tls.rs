@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, doctor, failing_run, free_port, problem};
 
@@ -180,6 +181,30 @@ async fn the_browser_gets_https_http2_and_a_host_bound_cookie() {
     received.bearer();
     assert_eq!(received.head.one("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(received.head.one("x-forwarded-host"), Some(format!("localhost:{}", edge.port)));
+}
+
+/// Clients that connect and never shake hands: a quarter of the places at the most, and not for long.
+#[tokio::test]
+async fn handshakes_that_never_come_are_few_and_end() {
+    let authority = Authority::new();
+    let (cert, key) = authority.sign("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let setup = Setup::new().server("max_connections: 80").server("header_timeout: 6").https(&cert, &key);
+    let edge = setup.start().await;
+    let pem = std::fs::read_to_string(authority.ca()).unwrap();
+    let alive = async || Browser::trusting(&pem).client.get(edge.url("/health/live")).send().await;
+    let mut silent = Vec::new();
+    for _ in 0..15 {
+        silent.push(TcpStream::connect(edge.address()).await.unwrap());
+    }
+    assert_eq!(alive().await.unwrap().status(), 200, "while there is room");
+    for _ in 0..25 {
+        silent.push(TcpStream::connect(edge.address()).await.unwrap());
+    }
+    let closed = |stream: &TcpStream| matches!(stream.try_read(&mut [0]), Ok(0));
+    eventually!("too many are turned away", silent.iter().filter(|stream| !closed(stream)).count() <= 20);
+    assert!(alive().await.is_err(), "so is everybody else, while the others have their time");
+    eventually!("they have had it", silent.iter().all(closed));
+    assert_eq!(alive().await.unwrap().status(), 200, "and their places are free");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod frames;
 mod framing;
+mod handshake;
 mod head;
 mod idle;
 mod line;
@@ -31,6 +32,7 @@ use self::line::Line;
 use super::Bff;
 use crate::reply::ProxyError;
 
+pub use self::handshake::Handshakes;
 pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
 pub(in crate::proxy) use self::pace::Pace;
 
@@ -190,6 +192,7 @@ fn malformed() -> ProxyError {
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let seat = Seat::take(&self.connections);
+        handshake::over(stream.get_proxy_digest().as_deref());
         let mut line = Box::new(Line::new(stream, self.patience.rate, self.patience.body));
         let frames = matches!(line.selected_alpn_proto(), Some(ALPN::H2));
         if seat.number > self.patience.connections {
