@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisConnectionInfo, TlsCertificates, Value, cmd,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    ProtocolVersion, PushInfo, RedisConnectionInfo, TlsCertificates, Value, cmd, io::tcp::TcpSettings,
 };
 use tokio::time::Instant;
 
@@ -146,13 +146,10 @@ impl Dial {
     ) -> Result<MultiplexedConnection, NoConnection> {
         let (host, port) = (address.host.clone(), address.port);
         let client = match &self.tls {
-            None => {
-                Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(login.clone()))
-            }
+            None => Client::open(info(ConnectionAddr::Tcp(host, port), login)?),
             Some(certificates) => {
                 let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
-                let info = address.into_connection_info()?.set_redis_settings(login.clone());
-                Client::build_with_tls(info, certificates.clone())
+                Client::build_with_tls(info(address, login)?, certificates.clone())
             }
         }?;
         let connected = client.get_multiplexed_async_connection_with_config(&config);
@@ -162,6 +159,13 @@ impl Dial {
             Err(_) => Err(NoConnection::Unreachable(format!("{address} does not answer"))),
         }
     }
+}
+
+/// Many questions share a connection: by Nagle's algorithm (RFC 1122 §4.2.3.4) those that come while one is on its way
+/// would wait for its answer first, and take two round trips instead of one.
+fn info(address: ConnectionAddr, login: &RedisConnectionInfo) -> redis::RedisResult<ConnectionInfo> {
+    let info = address.into_connection_info()?.set_redis_settings(login.clone());
+    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 
 fn timing() -> AsyncConnectionConfig {
@@ -259,5 +263,16 @@ fn pairs(value: &Value) -> Vec<(String, String)> {
             items.chunks_exact(2).filter_map(|pair| text(pair.first()?).zip(text(pair.last()?))).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_sent_at_once() {
+        let address = ConnectionAddr::Tcp("redis".to_owned(), 6379);
+        assert!(info(address, &RedisConnectionInfo::default()).unwrap().tcp_settings().nodelay());
     }
 }
