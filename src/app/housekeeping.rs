@@ -1,4 +1,4 @@
-//! What goes on beside requests: watching and sweeping the session store, and the first look at the
+//! What goes on beside requests: watching and sweeping the session store, watching memory, and the first look at the
 //! identity provider.
 
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
+use super::memory;
 use crate::oidc::RelyingParty;
 use crate::proxy::Bff;
 use crate::session::Sessions;
@@ -31,6 +32,14 @@ impl BackgroundService for Housekeeping {
         warm(&self.0.gateway().endpoints.relying_party);
         let live = Arc::clone(&sessions);
         tokio::spawn(async move { live.watch_live().await });
+        let bff = self.0.clone();
+        tokio::spawn(async move {
+            let mut look = tokio::time::interval(memory::EVERY);
+            loop {
+                look.tick().await;
+                memory::look(&bff.gateway());
+            }
+        });
         // Also while the process drains: what is in flight is to hear of a logout, too.
         let mut watch = tokio::time::interval(Sessions::WATCH);
         let mut sweep = tokio::time::interval(Sessions::SWEEP);

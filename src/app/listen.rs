@@ -93,7 +93,8 @@ pub(super) fn public(
 
 /// One connection more than there may be is refused: files must be left for services and stores.
 fn patience(server: &ServerConfig) -> Patience {
-    let (seats, wanted) = (room::seats(), server.max_connections.unwrap_or_else(room::connections));
+    let (seats, wanted) =
+        (room::seats(), server.max_connections.unwrap_or_else(|| room::connections(room::memory_of(server))));
     if wanted > seats {
         tracing::warn!(max_connections = seats, "server.max_connections is more than there may be open files");
     }
@@ -105,6 +106,7 @@ fn patience(server: &ServerConfig) -> Patience {
         body: server.body_timeout,
         rate: server.min_body_rate,
         connections,
+        beside: room::beside(connections),
     }
 }
 

@@ -6,6 +6,7 @@ mod drain;
 mod handover;
 mod housekeeping;
 mod listen;
+mod memory;
 mod reload;
 mod room;
 mod serve;

@@ -2,23 +2,39 @@
 //! ended by the kernel, and everybody's requests with it; one that refuses the last ones is not.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-/// What a connection with a request under way takes at most, 64 KiB, and as much for everything else.
+use crate::config::ServerConfig;
+
+/// What most connections with a request under way take at most, 64 KiB, and as much for everything else. Some take
+/// more: see `memory`.
 const BYTES_EACH: u64 = 2 * 64 * 1024;
 /// Files for listeners, stores, services and the log.
 const OTHER_FILES: usize = 64;
 const FEWEST: usize = 16;
 
 /// Connections at once, where nobody says how many.
-pub(super) fn connections() -> usize {
+pub(super) fn connections(memory: Option<u64>) -> usize {
     let by_files = (files() / 4 * 3).saturating_sub(OTHER_FILES);
-    let by_memory = memory(Path::new("/")).and_then(|bytes| usize::try_from(bytes / BYTES_EACH).ok());
+    let by_memory = memory.and_then(|bytes| usize::try_from(bytes / BYTES_EACH).ok());
     by_files.min(by_memory.unwrap_or(usize::MAX)).max(FEWEST)
+}
+
+/// Bytes this process may take.
+pub(super) fn memory_of(server: &ServerConfig) -> Option<u64> {
+    // Nobody moves a running process to another group.
+    static ALLOWED: LazyLock<Option<u64>> = LazyLock::new(|| memory(Path::new("/")));
+    server.max_memory.into_iter().chain(*ALLOWED).min()
 }
 
 /// More than this many there can never be.
 pub(super) fn seats() -> usize {
     files().saturating_sub(OTHER_FILES).max(FEWEST)
+}
+
+/// Of the connections beyond those, how many are heard at once, of the files that are left.
+pub(super) fn beside(connections: usize) -> usize {
+    (files().saturating_sub(connections + OTHER_FILES) / 8).min(256)
 }
 
 fn files() -> usize {
@@ -78,6 +94,6 @@ mod tests {
         assert_eq!(memory(dir.path()), Some(1 << 20));
         write("sys/fs/cgroup/memory.max", "524288\n");
         assert_eq!(memory(dir.path()), Some(1 << 19));
-        assert!((FEWEST..=seats()).contains(&connections()) || seats() == FEWEST);
+        assert!((FEWEST..=seats()).contains(&connections(memory(Path::new("/")))) || seats() == FEWEST);
     }
 }

@@ -121,6 +121,12 @@ impl Endpoint {
         (self == Self::BackchannelLogout).then_some(64 * 1024)
     }
 
+    /// Whether it says how we are: asked when nothing else may be.
+    #[must_use]
+    pub fn is_health(self) -> bool {
+        matches!(self, Self::Live | Self::Ready)
+    }
+
     /// Whether it matters here who asks: logins under way are bounded for each address.
     #[must_use]
     pub fn is_login(self) -> bool {

@@ -19,7 +19,7 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
     let gateway = &*Arc::clone(&ctx.gateway);
     // First, so that a page may read whatever is refused from here on.
     let from = origin::whence(gateway, session, ctx);
-    let path = admit::admit(gateway, session, ctx)?;
+    let Some(path) = admit::admit(gateway, session, ctx)? else { return Ok(Some(route::abilities())) };
     let routed = route::route(gateway, session, ctx, &path)?;
     let guarded = match &routed {
         Routed::Ours(endpoint) => endpoint.acts_by_session(),

@@ -14,6 +14,7 @@ use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::headers::{FETCH_DEST, FETCH_MODE};
 use super::stages::{limit, relay};
+use super::wire::Beyond;
 use crate::reply::{ProxyError, Reply};
 
 /// A body up to this is read to its end before we refuse, so that the connection can go on.
@@ -27,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// and an unconditional keep-alive would undo its decision to close (see the smuggling guard).
 pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     if session.get_keepalive().is_some() {
-        let leaving = gateway.leaving.load(Ordering::Relaxed);
+        let leaving = gateway.leaving.load(Ordering::Relaxed) || is_beyond(session);
         session.set_keepalive((!leaving).then_some(gateway.idle_timeout.as_secs().max(1)));
     }
     // For who mounts the pipeline without the door, which holds later requests back: a HEAD is answered while
@@ -37,6 +38,12 @@ pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     session.set_read_timeout(Some(gateway.body_timeout));
     session.set_write_timeout(Some(gateway.body_timeout));
     session.set_total_drain_timeout(Some(LINGER));
+}
+
+/// Whether there is no place for its connection (`server.max_connections`).
+pub(super) fn is_beyond(session: &Downstream) -> bool {
+    let mark = session.digest().and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
+    mark.is_some_and(|mark| mark.is::<Beyond>())
 }
 
 /// The peer's address, as the socket knows it.

@@ -89,6 +89,8 @@ pub struct Gateway {
     pub websocket_idle_timeout: Option<Duration>,
     /// Set once this process is to be left: answers say so to their connections.
     pub leaving: Arc<AtomicBool>,
+    /// Set while this process has nearly all the memory it may have (`server.max_memory`).
+    pub short_of_memory: Arc<AtomicBool>,
 }
 
 impl Gateway {

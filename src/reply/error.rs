@@ -25,6 +25,9 @@ pub enum ProxyError {
     /// No file or port is left for a connection to the service.
     #[error("no file or port is left here for a connection to the service; try again")]
     NothingLeft,
+    /// Nearly all memory is taken, and requests enough are under way.
+    #[error("memory is short here (server.max_memory); try again")]
+    ShortOfMemory,
     /// The client took too long to send what it had announced.
     #[error("the request did not arrive in time")]
     ClientTimeout,

@@ -45,6 +45,7 @@ impl ProxyError {
             Self::TooManyConnections | Self::NothingLeft => {
                 (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many connections")
             }
+            Self::ShortOfMemory => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many requests"),
             Self::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, "bad_request", "The request did not arrive in time"),
             Self::NotAuthenticated => (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in"),
             Self::BearerMissing => (StatusCode::UNAUTHORIZED, "not_authenticated", "No access token"),
@@ -91,7 +92,11 @@ impl ProxyError {
     /// Seconds after which trying again makes sense.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::StoreUnavailable | Self::Busy | Self::TooManyConnections | Self::NothingLeft => Some(1),
+            Self::StoreUnavailable
+            | Self::Busy
+            | Self::TooManyConnections
+            | Self::NothingLeft
+            | Self::ShortOfMemory => Some(1),
             // Rounded up: whoever comes back then is welcome, and finds the circuit half-open.
             Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => {
                 Some(retry_after.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1))
@@ -152,6 +157,7 @@ mod tests {
             ProxyError::VersionNotSupported,
             ProxyError::TooManyConnections,
             ProxyError::NothingLeft,
+            ProxyError::ShortOfMemory,
             ProxyError::NotAuthenticated,
             ProxyError::BearerMissing,
             ProxyError::InvalidToken,

@@ -2,6 +2,9 @@
 //! sends a byte now and then would hold its request for as long as it likes. So whoever is late has its
 //! socket shut, which the engine then reports as a break.
 //!
+//! While the rest of a request's body is awaited, it may be the client who is late, or the service, which takes nothing
+//! of what has come. The kernel knows: bytes that it may not send wait in the socket.
+//!
 //! A request costs an entry in a list of its thread and no timer: one task a thread sleeps until the
 //! earliest deadline. Everything happens on the thread of the request, and nothing there waits between the
 //! closing of a socket and the end of its entry: the number in the list is never another socket's.
@@ -12,10 +15,11 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
+use pingora::protocols::l4::ext::get_tcp_info;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 thread_local! {
-    static AWAITED: RefCell<Awaited> = const { RefCell::new(Awaited { sockets: BTreeMap::new(), count: 0, alarm: None }) };
+    static AWAITED: RefCell<Awaited> = const { RefCell::new(Awaited { waits: BTreeMap::new(), moved: BTreeMap::new(), count: 0, alarm: None }) };
 }
 
 /// Deadline, and a number to tell equal ones apart.
@@ -23,15 +27,53 @@ type Place = (Instant, u64);
 
 /// The answers that one thread waits for.
 struct Awaited {
-    sockets: BTreeMap<Place, RawFd>,
+    waits: BTreeMap<Place, Wait>,
+    /// By number: what has not its first place any more.
+    moved: BTreeMap<u64, Moved>,
     count: u64,
     /// What the watching task sleeps until.
     alarm: Option<Instant>,
 }
 
+#[derive(Clone, Copy)]
+struct Wait {
+    socket: RawFd,
+    upload: Option<Upload>,
+}
+
+/// The rest of a body is awaited.
+#[derive(Clone, Copy)]
+struct Upload {
+    since: Instant,
+    /// Of the client; `None`: somebody else times it.
+    pause: Option<Duration>,
+    /// Of the service, for what has come.
+    timeout: Duration,
+    /// The service was found to take nothing.
+    clogged: bool,
+}
+
+enum Moved {
+    To(Place),
+    /// The service has taken nothing for too long, and its socket was shut.
+    Over,
+}
+
+/// Who was late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// The rest of the body did not come.
+    Client,
+    /// The answer did not come, or what had come of the body was not taken.
+    Service,
+}
+
 /// Held while the head of an answer is awaited.
 #[derive(Debug)]
-pub struct HeadDeadline(Place);
+pub struct HeadDeadline {
+    place: Place,
+    upload: bool,
+}
 
 impl HeadDeadline {
     /// Shuts this socket after `timeout`, unless dropped before. `None` where that cannot be done: the
@@ -39,34 +81,61 @@ impl HeadDeadline {
     /// server with work stealing).
     #[must_use]
     pub fn set(socket: RawFd, timeout: Duration) -> Option<Self> {
+        Self::wait(Wait { socket, upload: None }, timeout)
+    }
+
+    /// Shuts it after `pause` without the rest of the body, where the client is to be timed here, unless the service
+    /// is to blame, which then has `timeout` in all.
+    #[must_use]
+    pub fn of_upload(socket: RawFd, pause: Option<Duration>, timeout: Duration) -> Option<Self> {
+        let upload = Upload { since: Instant::now(), pause, timeout, clogged: false };
+        Self::wait(Wait { socket, upload: Some(upload) }, pause.unwrap_or(timeout))
+    }
+
+    fn wait(wait: Wait, patience: Duration) -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
-        if socket < 0 || runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
+        if wait.socket < 0 || runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
             return None;
         }
-        let until = Instant::now() + timeout;
+        let until = Instant::now() + patience;
         AWAITED.with_borrow_mut(|awaited| {
             awaited.count += 1;
             let place = (until, awaited.count);
-            awaited.sockets.insert(place, socket);
+            awaited.waits.insert(place, wait);
             if awaited.alarm.is_none_or(|alarm| until < alarm) {
                 awaited.alarm = Some(until);
                 runtime.spawn(watch(until));
             }
-            Some(Self(place))
+            Some(Self { place, upload: wait.upload.is_some() })
         })
     }
 
-    /// Whether it has passed, and the socket was shut.
+    /// Who was late, where it has passed and the socket was shut.
     #[must_use]
-    pub fn passed(&self) -> bool {
-        AWAITED.with_borrow(|awaited| !awaited.sockets.contains_key(&self.0))
+    pub fn passed(&self) -> Option<Late> {
+        AWAITED.with_borrow(|awaited| match awaited.moved.get(&self.place.1) {
+            Some(Moved::To(_)) => None,
+            Some(Moved::Over) => Some(Late::Service),
+            None if awaited.waits.contains_key(&self.place) => None,
+            None if self.upload => Some(Late::Client),
+            None => Some(Late::Service),
+        })
+    }
+
+    /// Whether the client waits for the service, and not the other way round.
+    #[must_use]
+    pub fn excuses(&self) -> bool {
+        AWAITED.with_borrow(|awaited| {
+            let wait = awaited.waits.get(&self.place);
+            awaited.moved.contains_key(&self.place.1) || wait.is_some_and(|wait| is_clogged(wait.socket))
+        })
     }
 }
 
 impl Drop for HeadDeadline {
     fn drop(&mut self) {
         // While the thread ends there may be no list any more.
-        let _ = AWAITED.try_with(|awaited| awaited.borrow_mut().sockets.remove(&self.0));
+        let _ = AWAITED.try_with(|awaited| awaited.borrow_mut().forget(self));
     }
 }
 
@@ -86,13 +155,59 @@ impl Awaited {
     /// Shuts what is late, and says when to look again.
     fn ring(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        while let Some(entry) = self.sockets.first_entry().filter(|entry| entry.key().0 <= now) {
+        while let Some(entry) = self.waits.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((_, number), wait) = entry.remove_entry();
+            if let Some(upload) = wait.upload
+                && let Some((until, upload)) = self.again(number, wait.socket, upload, now)
+            {
+                self.waits.insert((until, number), Wait { upload: Some(upload), ..wait });
+                self.moved.insert(number, Moved::To((until, number)));
+                continue;
+            }
             // A peer that has closed already leaves nothing to shut.
-            let _ = shutdown(entry.remove(), Shutdown::Both);
+            let _ = shutdown(wait.socket, Shutdown::Both);
         }
-        self.alarm = self.sockets.first_key_value().map(|((until, _), _)| *until);
+        self.alarm = self.waits.first_key_value().map(|((until, _), _)| *until);
         self.alarm
     }
+
+    /// When to look at an upload again, if nobody is too late yet.
+    fn again(&mut self, number: u64, socket: RawFd, mut upload: Upload, now: Instant) -> Option<(Instant, Upload)> {
+        let was = std::mem::replace(&mut upload.clogged, is_clogged(socket));
+        if upload.clogged {
+            let until = upload.since + upload.timeout;
+            if until <= now {
+                self.moved.insert(number, Moved::Over);
+                return None;
+            }
+            return Some((until, upload));
+        }
+        match upload.pause {
+            Some(_) if !was => {
+                self.moved.remove(&number);
+                None
+            }
+            // The service has taken everything: the client's time begins, or nobody's here.
+            pause => {
+                upload.since = now;
+                Some((now + pause.unwrap_or(upload.timeout), upload))
+            }
+        }
+    }
+
+    fn forget(&mut self, deadline: &HeadDeadline) {
+        self.waits.remove(&deadline.place);
+        if deadline.upload
+            && let Some(Moved::To(place)) = self.moved.remove(&deadline.place.1)
+        {
+            self.waits.remove(&place);
+        }
+    }
+}
+
+/// Whether bytes wait in the socket that its peer has no room for (tcp(7)).
+fn is_clogged(socket: RawFd) -> bool {
+    get_tcp_info(socket).is_ok_and(|info| info.tcpi_notsent_bytes > 0)
 }
 
 #[cfg(test)]
@@ -119,15 +234,67 @@ mod tests {
         let answered = HeadDeadline::set(kept.as_raw_fd(), Duration::from_millis(50)).unwrap();
         drop(answered);
         assert_eq!(late.read(&mut [0]).await.unwrap(), 0, "shut");
-        assert!(short.passed() && !long.passed());
+        assert_eq!((short.passed(), long.passed()), (Some(Late::Service), None));
         kept.try_write(b"x").unwrap();
         assert_eq!(kept_peer.read(&mut [0]).await.unwrap(), 1, "this one goes on");
         drop((short, long));
-        AWAITED.with_borrow(|awaited| assert!(awaited.sockets.is_empty()));
+        AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty()));
         // The list is watched again after it was empty.
         let (mut next, _c) = pair().await;
         let _again = HeadDeadline::set(next.as_raw_fd(), Duration::from_millis(50)).unwrap();
         assert_eq!(next.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    async fn end_of(deadline: &HeadDeadline) -> Late {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if let Some(late) = deadline.passed() {
+                return late;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_upload_is_the_clients_unless_the_service_takes_nothing() {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let ((idle, _a), (full, mut reader)) = (pair().await, pair().await);
+        let of = |stream: &TcpStream, pause| HeadDeadline::of_upload(stream.as_raw_fd(), pause, PAUSE * 10).unwrap();
+        let (begun, client) = (Instant::now(), of(&idle, Some(PAUSE)));
+        assert_eq!(end_of(&client).await, Late::Client);
+        assert!(begun.elapsed() < PAUSE * 9);
+
+        let mut sent = 0;
+        while let Ok(more) = full.try_write(&[0; 65536]) {
+            sent += more;
+        }
+        let service = of(&full, Some(PAUSE));
+        tokio::time::sleep(PAUSE * 3).await;
+        assert!(service.passed().is_none() && service.excuses(), "the service has more time");
+        drop(service);
+        let service = of(&full, Some(PAUSE));
+        tokio::time::sleep(PAUSE * 2).await;
+        let mut into = vec![0; sent];
+        reader.read_exact(&mut into).await.unwrap();
+        assert_eq!(end_of(&service).await, Late::Client, "it has taken everything, and nothing more came");
+        AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_takes_nothing_is_shut_and_blamed() {
+        let (full, _reader) = pair().await;
+        while full.try_write(&[0; 65536]).is_ok() {}
+        for pause in [None, Some(Duration::from_millis(20))] {
+            let (begun, timeout) = (Instant::now(), Duration::from_millis(200));
+            let service = HeadDeadline::of_upload(full.as_raw_fd(), pause, timeout).unwrap();
+            assert_eq!(end_of(&service).await, Late::Service);
+            assert!(begun.elapsed() >= timeout);
+            drop(service);
+            AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
+        }
+        let (idle, _peer) = pair().await;
+        let timed_elsewhere = HeadDeadline::of_upload(idle.as_raw_fd(), None, Duration::from_millis(10)).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(timed_elsewhere.passed(), None);
     }
 
     #[tokio::test]

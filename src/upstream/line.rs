@@ -4,8 +4,10 @@
 //! engine's own, and cost nothing of this.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ pub struct Line {
     pub cord: Cord,
     /// Set for a `WebSocket`.
     pub websocket: Option<Patience>,
+    /// Where its socket is named once it is dialled: the engine gives it no name.
+    pub socket: Arc<AtomicI32>,
 }
 
 /// What a `WebSocket` is given. Both ends count: the engine's own timeouts see one direction each.
@@ -65,6 +69,7 @@ impl L4Connect for Dial {
         let connecting = tokio::time::timeout(self.timeout, TcpStream::connect(address));
         let stream = connecting.await.map_err(|_elapsed| Error::new_up(ErrorType::ConnectTimedout))?;
         let stream = stream.map_err(|error| Error::because(kind_of(&error), "dialling a service", error).into_up())?;
+        line.socket.store(stream.as_raw_fd(), Ordering::Relaxed);
         Ok(VirtualSocketStream::new(Box::new(Severable::new(stream, line, self.plain))).into())
     }
 }

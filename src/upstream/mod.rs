@@ -24,7 +24,7 @@ use addresses::Addresses;
 use line::Dial;
 
 pub use frames::{FrameCursor, close_frame};
-pub use head_deadline::HeadDeadline;
+pub use head_deadline::{HeadDeadline, Late};
 pub use line::{Line, Patience, close_code};
 pub use reach::Unreachable;
 

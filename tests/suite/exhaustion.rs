@@ -1,16 +1,18 @@
 //! When files run out: the program waits instead of spinning, blames no service, and is back as soon as there
 //! are some again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Head, RawClient, Setup, Upstream, http_client, raw};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Head, RawClient, Setup, Upstream, http_client, raw, scale};
+use crate::slow::{deaf, endless};
 
 const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
 const ASK: &str = "GET /open/x HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -125,4 +127,146 @@ async fn without_a_file_nobody_is_blamed_and_nothing_spins() {
     assert_eq!(circuit(&edge).await, "closed");
     assert_eq!(browser.get(edge.url("/api/v1/proxy/svc/x")).await.status(), 200);
     assert!(!edge.log.text().contains("panicked"));
+}
+
+const ALIVE: &str = "GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Asks so many times on the public port; the longest wait.
+async fn probe(edge: &Edge, times: usize) -> Duration {
+    let mut worst = Duration::ZERO;
+    for _ in 0..times {
+        let begun = Instant::now();
+        assert_eq!(raw(edge.address(), ALIVE).await.0.status(), 200);
+        worst = worst.max(begun.elapsed());
+    }
+    worst
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_answered_when_every_place_is_taken() {
+    const PLACES: usize = 64;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 30").route(OPEN);
+    let edge = setup.server(&format!("max_connections: {PLACES}")).open_files(1024).start().await;
+    eventually!("the first probe has left", edge.metric("bff_client_connections").await == 0);
+    let mut seated = join_all((0..PLACES).map(|_| RawClient::connect(edge.address()))).await;
+    eventually!("every place is taken", edge.metric("bff_client_connections").await == PLACES as u64);
+    let (address, mut others) = (edge.address(), JoinSet::new());
+    // Four times as many as are heard at once, again and again; every other one is silent.
+    for number in 0..480 {
+        others.spawn(async move {
+            let mut heard = Vec::new();
+            for _ in 0..4 {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                if number % 2 == 0 {
+                    stream.write_all(ASK.as_bytes()).await.unwrap();
+                }
+                let mut said = String::new();
+                stream.read_to_string(&mut said).await.unwrap();
+                heard.push(said);
+            }
+            heard
+        });
+    }
+    let worst = probe(&edge, 20).await;
+    let told = others.join_all().await.concat();
+    println!("{} others told, alive after {worst:?} at worst", told.len());
+    assert_eq!(told.iter().find(|said| !said.starts_with("HTTP/1.1 503 ")), None);
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(seated[0].ask(ASK).await.0.status(), 200);
+    assert!(worst < Duration::from_secs(3), "{worst:?}");
+}
+
+/// Every processor of the machine is busy while this lives.
+struct Burning(Arc<AtomicBool>);
+
+impl Burning {
+    fn all() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || while !over.load(Ordering::Relaxed) {});
+        }
+        Self(over)
+    }
+}
+
+impl Drop for Burning {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One that costs: an answer that its client does not take, half a head, an upload that its service does not take.
+async fn burden(address: std::net::SocketAddr, kind: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let ask = match kind % 4 {
+        0 => format!("GET /open/x HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(60_000)),
+        1 => "POST /deaf/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n".to_owned(),
+        _ => "GET /endless/x HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+    };
+    // It may be refused meanwhile.
+    let _ = stream.write_all(ask.as_bytes()).await;
+    while kind % 4 == 1 {
+        let piece = tokio::time::timeout(Duration::from_millis(50), stream.write_all(&[b'x'; 65536]));
+        if !matches!(piece.await, Ok(Ok(()))) {
+            break;
+        }
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_pressure_it_sheds_and_stays_inside_its_memory() {
+    let most = scale(160, 512) as u64;
+    let (upstream, deaf, endless) = (Upstream::start().await, deaf().await, endless().await);
+    let mut setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 30").route(OPEN);
+    for (name, url) in [("deaf", deaf), ("endless", endless)] {
+        let route = format!(
+            "{{ id: {name}, path: \"/{name}/*\", target_service: {name}_service, preserve_path: true, auth: none }}"
+        );
+        setup = setup.service_alone(name, &url, None, "timeout: 120").route(&route);
+    }
+    let setup = setup.server("header_timeout: 120").server("max_connections: 5000");
+    let edge = setup.server(&format!("max_memory: {most}MiB")).open_files(20_000).start().await;
+    let mut seated = RawClient::connect(edge.address()).await;
+    assert_eq!(seated.ask(ASK).await.0.status(), 200);
+    let _burning = Burning::all();
+    let (mut burdens, mut resident, mut worst) = (Vec::new(), 0, Duration::ZERO);
+    let (mut shed, mut served) = (0, 0);
+    // As many again as it takes until it says so.
+    let mut enough = usize::MAX;
+    while burdens.len() < enough {
+        let more = (0..8).map(|kind| burden(edge.address(), kind));
+        burdens.extend(join_all(more).await);
+        assert!(burdens.len() < 4000, "it never sheds: {resident} KiB");
+        worst = worst.max(probe(&edge, 1).await);
+        let ask = format!("GET /open/{} HTTP/1.1\r\nHost: h\r\n\r\n", burdens.len());
+        let (head, body) = seated.ask(&ask).await;
+        if head.status() == 503 {
+            shed += 1;
+            assert_eq!(head.one("retry-after").as_deref(), Some("1"));
+        } else {
+            served += 1;
+            assert_eq!(head.status(), 200);
+            let own = format!("\"/open/{}\"", burdens.len());
+            assert!(String::from_utf8_lossy(&body.start).contains(&own), "another's answer");
+        }
+        resident = resident.max(edge.resident_kib());
+        if shed == 1 && enough == usize::MAX {
+            enough = burdens.len() * 2;
+        }
+    }
+    println!(
+        "{enough} burdens, {resident} KiB of {most} MiB, {served} served, {shed} shed, alive after {worst:?} at worst"
+    );
+    assert!(resident < most * 1024, "{resident} KiB");
+    assert!(resident > most * 1024 / 2, "not under pressure: {resident} KiB");
+    assert!(worst < Duration::from_secs(3), "{worst:?}");
+    assert!(edge.log.text().contains("MEMORY_SHORT"));
+    drop(burdens);
+    eventually!(
+        "it is well again",
+        seated.ask(ASK).await.0.status() == 200 && edge.resident_kib() < most * 1024 / 5 * 4
+    );
 }

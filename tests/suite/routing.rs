@@ -33,6 +33,7 @@ fn settings() -> Settings {
             body_timeout: Duration::from_secs(60),
             min_body_rate: 240,
             max_connections: None,
+            max_memory: None,
         },
         auth: AuthConfig { idp: "main".into(), oauth_scopes: vec!["openid".into()], allowed_redirect_hosts: vec![] },
         session: SessionConfig {

@@ -1,14 +1,17 @@
 //! Clients that take their time: each is closed at its limit, and nobody else notices.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::frames::{PREFACE, fields, frame, request};
-use crate::harness::{Browser, Edge, RawClient, Setup, Upstream, raw};
+use crate::harness::{Browser, Edge, RawClient, Setup, Upstream, builder, raw};
 
 const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
 
@@ -133,41 +136,138 @@ async fn answered(reader: &mut (impl tokio::io::AsyncRead + Unpin), stream: u32)
     timeout(Duration::from_secs(20), next).await.expect("an answer")
 }
 
-const TOO_SLOW: &str = "http_requests_total{endpoint=\"open\",method=\"POST\",status=\"408\"}";
+const STREAM: &str = "{ id: stream, path: \"/stream/*\", target_service: lasting_service, preserve_path: true, auth: none, \
+                      streaming: true }";
+
+fn both(upstream: &str) -> Setup {
+    impatient(upstream).service_alone("lasting", upstream, None, "timeout: 30").route(STREAM)
+}
+
+/// A service that reads its requests to the end of their connections, and how many of those have ended.
+async fn attentive() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let ended = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&ended);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+                counted.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (url, ended)
+}
+
+fn too_slow(route: &str) -> String {
+    format!("http_requests_total{{endpoint=\"{route}\",method=\"POST\",status=\"408\"}}")
+}
 
 #[tokio::test]
 async fn a_slow_upload_on_http2_ends_and_leaves_the_others() {
     let upstream = Upstream::start().await;
-    let edge = impatient(&upstream.url()).start().await;
+    let (lasting, ended) = attentive().await;
+    let setup = impatient(&upstream.url()).service_alone("lasting", &lasting, None, "timeout: 30").route(STREAM);
+    let edge = setup.start().await;
     let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
-    writer
-        .write_all(&[PREFACE, &upload(1, "/open/silent", &[]), &upload(3, "/open/drip", &[])].concat())
-        .await
-        .unwrap();
+    writer.write_all(PREFACE).await.unwrap();
+    for (stream, path) in [(1, "/open/silent"), (3, "/open/drip"), (5, "/stream/silent"), (7, "/stream/drip")] {
+        writer.write_all(&upload(stream, path, &[])).await.unwrap();
+    }
     let mut sent = 0;
-    while edge.metric(TOO_SLOW).await < 2 {
+    while edge.metric(&too_slow("open")).await < 2 || edge.metric(&too_slow("stream")).await < 2 {
         sent += 1;
         assert!(sent < 300, "who sends a byte now and then is told");
-        writer.write_all(&frame(0, 0, 3, b"x")).await.expect("the connection goes on");
+        let bytes = [frame(0, 0, 3, b"x"), frame(0, 0, 7, b"x")].concat();
+        writer.write_all(&bytes).await.expect("the connection goes on");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    writer.write_all(&frame(1, 5, 5, &request(&[]))).await.unwrap();
-    assert_eq!(answered(&mut reader, 5).await, 0x88, "the connection is as good as before");
+    eventually!("the service is told", ended.load(Ordering::SeqCst) == 2);
+    writer.write_all(&frame(1, 5, 9, &request(&[]))).await.unwrap();
+    assert_eq!(answered(&mut reader, 9).await, 0x88, "the connection is as good as before");
     assert_eq!(upstream.count(), 1, "no body was whole but that of the last");
 }
 
 #[tokio::test]
 async fn on_http2_too_a_slow_upload_that_moves_is_left_alone() {
     let upstream = Upstream::start().await;
-    let edge = impatient(&upstream.url()).server("min_body_rate: 40").start().await;
+    let edge = both(&upstream.url()).server("min_body_rate: 40").start().await;
     let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
-    writer.write_all(&[PREFACE, &upload(1, "/open/x", &[])].concat()).await.unwrap();
+    let both = [upload(1, "/open/x", &[]), upload(3, "/stream/x", &[])].concat();
+    writer.write_all(&[PREFACE, &both].concat()).await.unwrap();
     for number in 0..40 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        writer.write_all(&frame(0, u8::from(number == 39), 1, &[b'x'; 20])).await.unwrap();
+        for stream in [1, 3] {
+            writer.write_all(&frame(0, u8::from(number == 39 && stream == 3), stream, &[b'x'; 20])).await.unwrap();
+        }
     }
+    assert_eq!(answered(&mut reader, 3).await, 0x88);
+    writer.write_all(&frame(0, 1, 1, b"")).await.unwrap();
     assert_eq!(answered(&mut reader, 1).await, 0x88);
-    assert_eq!(upstream.last().body.length, 800);
+    assert!(upstream.all().iter().all(|received| received.body.length == 800));
+}
+
+/// A service that takes connections, and nothing of what comes on them.
+pub(crate) async fn deaf() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            kept.push(stream);
+        }
+    });
+    url
+}
+
+/// More than fits between two ends that do not read.
+const BIG: usize = 9_000_000;
+
+/// The status of a big upload, sent as fast as it is taken.
+async fn big_upload(edge: &Edge, cookie: &str, path: &str, h2: bool) -> u16 {
+    if h2 {
+        let client = builder().http2_prior_knowledge().build().unwrap();
+        let request = client.post(format!("http://{}{path}", edge.address())).header("cookie", cookie);
+        return request.body(vec![b'x'; BIG]).send().await.unwrap().status().as_u16();
+    }
+    let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\nContent-Length: {BIG}\r\n\r\n");
+    let sending = async {
+        let _ = writer.write_all(&[head.as_bytes(), &[b'x'; BIG]].concat()).await;
+        std::future::pending::<()>().await;
+    };
+    let mut line = [0; 12];
+    tokio::select! { () = sending => {}, read = reader.read_exact(&mut line) => drop(read.unwrap()) }
+    String::from_utf8_lossy(&line).rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_read_is_late_and_not_its_client() {
+    const SERVICE: Duration = Duration::from_secs(4);
+    let service = deaf().await;
+    let circuit = "circuit_breaker: { threshold: 2, reset_time: 60 }\nlegacy_service_timeouts: { svc: 4 }\n";
+    let setup = Setup::new().service_alone("own", &service, None, "timeout: 4").route(OPEN);
+    let setup = setup.service_alone("lasting", &service, None, "timeout: 4").route(STREAM);
+    let setup =
+        setup.server("body_timeout: 2").legacy(&format!("legacy_services: {{ svc: \"{service}\" }}\n{circuit}"));
+    let edge = setup.start().await;
+    let cookie = &*Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
+    let begun = Instant::now();
+    let all =
+        ["/open/x", "/stream/x", "/api/v1/proxy/svc/x"].into_iter().flat_map(|path| [(path, false), (path, true)]);
+    let edge_of = &edge;
+    let answers = join_all(all.map(async |(path, h2)| (path, h2, big_upload(edge_of, cookie, path, h2).await))).await;
+    let took = begun.elapsed();
+    assert!(answers.iter().all(|(_, _, status)| *status == 504), "{answers:?}");
+    assert!(took >= SERVICE, "the service has its time: {took:?}");
+    assert!(took < SERVICE * 2, "and no more: {took:?}");
+    eventually!("the circuit counts both", edge.metric("circuit_breaks_total{service=\"svc\"}").await == 1);
+    for service in ["own", "lasting"] {
+        let errors = format!("service_errors_total{{error_type=\"timeout\",service=\"{service}_service\"}}");
+        eventually!("it is the service's", edge.metric(&errors).await == 2);
+    }
 }
 
 #[tokio::test]
@@ -194,7 +294,7 @@ async fn a_client_that_pauses_is_no_fault_of_the_service() {
 }
 
 /// A service whose answer does not end.
-async fn endless() -> String {
+pub(crate) async fn endless() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -243,6 +343,28 @@ async fn one_connection_too_many_is_told_so() {
     assert_eq!((head.status(), head.one("retry-after").as_deref()), (503, Some("1")));
     assert!(String::from_utf8_lossy(&body.start).contains("\"rate_limited\""));
     assert_eq!(seated[0].ask(request).await.0.status(), 200, "who has a place keeps it");
+
+    for path in ["/health/live", "/health/ready"] {
+        let (head, body) = raw(edge.address(), format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+        assert_eq!((head.status(), head.one("connection").as_deref()), (200, Some("close")), "{path}");
+        assert!(String::from_utf8_lossy(&body.start).contains("status"));
+    }
+    // One request, and no other one behind it or under another method.
+    let both = format!("GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n{request}");
+    let mut probe = RawClient::connect(edge.address()).await;
+    assert_eq!(probe.ask(both).await.0.status(), 200);
+    assert!(probe.reader.head().await.unwrap().is_none(), "it is closed");
+    let post = "POST /health/live HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(raw(edge.address(), post).await.0.status(), 503);
+    let before = upstream.count();
+    let of = |path| fields(&[(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", path)]);
+    for (path, good) in [("/health/live", true), ("/open/x", false)] {
+        let mut h2 = TcpStream::connect(edge.address()).await.unwrap();
+        h2.write_all(&[PREFACE, &frame(1, 5, 1, &of(path))].concat()).await.unwrap();
+        assert_eq!(answered(&mut h2, 1).await == 0x88, good, "{path}");
+        let _ = timeout(Duration::from_secs(5), h2.read_to_end(&mut Vec::new())).await.expect("it is closed");
+    }
+    assert_eq!(upstream.count(), before, "nobody else hears of them");
     seated.pop();
     eventually!("the place is free again", raw(edge.address(), request).await.0.status() == 200);
 }

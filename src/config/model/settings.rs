@@ -68,6 +68,8 @@ pub struct ServerConfig {
     pub min_body_rate: u64,
     /// Client connections at once; absent: three quarters of the files the process may open, less 64.
     pub max_connections: Option<usize>,
+    /// Bytes this process may take; absent: what the machine has, or its control group allows.
+    pub max_memory: Option<u64>,
     /// A `WebSocket` on which neither end says anything for this long is closed (default 1 h). `None`: never.
     pub websocket_idle_timeout: Option<Duration>,
 }

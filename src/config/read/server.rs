@@ -11,7 +11,7 @@ use crate::config::node::Node;
 use crate::config::pem::{certificate_file, key_file};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
 use crate::config::scalar::{
-    duration, is_loopback, network, positive_duration, quote, socket_address, text, url, whole,
+    duration, is_loopback, network, positive_duration, quote, size, socket_address, text, url, whole,
 };
 use crate::config::source::Spot;
 use crate::config::{ServerConfig, TlsConfig};
@@ -43,6 +43,7 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let body_timeout = map.field("body_timeout", positive_duration).unwrap_or(ONE_MINUTE);
     let min_body_rate = map.field("min_body_rate", whole(0..=1_000_000_000)).unwrap_or(MIN_BODY_RATE);
     let max_connections = map.field("max_connections", whole(1..=10_000_000));
+    let max_memory = map.field("max_memory", size).filter(|bytes| *bytes > 0);
     let websocket_idle_timeout = map.field("websocket_idle_timeout", duration).unwrap_or(ONE_HOUR);
     let spot = map.spot.clone();
     map.finish();
@@ -78,6 +79,7 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
         body_timeout,
         min_body_rate,
         max_connections: max_connections.and_then(|most| usize::try_from(most).ok()),
+        max_memory,
         websocket_idle_timeout: Some(websocket_idle_timeout).filter(|timeout| !timeout.is_zero()),
     })
 }

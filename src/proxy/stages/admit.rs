@@ -1,11 +1,14 @@
 //! Admit: what cannot be read in one way only is refused before anything is decided on it. Sets the
 //! timeouts of the client's connection and the correlation id.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use http::header::{HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Method, Version};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::endpoints::Endpoint;
 use crate::proxy::context::RequestContext;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
@@ -14,12 +17,15 @@ use crate::proxy::{Downstream, downstream, headers};
 use crate::reply::ProxyError;
 use crate::routing::CanonicalPath;
 
-/// The only spelling of the path that anybody further on sees.
+/// Requests under way that are no crowd: they cannot be what takes the memory.
+const FEW: i64 = 16;
+
+/// The only spelling of the path that anybody further on sees; `None`: it asks about us all (RFC 9110 §9.3.7).
 pub(in crate::proxy) fn admit(
     gateway: &Gateway,
     session: &mut Downstream,
     ctx: &mut RequestContext,
-) -> Result<CanonicalPath, ProxyError> {
+) -> Result<Option<CanonicalPath>, ProxyError> {
     downstream::set_timeouts(gateway, session);
     headers::forget_spelling(session.req_header_mut());
     let request = session.req_header();
@@ -38,7 +44,13 @@ pub(in crate::proxy) fn admit(
         }
         None => (&*target, None),
     };
+    if path == b"*" && query.is_none() && session.req_header().method == Method::OPTIONS {
+        return require_room(gateway, session).map(|()| None);
+    }
     let path = CanonicalPath::parse(path).map_err(|refusal| ProxyError::BadRequest(refusal.to_string()))?;
+    if !Endpoint::at(path.as_str()).is_some_and(Endpoint::is_health) {
+        require_room(gateway, session)?;
+    }
     let query = match query {
         Some(query) => std::str::from_utf8(query)
             .ok()
@@ -51,7 +63,16 @@ pub(in crate::proxy) fn admit(
         ctx.login_url = format!("/auth/login?return_to={}", utf8_percent_encode(&here, NON_ALPHANUMERIC)).into();
     }
     query.clone_into(&mut ctx.upstream_target);
-    Ok(path)
+    Ok(Some(path))
+}
+
+/// A place for its connection, and memory; with too little of that, for a few at once.
+fn require_room(gateway: &Gateway, session: &Downstream) -> Result<(), ProxyError> {
+    if downstream::is_beyond(session) {
+        return Err(ProxyError::TooManyConnections);
+    }
+    let short = gateway.short_of_memory.load(Ordering::Relaxed) && gateway.metrics.http_in_flight.get() > FEW;
+    if short { Err(ProxyError::ShortOfMemory) } else { Ok(()) }
 }
 
 /// The bounds that the door holds on HTTP/1; on HTTP/2 the engine bounds the bytes of all fields.

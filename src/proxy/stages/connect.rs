@@ -2,7 +2,7 @@
 //! made again. That the service may be called was asked before (`recall::go_on`).
 
 use std::os::fd::RawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -17,7 +17,10 @@ use crate::proxy::Downstream;
 use crate::proxy::context::{RequestContext, Turn};
 use crate::proxy::wire::Pace;
 use crate::reply::ProxyError;
-use crate::upstream::HeadDeadline;
+use crate::upstream::{HeadDeadline, Late};
+
+/// A wait that is worth a look at who is waited for.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// Picks the peer for this attempt.
 pub(in crate::proxy) async fn connect(
@@ -57,7 +60,7 @@ pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) 
 
 /// There is a connection; the engine says which.
 pub(in crate::proxy) fn connected(ctx: &mut RequestContext, socket: RawFd) {
-    ctx.socket = Some(socket);
+    ctx.socket = Some(ctx.live.as_ref().map_or(socket, |live| live.socket()));
     ctx.head_deadline = None;
     ctx.turn = None;
 }
@@ -79,7 +82,9 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
         *body = None;
     }
     if let (Some(pace), Some(bytes)) = (&mut ctx.upload, &*body) {
-        pace.moved(bytes.len());
+        // While the service takes nothing, nothing is taken from the client either.
+        let excused = pace.waited() > SHORT && ctx.head_deadline.as_ref().is_some_and(HeadDeadline::excuses);
+        if excused { pace.renew() } else { pace.moved(bytes.len()) }
     }
     if ctx.turn.is_some() && (body.is_some() || end) {
         awaited(ctx);
@@ -87,27 +92,31 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
     }
 }
 
-/// What may last has a line of its own, and a client on HTTP/1 is timed at the door.
+/// An answer that may last, may also take its time to begin. A client on HTTP/1 is timed at the door, where nobody knows
+/// whether its service takes what it sends.
 fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
     if ctx.late {
         return;
     }
     ctx.turn = Some(turn);
-    let (Some(socket), Some(upstream), None) = (ctx.socket, &ctx.upstream, &ctx.live) else { return };
-    let patience = match turn {
-        Turn::Service => upstream.timeout,
-        Turn::Client if session.is_http2() => {
-            let gateway = &ctx.gateway;
-            ctx.upload.get_or_insert_with(|| Pace::new(gateway.min_body_rate, gateway.body_timeout)).wait()
+    let (Some(socket), Some(upstream)) = (ctx.socket, &ctx.upstream) else { return };
+    ctx.head_deadline = match turn {
+        _ if ctx.websocket => None,
+        Turn::Service if ctx.live.is_some() => None,
+        Turn::Service => HeadDeadline::set(socket, upstream.timeout),
+        Turn::Client => {
+            let (rate, window) = (ctx.gateway.min_body_rate, ctx.gateway.body_timeout);
+            let pace = session.is_http2().then(|| ctx.upload.get_or_insert_with(|| Pace::new(rate, window)).wait());
+            HeadDeadline::of_upload(socket, pace, upstream.timeout)
         }
-        Turn::Client => return,
     };
-    ctx.head_deadline = HeadDeadline::set(socket, patience);
 }
 
 /// The wait is over, for a head or for a deadline.
 fn awaited(ctx: &mut RequestContext) {
-    ctx.late |= ctx.head_deadline.take().is_some_and(|deadline| deadline.passed());
+    let Some(late) = ctx.head_deadline.take().and_then(|deadline| deadline.passed()) else { return };
+    ctx.late = true;
+    ctx.turn = Some(if late == Late::Client { Turn::Client } else { Turn::Service });
 }
 
 /// A head has come. After "100 Continue" the service waits for the body, and its time begins anew.

@@ -2,6 +2,9 @@
 //! (`session::live`) cuts the connection to the service; the engine reports that as an error, and here
 //! the client is told in the words of its protocol.
 
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +26,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(in crate::proxy) struct Live {
     held: Held,
+    socket: Arc<AtomicI32>,
     form: Form,
     to_client: FrameCursor,
     from_client: FrameCursor,
@@ -43,6 +47,11 @@ impl Live {
     pub(in crate::proxy) fn goodbye(&self) -> Option<Goodbye> {
         self.held.goodbye()
     }
+
+    /// Its connection to the service; below 0 before there is one.
+    pub(in crate::proxy) fn socket(&self) -> RawFd {
+        self.socket.load(Ordering::Relaxed)
+    }
 }
 
 /// Registers a request whose answer may last; the line is then to be dialled. The façade's answers are
@@ -56,10 +65,11 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
     }
     let (held, cord) = ctx.gateway.endpoints.sessions.hold(ctx.who.session());
     let (to_client, from_client) = (FrameCursor::default(), FrameCursor::default());
-    ctx.live = Some(Box::new(Live { held, form: Form::Body, to_client, from_client }));
+    let socket = Arc::new(AtomicI32::new(-1));
+    ctx.live = Some(Box::new(Live { held, socket: Arc::clone(&socket), form: Form::Body, to_client, from_client }));
     let handshake = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
     let patience = Patience { handshake, silence: ctx.gateway.websocket_idle_timeout };
-    Some(Line { cord, websocket: ctx.websocket.then_some(patience) })
+    Some(Line { cord, websocket: ctx.websocket.then_some(patience), socket })
 }
 
 /// What every `EventSource` says.

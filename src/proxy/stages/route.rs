@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::Method;
-use http::header::ACCESS_CONTROL_REQUEST_METHOD;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::config::AuthMode;
 use crate::endpoints::Endpoint;
@@ -11,8 +11,8 @@ use crate::legacy::{Called, LegacyService};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Destination, Gateway};
-use crate::reply::ProxyError;
-use crate::routing::{CanonicalPath, Lookup, Route, join_base};
+use crate::reply::{ProxyError, Reply};
+use crate::routing::{CanonicalPath, Lookup, Methods, Route, join_base};
 use crate::telemetry::Meters;
 use crate::token::TokenPolicy;
 
@@ -55,6 +55,15 @@ pub(in crate::proxy) fn route(
         Lookup::MethodNotAllowed { allow } => Err(ProxyError::MethodNotAllowed { allow }),
         Lookup::NotFound => Err(ProxyError::NoRoute),
     }
+}
+
+/// What `OPTIONS *` asks (RFC 9110 §9.3.7): no service's business.
+pub(in crate::proxy) fn abilities() -> Reply {
+    let methods = Methods::new(&[]);
+    let allow: Vec<_> = methods.allowed().map(Method::as_str).collect();
+    let mut reply = Reply::empty(StatusCode::NO_CONTENT);
+    reply.headers.extend(HeaderValue::from_str(&allow.join(", ")).ok().map(|methods| (ALLOW, methods)));
+    reply
 }
 
 /// The query is there already.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BytesMut};
+use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
@@ -27,6 +28,10 @@ use super::pace::Pace;
 const PIECE: usize = 8 * 1024;
 /// What a client may send of its next requests while we answer.
 const AHEAD: usize = 16 * 1024;
+
+/// Found by the requests of a connection for which there is no place.
+#[derive(Debug)]
+pub(in crate::proxy) struct Beyond;
 
 /// What of the connection the engine may read.
 #[derive(Debug)]
@@ -57,6 +62,8 @@ pub(super) struct Line {
     answered: bool,
     /// Early bytes may be for the protocol that was asked for: they are no request.
     asked_upgrade: bool,
+    /// There is no place for it.
+    beside: bool,
     reading: Pace,
     writing: Pace,
 }
@@ -70,6 +77,7 @@ impl Line {
             part: Part::Over,
             answered: false,
             asked_upgrade: false,
+            beside: false,
             reading: Pace::new(rate, window),
             writing: Pace::new(rate, window),
         }
@@ -109,6 +117,11 @@ impl Line {
         self.reading.renew();
         self.writing.renew();
         head
+    }
+
+    /// It has no place among the others: its requests know.
+    pub(super) fn stand_beside(&mut self) {
+        self.beside = true;
     }
 
     /// From here on this is HTTP/2.
@@ -370,7 +383,11 @@ impl GetTimingDigest for Line {
 
 impl GetProxyDigest for Line {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
+        // Nothing else of a connection reaches its requests.
+        let mark = || {
+            Some(Arc::new(ProxyDigest::new(Box::new(ResponseHeader::build(503, None).ok()?), Some(Box::new(Beyond)))))
+        };
+        if self.beside { mark() } else { self.inner.get_proxy_digest() }
     }
 }
 

@@ -2,6 +2,7 @@
 //! understand differently, refuses some of it without a word, and waits for ever for the rest. Here each
 //! HTTP/1 request is read strictly and in time, and handed over alone; pipelined ones wait (RFC 9112 §9.3.2).
 
+mod beside;
 mod frames;
 mod framing;
 mod handshake;
@@ -26,6 +27,7 @@ use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::beside::Beside;
 use self::head::HeadReader;
 use self::idle::Idle;
 use self::line::Line;
@@ -34,6 +36,7 @@ use crate::reply::ProxyError;
 
 pub use self::handshake::Handshakes;
 pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
+pub(in crate::proxy) use self::line::Beyond;
 pub(in crate::proxy) use self::pace::Pace;
 
 /// RFC 9113 §3.4.
@@ -54,6 +57,8 @@ pub struct Patience {
     pub rate: u64,
     /// Connections at once: `server.max_connections`.
     pub connections: usize,
+    /// Of those beyond, so many are heard at once.
+    pub beside: usize,
 }
 
 /// The application of the public listeners.
@@ -61,6 +66,7 @@ pub struct Door {
     engine: Arc<HttpProxy<Bff>>,
     bff: Bff,
     connections: IntGauge,
+    beside: Beside,
     patience: Patience,
 }
 
@@ -78,7 +84,7 @@ impl Door {
     #[must_use]
     pub fn new(engine: HttpProxy<Bff>, bff: Bff, patience: Patience) -> Self {
         let connections = bff.gateway().metrics.client_connections.clone();
-        Self { engine: Arc::new(engine), bff, connections, patience }
+        Self { engine: Arc::new(engine), bff, connections, beside: Beside::new(patience.beside), patience }
     }
 
     async fn arrival(&self, line: &mut Line, idle: &mut Idle, first: bool) -> Arrival {
@@ -145,7 +151,7 @@ impl Door {
                     return None;
                 }
                 Arrival::Refused(error) => {
-                    refusal::refuse(&self.bff.gateway(), &mut line, &error).await;
+                    refusal::refuse(&self.bff.gateway(), &mut line, None, &error, true).await;
                     return None;
                 }
             };
@@ -197,9 +203,8 @@ impl ServerApp for Door {
         let frames = matches!(line.selected_alpn_proto(), Some(ALPN::H2));
         if seat.number > self.patience.connections {
             drop(seat);
-            if !frames {
-                refusal::refuse(&self.bff.gateway(), &mut line, &ProxyError::TooManyConnections).await;
-            }
+            // Rare, and large: not a part of everybody's future.
+            Box::pin(self.turn_away(line)).await;
             return None;
         }
         if !frames {

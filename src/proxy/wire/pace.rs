@@ -30,6 +30,11 @@ impl Pace {
         self.left.saturating_sub(since.elapsed())
     }
 
+    /// How long nothing has moved.
+    pub(in crate::proxy) fn waited(&self) -> Duration {
+        self.waiting.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
     /// Nothing moves: ready once the allowance is used up. Wakes the task then.
     pub(super) fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting.get_or_insert_with(Instant::now);
@@ -59,8 +64,8 @@ impl Pace {
         self.left = self.left.saturating_add(earned).min(self.window);
     }
 
-    /// A new request begins with the whole allowance.
-    pub(super) fn renew(&mut self) {
+    /// The whole allowance: for a new request, or for a wait that was not the client's.
+    pub(in crate::proxy) fn renew(&mut self) {
         self.left = self.window;
         self.waiting = None;
     }

@@ -17,9 +17,12 @@ use crate::resilience::SystemClock;
 /// What the client gets to take the answer, and to notice it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Says why and closes.
-pub(super) async fn refuse(gateway: &Gateway, line: &mut Line, error: &ProxyError) {
-    let correlation_id = CorrelationId::written_in(line.ahead()).unwrap_or_else(CorrelationId::fresh);
+/// Says why and closes. `head`: of the request, where it was taken from the line. `lingers`: the client gets a
+/// moment to read it.
+pub(super) async fn refuse(gateway: &Gateway, line: &mut Line, head: Option<&[u8]>, error: &ProxyError, lingers: bool) {
+    let asked = head.unwrap_or(line.ahead());
+    let correlation_id = CorrelationId::written_in(asked).unwrap_or_else(CorrelationId::fresh);
+    let bodiless = asked.starts_with(b"HEAD ");
     let around = Circumstances { correlation_id: &correlation_id, login_url: "/auth/login", navigation: false };
     let reply = from_error(error, around);
     let reason = reply.status.canonical_reason().unwrap_or_default();
@@ -33,7 +36,6 @@ pub(super) async fn refuse(gateway: &Gateway, line: &mut Line, error: &ProxyErro
         reply.body.len(),
         SystemClock::http_date(),
     );
-    let bodiless = line.ahead().starts_with(b"HEAD ");
     let body: &[u8] = if bodiless { b"" } else { &reply.body };
     stages::conclude::refused(gateway, &correlation_id, error, body.len());
     let answer = [head.as_bytes(), body].concat();
@@ -42,7 +44,7 @@ pub(super) async fn refuse(gateway: &Gateway, line: &mut Line, error: &ProxyErro
         line.flush().await?;
         tokio::io::AsyncWriteExt::shutdown(line).await
     };
-    if matches!(timeout(FAREWELL, said).await, Ok(Ok(()))) {
+    if matches!(timeout(FAREWELL, said).await, Ok(Ok(()))) && lingers {
         // Unread bytes in the socket would make the kernel reset it, answer and all.
         let _ = timeout(FAREWELL, line.discard()).await;
     }
