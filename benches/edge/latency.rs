@@ -16,7 +16,7 @@ use crate::stand::request::{each, get};
 
 /// Routes that are read again.
 const ROUTES: usize = 10_000;
-/// Requests a second while they are.
+/// Requests a second while they are, unless that is more than a quarter of what the machine can do.
 const STEADY: f64 = 2_000.0;
 /// Of such a run: before the signal, and all of it.
 const BEFORE: Duration = Duration::from_secs(2);
@@ -65,13 +65,15 @@ pub fn reload(stage: &Stage, edge: &Path, rounds: usize) {
     conf::add_routes(&folder, stage.service, ROUTES, 1);
     let mut process = run(edge, &folder);
     process.wait_for(ports.public);
+    let full = drive(stage.dir.path(), ports.public, &[get("/public/x", &[])], 16, 2).per_second;
+    let rate = STEADY.min(full / 4.0);
     println!(
-        "\n| {ROUTES} routes, {STEADY} requests/s | took ms | slowest ms: before | meanwhile | after | p99.9 ms: before | meanwhile | after |"
+        "\n| {ROUTES} routes, {rate:.0} requests/s | took ms | slowest ms: before | meanwhile | after | p99.9 ms: before | meanwhile | after |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for round in 0..rounds {
         for signalled in [false, true] {
-            let (answers, took) = under_load(ports.public, || {
+            let (answers, took) = under_load(ports.public, rate, || {
                 if signalled {
                     reload_once(&process, &folder, ports.public, round);
                 } else {
@@ -87,10 +89,10 @@ pub fn reload(stage: &Stage, edge: &Path, rounds: usize) {
 }
 
 /// What was answered, and how long `work` took, which began after [`BEFORE`].
-fn under_load(port: u16, work: impl FnOnce()) -> (Vec<Answer>, Duration) {
+fn under_load(port: u16, per_second: f64, work: impl FnOnce()) -> (Vec<Answer>, Duration) {
     let requests = [get("/public/x", &[])];
     std::thread::scope(|scope| {
-        let load = Pace { port, requests: &requests, per_second: STEADY, connections: 16, lasts: LASTS };
+        let load = Pace { port, requests: &requests, per_second, connections: 16, lasts: LASTS };
         let load = scope.spawn(move || load.keep());
         std::thread::sleep(BEFORE);
         let begun = Instant::now();

@@ -51,23 +51,33 @@ fn main() {
     let edge = std::env::var_os("BFF").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_pingora-bff")), PathBuf::from);
     let bare = std::env::var_os("BARE").map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let stage = runtime.block_on(Stage::set(&edge, &bare));
+    let asked = |flag: &str| words.iter().any(|word| word == flag);
+    let alone = ["--scale", "--latency", "--memory"].into_iter().any(asked);
+    let stage = runtime.block_on(Stage::set(&edge, &bare, !alone));
     let mut scenarios = scenario::all(&stage);
-    if let Some(only) = value("--only") {
-        scenarios.retain(|scenario| only.split(',').any(|name| name == scenario.name));
-    }
+    let chosen = |name: &str| value("--only").is_none_or(|only| only.split(',').any(|one| one == name));
+    scenarios.retain(|scenario| chosen(scenario.name));
     let beside = stage.apache.as_ref().map_or(String::new(), |apache| format!(" · {}", apache.version));
     println!("{} · {bounds:?}{beside}", edge.display());
-    let asked = |flag: &str| words.iter().any(|word| word == flag);
     if asked("--memory") {
         memory::measure(&stage);
     } else if asked("--scale") {
-        scale::services(&stage, &edge, bounds);
-        scale::routes(&stage, &edge, bounds);
-        runtime.block_on(scale::sessions(&stage, &edge, bounds, number("--sessions", 1_000_000)));
+        if chosen("services") {
+            scale::services(&stage, &edge, bounds);
+        }
+        if chosen("routes") {
+            scale::routes(&stage, &edge, bounds);
+        }
+        if chosen("sessions") {
+            runtime.block_on(scale::sessions(&stage, &edge, bounds, number("--sessions", 1_000_000)));
+        }
     } else if asked("--latency") {
-        latency::verify_at_half_load(&stage, bounds);
-        latency::reload(&stage, &edge, bounds.rounds);
+        if chosen("verify") {
+            latency::verify_at_half_load(&stage, bounds);
+        }
+        if chosen("reload") {
+            latency::reload(&stage, &edge, bounds.rounds);
+        }
     } else if asked("--count") {
         let keep = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         table::print_counts(&count(&stage, &scenarios, &keep, number("--requests", 1000)), &scenarios);

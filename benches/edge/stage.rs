@@ -38,8 +38,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Writes configurations and sessions; starts the upstream and Redis, no proxy yet.
-    pub async fn set(edge: &Path, bare: &Path) -> Self {
+    /// Writes configurations and sessions; starts the upstream and, `with_peers`, Redis and Apache, no proxy yet.
+    pub async fn set(edge: &Path, bare: &Path, with_peers: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (provider, service) = behind();
         let provider = Arc::new(provider);
@@ -55,6 +55,9 @@ impl Stage {
         }
         let file = stage.dir.path().join("sessions.db");
         stage.cookies = stage.add_ours(edge, Target::Ours, &format!("sqlite:{}", file.display())).await;
+        if !with_peers {
+            return stage;
+        }
         stage.apache = apache::start(&stage.folder("apache"), &stage.provider, service);
         if installed("redis-server") {
             let port = free_port();

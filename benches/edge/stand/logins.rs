@@ -64,7 +64,7 @@ pub fn login(issuer: &str, number: usize, token: &str, clock: &dyn Clock) -> New
             id_token: Secret::new(token),
             refresh_token: Some(Secret::new("r".repeat(64))),
             login: access.clone(),
-            services: BTreeMap::from([("api".to_owned(), access)]),
+            services: BTreeMap::from([("api".to_owned(), Box::new(access))]),
             granted_audiences: vec![AUDIENCE.to_owned()],
         },
     }
