@@ -163,8 +163,9 @@ fn crowd(file: &Path, times: usize) -> rusqlite::Result<()> {
          DELETE FROM sessions;
          WITH RECURSIVE turn(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM turn WHERE n < {times} - 1)
          INSERT INTO sessions (key, version, issuer, subject, idp_session, created_at, expires_at, ends_at, sealed)
-         SELECT CASE n WHEN 0 THEN key ELSE randomblob(length(key)) END, version, issuer, subject || '-' || n,
-                idp_session || '-' || n, created_at, expires_at, ends_at, sealed FROM own CROSS JOIN turn;
+         SELECT iif(n, randomblob(length(key)), key), version, issuer, iif(n, subject || '-' || n, subject),
+                iif(n, idp_session || '-' || n, idp_session), created_at, expires_at, ends_at, sealed
+         FROM own CROSS JOIN turn;
          DROP TABLE own;
          COMMIT;"
     ))
