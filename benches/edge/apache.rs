@@ -1,4 +1,4 @@
-//! Apache with mod_auth_openidc where Debian's packages of both are installed: the same job as a session
+//! Apache with `mod_auth_openidc` where Debian's packages of both are installed: the same job as a session
 //! route, sessions in shared memory. One process, in the foreground, so that its CPU time is all there is.
 
 use std::fmt::Write as _;

@@ -103,6 +103,7 @@ impl Lane {
 /// The wait that this share of the answers does not exceed, in milliseconds; 1.0 is the slowest.
 pub fn quantile(mut waits: Vec<Duration>, share: f64) -> f64 {
     waits.sort_unstable();
-    let at = ((waits.len() as f64 * share) as usize).min(waits.len().saturating_sub(1));
-    waits.get(at).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0)
+    let beyond = waits.len() as f64 * share;
+    let found = waits.iter().enumerate().find(|(below, _)| *below as f64 + 1.0 >= beyond);
+    found.map_or(f64::NAN, |(_, wait)| wait.as_secs_f64() * 1000.0)
 }

@@ -14,7 +14,7 @@ pub enum Target {
     Ours,
     /// Our program with Redis.
     OursRedis,
-    /// Apache with mod_auth_openidc.
+    /// Apache with `mod_auth_openidc`.
     Apache,
 }
 
