@@ -44,7 +44,7 @@ impl Parts {
         provider.publish(&mut answers);
         let service = upstream::start(listener, answers);
         let ports = Ports { public: stand::free_port(), admin: stand::free_port() };
-        stand::conf::write(dir, ports, "memory:", provider.issuer(), service, 0);
+        stand::conf::write(dir, ports, "memory:", provider.issuer(), service);
         let config = Config::load(&dir.join("conf"), &dir.join("routes"), &|_| None).unwrap();
         Self { config, provider, clock: Arc::new(SystemClock), metrics: Arc::new(Metrics::new().unwrap()) }
     }

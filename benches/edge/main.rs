@@ -1,14 +1,19 @@
-//! Our program beside the bare engine and nginx, driven in turns over loopback: CPU time a request,
-//! rates, memory; or instructions a request. How to read it: `benches/README.md`.
+//! Our program beside the bare engine and its peers, driven in turns over loopback: CPU time a request,
+//! rates, memory; or instructions a request; or what many routes, services and sessions cost; or waits. How to read it: `benches/README.md`.
 //!
-//! `cargo bench --profile dist --bench edge [-- --rounds 5 --seconds 2 --connections 32 --only NAMES --count --memory]`
+//! `cargo bench --profile dist --bench edge [-- --rounds 5 --seconds 2 --connections 32 --only NAMES
+//! --count|--memory|--scale [--sessions 1000000]|--latency]`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 #![allow(clippy::string_slice, clippy::cast_precision_loss, reason = "a measurement ends by panicking, too")]
 
+mod apache;
+mod latency;
 mod load;
 mod measure;
 mod memory;
+mod pace;
+mod scale;
 mod scenario;
 mod stage;
 mod stand;
@@ -42,19 +47,37 @@ fn main() {
         seconds: number("--seconds", 2) as u64,
         connections: number("--connections", 32),
     };
-    pin_myself();
+    pin("1");
     let edge = std::env::var_os("BFF").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_pingora-bff")), PathBuf::from);
     let bare = std::env::var_os("BARE").map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let stage = runtime.block_on(Stage::set(&edge, &bare));
-    let mut scenarios = scenario::all(&stage.cookies, &stage.redis_cookies, &stage.provider);
-    if let Some(only) = value("--only") {
-        scenarios.retain(|scenario| only.split(',').any(|name| name == scenario.name));
-    }
-    println!("{} · {:?}", edge.display(), bounds);
     let asked = |flag: &str| words.iter().any(|word| word == flag);
+    let alone = ["--scale", "--latency", "--memory"].into_iter().any(asked);
+    let stage = runtime.block_on(Stage::set(&edge, &bare, !alone));
+    let mut scenarios = scenario::all(&stage);
+    let chosen = |name: &str| value("--only").is_none_or(|only| only.split(',').any(|one| one == name));
+    scenarios.retain(|scenario| chosen(scenario.name));
+    let beside = stage.apache.as_ref().map_or(String::new(), |apache| format!(" · {}", apache.version));
+    println!("{} · {bounds:?}{beside}", edge.display());
     if asked("--memory") {
-        runtime.block_on(memory::measure(&stage, &edge));
+        memory::measure(&stage);
+    } else if asked("--scale") {
+        if chosen("services") {
+            scale::services(&stage, &edge, bounds);
+        }
+        if chosen("routes") {
+            scale::routes(&stage, &edge, bounds);
+        }
+        if chosen("sessions") {
+            runtime.block_on(scale::sessions(&stage, &edge, bounds, number("--sessions", 1_000_000)));
+        }
+    } else if asked("--latency") {
+        if chosen("verify") {
+            latency::verify_at_half_load(&stage, bounds);
+        }
+        if chosen("reload") {
+            latency::reload(&stage, &edge, bounds.rounds);
+        }
     } else if asked("--count") {
         let keep = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         table::print_counts(&count(&stage, &scenarios, &keep, number("--requests", 1000)), &scenarios);
@@ -64,11 +87,11 @@ fn main() {
     }
 }
 
-/// Load generator, upstream and Redis share a core that no proxy uses.
-fn pin_myself() {
+/// Load generator, upstream and Redis share core 1, which no proxy uses.
+pub(crate) fn pin(cores: &str) {
     let id = std::process::id().to_string();
-    if stand::installed("taskset") && std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
-        let _ = Command::new("taskset").args(["-a", "-cp", "1", &id]).output();
+    if stand::installed("taskset") && std::thread::available_parallelism().is_ok_and(|all| all.get() > 1) {
+        let _ = Command::new("taskset").args(["-a", "-cp", cores, &id]).output();
     }
 }
 

@@ -33,15 +33,19 @@ pub struct Bounds {
 
 /// Starts every program, warms each scenario once, then measures.
 pub fn measure(stage: &Stage, scenarios: &[Scenario], bounds: Bounds) -> Measured {
-    let mut programs = Vec::new();
+    let mut started = Vec::new();
     for start in &stage.starts {
         let words: Vec<&str> = start.command.iter().map(String::as_str).collect();
         let mut process = Process::start(&words, 0);
         process.wait_for(start.port);
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let idle = process.memory_kib("VmRSS");
-        programs.push((start.target, start.port, process, idle));
+        started.push((start.target, start.port, process));
     }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let ours = started.iter().map(|(target, port, process)| (*target, *port, process));
+    let apache = stage.apache.iter().map(|apache| (Target::Apache, apache.port, &apache.process));
+    let all = ours.chain(apache);
+    let programs: Vec<(Target, u16, &Process, u64)> =
+        all.map(|(target, port, process)| (target, port, process, process.memory_kib("VmRSS"))).collect();
     let mut samples: HashMap<&'static str, Vec<Sample>> = HashMap::new();
     for round in 0..=bounds.rounds {
         for place in 0..scenarios.len() {

@@ -1,6 +1,6 @@
 //! What is measured: which program gets which requests.
 
-use crate::stand::provider::Provider;
+use crate::stage::Stage;
 use crate::stand::request::{each, get, post};
 
 /// A measured program.
@@ -14,6 +14,8 @@ pub enum Target {
     Ours,
     /// Our program with Redis.
     OursRedis,
+    /// Apache with `mod_auth_openidc`.
+    Apache,
 }
 
 /// One line of the table.
@@ -29,7 +31,8 @@ pub struct Scenario {
 }
 
 /// All of them, in the order of the table.
-pub fn all(cookies: &[String], redis_cookies: &[String], provider: &Provider) -> Vec<Scenario> {
+pub fn all(stage: &Stage) -> Vec<Scenario> {
+    let Stage { cookies, redis_cookies, provider, .. } = stage;
     let line = |name, target, against, aim, requests| Scenario { name, target, against, aim, requests };
     let small = ("bare", "nginx");
     let (large, upload) = (("bare-1MiB", "nginx-1MiB"), ("bare-upload", "nginx-upload"));
@@ -55,6 +58,10 @@ pub fn all(cookies: &[String], redis_cookies: &[String], provider: &Provider) ->
     if !redis_cookies.is_empty() {
         let redis = line("session-redis", Target::OursRedis, small, Some(1.20), each("/api/x", redis_cookies));
         all.insert(4, redis);
+    }
+    if let Some(apache) = &stage.apache {
+        let line = line("mod_auth_openidc", Target::Apache, small, None, each("/api/x", &apache.cookies));
+        all.insert(4, line);
     }
     all
 }

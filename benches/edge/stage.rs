@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use crate::apache::{self, Apache};
 use crate::scenario::Target;
 use crate::stand::conf::{self, Ports};
 use crate::stand::process::Process;
@@ -24,22 +26,26 @@ pub struct Start {
 /// Where everything is.
 pub struct Stage {
     pub dir: TempDir,
-    pub provider: Provider,
+    pub provider: Arc<Provider>,
     /// Where the upstream listens.
     pub service: SocketAddr,
     pub starts: Vec<Start>,
     pub redis: Option<Process>,
+    /// Runs from here on: its sessions are in its memory.
+    pub apache: Option<Apache>,
     pub cookies: Vec<String>,
     pub redis_cookies: Vec<String>,
 }
 
 impl Stage {
-    /// Writes configurations and sessions; starts the upstream and Redis, no proxy yet.
-    pub async fn set(edge: &Path, bare: &Path) -> Self {
+    /// Writes configurations and sessions; starts the upstream and, `with_peers`, Redis and Apache, no proxy yet.
+    pub async fn set(edge: &Path, bare: &Path, with_peers: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (provider, service) = behind();
+        let provider = Arc::new(provider);
         let (cookies, redis_cookies) = (Vec::new(), Vec::new());
-        let mut stage = Self { dir, provider, service, starts: Vec::new(), redis: None, cookies, redis_cookies };
+        let mut stage =
+            Self { dir, provider, service, starts: Vec::new(), redis: None, apache: None, cookies, redis_cookies };
 
         let port = free_port();
         let words = [bare.display().to_string(), "bare".into(), format!("127.0.0.1:{port}"), service.to_string()];
@@ -48,7 +54,11 @@ impl Stage {
             stage.add_nginx(service);
         }
         let file = stage.dir.path().join("sessions.db");
-        stage.cookies = stage.add_ours(edge, Target::Ours, &format!("sqlite:{}", file.display()), service).await;
+        stage.cookies = stage.add_ours(edge, Target::Ours, &format!("sqlite:{}", file.display())).await;
+        if !with_peers {
+            return stage;
+        }
+        stage.apache = apache::start(&stage.folder("apache"), &stage.provider, service);
         if installed("redis-server") {
             let port = free_port();
             let port_word = port.to_string();
@@ -57,7 +67,7 @@ impl Stage {
             redis.wait_for(port);
             stage.redis = Some(redis);
             let store = format!("redis://127.0.0.1:{port}");
-            stage.redis_cookies = stage.add_ours(edge, Target::OursRedis, &store, service).await;
+            stage.redis_cookies = stage.add_ours(edge, Target::OursRedis, &store).await;
         }
         stage
     }
@@ -71,15 +81,18 @@ impl Stage {
         self.starts.push(Start { target: Target::Nginx, command: command.to_vec(), port });
     }
 
-    async fn add_ours(&mut self, edge: &Path, target: Target, store: &str, service: SocketAddr) -> Vec<String> {
+    async fn add_ours(&mut self, edge: &Path, target: Target, store: &str) -> Vec<String> {
         let folder = self.folder(&format!("{target:?}"));
-        let ports = Ports { public: free_port(), admin: free_port() };
-        conf::write(&folder, ports, store, self.provider.issuer(), service, 0);
-        let at = |name: &str| folder.join(name).display().to_string();
-        let command =
-            [edge.display().to_string(), "run".into(), "--conf".into(), at("conf"), "--routes".into(), at("routes")];
-        self.starts.push(Start { target, command: command.to_vec(), port: ports.public });
+        let ports = self.configure(&folder, store);
+        self.starts.push(Start { target, command: command(edge, &folder), port: ports.public });
         logins::make(&folder, &self.provider, SESSIONS).await
+    }
+
+    /// Writes the usual configuration into a folder.
+    pub fn configure(&self, folder: &Path, store: &str) -> Ports {
+        let ports = Ports { public: free_port(), admin: free_port() };
+        conf::write(folder, ports, store, self.provider.issuer(), self.service);
+        ports
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -87,4 +100,15 @@ impl Stage {
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }
+}
+
+/// Our program on the configuration of a folder.
+pub fn run(edge: &Path, folder: &Path) -> Process {
+    let words = command(edge, folder);
+    Process::start(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0)
+}
+
+fn command(edge: &Path, folder: &Path) -> Vec<String> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    vec![edge.display().to_string(), "run".into(), "--conf".into(), at("conf"), "--routes".into(), at("routes")]
 }

@@ -49,7 +49,8 @@ pub fn print_counts(counts: &HashMap<&'static str, u64>, scenarios: &[Scenario])
     }
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+/// The one in the middle.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }

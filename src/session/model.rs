@@ -114,8 +114,8 @@ pub struct Tokens {
     pub refresh_token: Option<Secret>,
     /// The access token of the login itself.
     pub login: AccessToken,
-    /// By exact `target_service`.
-    pub services: BTreeMap<String, AccessToken>,
+    /// By exact `target_service`. Boxed: a map has room for eleven, and most sessions hold one or two.
+    pub services: BTreeMap<String, Box<AccessToken>>,
     /// The audiences asked for at login: asking for another one may cost the refresh token.
     pub granted_audiences: Vec<String>,
 }
@@ -171,7 +171,7 @@ impl NewSession {
                 id_token: Secret::new("id-token"),
                 refresh_token: Some(Secret::new("refresh-token")),
                 login,
-                services: BTreeMap::from([("analytics_service".to_owned(), analytics)]),
+                services: BTreeMap::from([("analytics_service".to_owned(), Box::new(analytics))]),
                 granted_audiences: vec!["https://analytics.example".to_owned()],
             },
         }

@@ -47,6 +47,7 @@ struct WrittenToken<'a> {
     expires_at: Option<UnixTime>,
 }
 
+// Slices, not vectors: these are kept for as long as the session is near, and a vector that grew has room to spare.
 #[derive(Deserialize)]
 struct Read {
     identity: Identity,
@@ -55,14 +56,14 @@ struct Read {
     refresh_token: Option<String>,
     login: ReadToken,
     services: BTreeMap<String, ReadToken>,
-    granted_audiences: Vec<String>,
+    granted_audiences: Box<[String]>,
 }
 
 #[derive(Deserialize)]
 struct ReadToken {
     token: String,
-    audience: Vec<String>,
-    scopes: Vec<String>,
+    audience: Box<[String]>,
+    scopes: Box<[String]>,
     issued_at: UnixTime,
     expires_at: Option<UnixTime>,
 }
@@ -83,8 +84,8 @@ impl From<ReadToken> for AccessToken {
     fn from(read: ReadToken) -> Self {
         Self {
             secret: Secret::new(read.token),
-            audience: read.audience,
-            scopes: read.scopes,
+            audience: read.audience.into_vec(),
+            scopes: read.scopes.into_vec(),
             issued_at: read.issued_at,
             expires_at: read.expires_at,
             ready: Ready::default(),
@@ -104,7 +105,7 @@ pub(super) fn write(
         id_token: tokens.id_token.expose(),
         refresh_token: tokens.refresh_token.as_ref().map(Secret::expose),
         login: (&tokens.login).into(),
-        services: tokens.services.iter().map(|(service, token)| (service.as_str(), token.into())).collect(),
+        services: tokens.services.iter().map(|(service, token)| (service.as_str(), (&**token).into())).collect(),
         granted_audiences: &tokens.granted_audiences,
     };
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
@@ -134,8 +135,8 @@ pub(super) fn read(bytes: &[u8]) -> serde_json::Result<Payload> {
             id_token: Secret::new(read.id_token),
             refresh_token: read.refresh_token.map(Secret::new),
             login: read.login.into(),
-            services: read.services.into_iter().map(|(service, token)| (service, token.into())).collect(),
-            granted_audiences: read.granted_audiences,
+            services: read.services.into_iter().map(|(service, token)| (service, Box::new(token.into()))).collect(),
+            granted_audiences: read.granted_audiences.into_vec(),
         },
     })
 }

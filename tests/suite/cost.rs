@@ -63,7 +63,7 @@ async fn count() -> BTreeMap<&'static str, u64> {
     let (provider, service) = behind();
     let ports = Ports { public: free_port(), admin: free_port() };
     let store = format!("sqlite:{}", dir.path().join("sessions.db").display());
-    stand::conf::write(dir.path(), ports, &store, provider.issuer(), service, 0);
+    stand::conf::write(dir.path(), ports, &store, provider.issuer(), service);
     let cookies = logins::make(dir.path(), &provider, 4).await;
     let token = format!("Authorization: Bearer {}", provider.access_token("machine"));
     let kept = each("/api/v1/proxy/old/kept", &cookies[..1]);

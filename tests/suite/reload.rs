@@ -84,6 +84,18 @@ async fn a_circuit_that_is_open_stays_open() {
     assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500, "a changed service begins anew");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_reads_the_files_again_stands_back_behind_requests_and_nobody_else_does() {
+    let upstream = Upstream::start().await;
+    let edge = edge_to(&upstream).await;
+    assert!(edge.reload().await, "the thread has begun");
+    let (reload, others): (Vec<_>, Vec<_>) =
+        edge.niceness().into_iter().partition(|(name, _)| name.ends_with("reload"));
+    assert_eq!(reload.len(), 1, "{others:?}");
+    assert!(others.iter().all(|(_, nice)| nice + 10 == reload[0].1), "{reload:?} and {others:?}");
+}
+
 /// Scorecard 46: `SCALE=full` for a thousand.
 #[tokio::test]
 async fn reloads_under_load_lose_no_request_and_no_memory() {

@@ -51,3 +51,13 @@ fn read_answer(stream: &mut TcpStream) {
         }
     }
 }
+
+/// One request on a connection of its own: the whole answer, whatever it is. The request must ask for the
+/// connection to be closed.
+pub fn once(port: u16, request: &str) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}

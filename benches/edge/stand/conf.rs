@@ -16,8 +16,8 @@ pub struct Ports {
     pub admin: u16,
 }
 
-/// Writes `conf/` and `routes/` below `dir`; `more` further routes that nothing asks for.
-pub fn write(dir: &Path, ports: Ports, store: &str, issuer: &str, upstream: SocketAddr, more: usize) {
+/// Writes `conf/` and `routes/` below `dir`.
+pub fn write(dir: &Path, ports: Ports, store: &str, issuer: &str, upstream: SocketAddr) {
     let (conf, routes) = (dir.join("conf"), dir.join("routes"));
     fs::create_dir_all(&conf).unwrap();
     fs::create_dir_all(&routes).unwrap();
@@ -36,17 +36,33 @@ pub fn write(dir: &Path, ports: Ports, store: &str, issuer: &str, upstream: Sock
     let legacy =
         format!("legacy_services: {{ old: \"http://{upstream}\" }}\nrequest_limits: {{ max_concurrent: 1000 }}\n");
     fs::write(conf.join("legacy_services.yaml"), legacy).unwrap();
-    let mut text = format!(
+    let text = format!(
         "services: {{ api: {{ base_url: \"http://{upstream}\", timeout: 30 }} }}\nroutes:\n\
          \x20 - {{ id: public, path: \"/public/*\", target_service: api, upstream_path: \"/{{path}}\", auth: none }}\n\
          \x20 - {{ id: api, path: \"/api/*\", target_service: api, upstream_path: \"/{{path}}\", auth: session }}\n\
          \x20 - {{ id: machine, path: \"/machine/*\", target_service: api, upstream_path: \"/{{path}}\", auth: bearer }}\n"
     );
-    for number in 0..more {
-        let path = format!("/more/{number}/*");
-        writeln!(text, "  - {{ id: more-{number}, path: \"{path}\", target_service: api, auth: session }}").unwrap();
-    }
     fs::write(routes.join("all.yaml"), text).unwrap();
+}
+
+/// Writes one file more: `routes` public routes, shared out to `services` at the same address.
+pub fn add_routes(dir: &Path, upstream: SocketAddr, routes: usize, services: usize) {
+    let mut text = String::from("services:\n");
+    for number in 0..services {
+        writeln!(text, "  many-{number}: {{ base_url: \"http://{upstream}\" }}").unwrap();
+    }
+    text += "routes:\n";
+    for number in 0..routes {
+        let (path, service) = (many(number), number % services);
+        writeln!(text, "  - {{ id: many-{number}, path: \"{path}*\", target_service: many-{service}, auth: none }}")
+            .unwrap();
+    }
+    fs::write(dir.join("routes").join("many.yaml"), text).unwrap();
+}
+
+/// Below which the route of that number lies.
+pub fn many(number: usize) -> String {
+    format!("/many/{number}/")
 }
 
 /// 32 bytes.

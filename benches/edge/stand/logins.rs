@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use pingora_bff::Config;
 use pingora_bff::config::Secret;
 use pingora_bff::resilience::{Clock, SystemClock};
@@ -11,6 +12,9 @@ use pingora_bff::session::{AccessToken, Identity, NewSession, Ready, Sessions, T
 use pingora_bff::telemetry::Metrics;
 
 use super::provider::{AUDIENCE, Provider};
+
+/// Logins on their way; the store writes what waits in one transaction.
+const AT_ONCE: usize = 512;
 
 /// Makes `count` sessions in the store that the configuration in `dir` names; their `Cookie` headers.
 pub async fn make(dir: &Path, provider: &Provider, count: usize) -> Vec<String> {
@@ -25,15 +29,14 @@ pub async fn make(dir: &Path, provider: &Provider, count: usize) -> Vec<String> 
     let sessions = tokio::task::spawn_blocking(open).await.unwrap();
     // One signature for all: what is measured never reads it.
     let token = provider.access_token("somebody");
-    let mut cookies = Vec::with_capacity(count);
-    for batch in (0..count).collect::<Vec<_>>().chunks(256) {
-        let made =
-            batch.iter().map(|number| sessions.create(login(provider.issuer(), *number, &token, clock.as_ref())));
-        for made in futures::future::join_all(made).await {
-            cookies.push(format!("bff_session={}", made.unwrap().0.expose()));
-        }
-    }
-    cookies
+    let sessions = Arc::new(sessions);
+    let issuer = provider.issuer();
+    let making = futures::stream::iter(0..count).map(|number| {
+        let (sessions, new) = (Arc::clone(&sessions), login(issuer, number, &token, clock.as_ref()));
+        // Tasks of their own: sealing goes on while the store writes what came before.
+        tokio::spawn(async move { format!("bff_session={}", sessions.create(new).await.unwrap().0.expose()) })
+    });
+    making.buffer_unordered(AT_ONCE).map(Result::unwrap).collect().await
 }
 
 /// The login of one invented person.
@@ -61,7 +64,7 @@ pub fn login(issuer: &str, number: usize, token: &str, clock: &dyn Clock) -> New
             id_token: Secret::new(token),
             refresh_token: Some(Secret::new("r".repeat(64))),
             login: access.clone(),
-            services: BTreeMap::from([("api".to_owned(), access)]),
+            services: BTreeMap::from([("api".to_owned(), Box::new(access))]),
             granted_audiences: vec![AUDIENCE.to_owned()],
         },
     }

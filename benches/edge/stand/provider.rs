@@ -61,6 +61,15 @@ impl Provider {
         self.sign("at+jwt", &claims)
     }
 
+    /// An ID token for the client `bench` (OpenID Connect Core §2), for a login that asked with this nonce.
+    pub fn id_token(&self, subject: &str, nonce: &str) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({
+            "iss": self.issuer, "sub": subject, "aud": "bench", "iat": now, "exp": now + 86_400, "nonce": nonce,
+        });
+        self.sign("JWT", &claims)
+    }
+
     fn sign(&self, kind: &str, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::RS256);
         header.typ = Some(kind.to_owned());

@@ -111,6 +111,17 @@ impl Edge {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
+    /// How far each thread stands back behind others (`nice`), by its name.
+    pub(crate) fn niceness(&self) -> Vec<(String, i32)> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let of = |stat: String| {
+            let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
+            // proc_pid_stat(5): `nice` is field 19, and the state after the name is the third.
+            (name.to_owned(), fields.split(' ').nth(16).unwrap().parse().unwrap())
+        };
+        threads.map(|thread| of(std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap())).collect()
+    }
+
     /// Resident memory of the process, KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
