@@ -115,10 +115,9 @@ impl HeadDeadline {
     pub fn passed(&self) -> Option<Late> {
         AWAITED.with_borrow(|awaited| match awaited.moved.get(&self.place.1) {
             Some(Moved::To(_)) => None,
-            Some(Moved::Over) => Some(Late::Service),
             None if awaited.waits.contains_key(&self.place) => None,
             None if self.upload => Some(Late::Client),
-            None => Some(Late::Service),
+            Some(Moved::Over) | None => Some(Late::Service),
         })
     }
 
@@ -264,7 +263,7 @@ mod tests {
         assert!(begun.elapsed() < PAUSE * 9);
 
         let mut sent = 0;
-        while let Ok(more) = full.try_write(&[0; 65536]) {
+        while let Ok(more) = full.try_write(&[0; 8192]) {
             sent += more;
         }
         let service = of(&full, Some(PAUSE));
@@ -282,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_takes_nothing_is_shut_and_blamed() {
         let (full, _reader) = pair().await;
-        while full.try_write(&[0; 65536]).is_ok() {}
+        while full.try_write(&[0; 8192]).is_ok() {}
         for pause in [None, Some(Duration::from_millis(20))] {
             let (begun, timeout) = (Instant::now(), Duration::from_millis(200));
             let service = HeadDeadline::of_upload(full.as_raw_fd(), pause, timeout).unwrap();

@@ -185,7 +185,11 @@ impl Burning {
         let over = Arc::new(AtomicBool::new(false));
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             let over = Arc::clone(&over);
-            std::thread::spawn(move || while !over.load(Ordering::Relaxed) {});
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         Self(over)
     }
@@ -207,10 +211,12 @@ async fn burden(address: std::net::SocketAddr, kind: usize) -> TcpStream {
     };
     // It may be refused meanwhile.
     let _ = stream.write_all(ask.as_bytes()).await;
-    while kind % 4 == 1 {
-        let piece = tokio::time::timeout(Duration::from_millis(50), stream.write_all(&[b'x'; 65536]));
-        if !matches!(piece.await, Ok(Ok(()))) {
-            break;
+    if kind % 4 == 1 {
+        loop {
+            let piece = tokio::time::timeout(Duration::from_millis(50), stream.write_all(&[b'x'; 8192]));
+            if !matches!(piece.await, Ok(Ok(()))) {
+                break;
+            }
         }
     }
     stream

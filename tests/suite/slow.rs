@@ -235,7 +235,7 @@ async fn big_upload(edge: &Edge, cookie: &str, path: &str, h2: bool) -> u16 {
     let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
     let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\nContent-Length: {BIG}\r\n\r\n");
     let sending = async {
-        let _ = writer.write_all(&[head.as_bytes(), &[b'x'; BIG]].concat()).await;
+        let _ = writer.write_all(&[head.into_bytes(), vec![b'x'; BIG]].concat()).await;
         std::future::pending::<()>().await;
     };
     let mut line = [0; 12];

@@ -46,9 +46,9 @@ impl Door {
     /// Answers one request of a connection for which there is no place.
     pub(super) async fn turn_away(&self, mut line: Box<Line>) {
         let mut error = ProxyError::TooManyConnections;
-        let heard = self.beside.heard.try_acquire();
-        let (waits, patience) = if heard.is_ok() { (true, HEARING) } else { (false, GLANCE) };
-        let Ok(place) = heard.or_else(|_full| self.beside.glanced.try_acquire()) else {
+        let early = self.beside.heard.try_acquire();
+        let (waits, patience) = if early.is_ok() { (true, HEARING) } else { (false, GLANCE) };
+        let Ok(place) = early.or_else(|_full| self.beside.glanced.try_acquire()) else {
             return self.dismiss(line, None, &error).await;
         };
         line.stand_beside();
@@ -62,7 +62,7 @@ impl Door {
         let mut idle = Idle::new(HEARING * 2);
         let mut asked = None;
         match timeout(patience, self.arrival(&mut line, &mut idle, true)).await {
-            Ok(Arrival::Gone) => return,
+            Ok(Arrival::Gone) if line.ended() => return,
             Ok(Arrival::Http2) if waits => return self.attend_frames(line).await,
             Ok(Arrival::Http2) => return,
             Ok(Arrival::Request(head)) if line.is_free() && asks_for_health(&head) => {
@@ -70,7 +70,7 @@ impl Door {
             }
             Ok(Arrival::Request(head)) => asked = Some(head),
             Ok(Arrival::Refused(other)) => error = other,
-            Err(_silent) => {}
+            Ok(Arrival::Gone) | Err(_) => {}
         }
         drop(place);
         self.dismiss(line, asked, &error).await;
