@@ -4,15 +4,20 @@
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
+/// Bytes of an address, as it is written and as it is sent.
+const MOST: usize = 2048;
+
 /// `wanted` if it is safe, else `/`. A path on our origin stays a path; a listed host stays absolute.
 #[must_use]
 pub(super) fn safe(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> String {
-    resolve(wanted, public_url, allowed_hosts).unwrap_or_else(|| "/".to_owned())
+    // Percent-encoded it is up to three times as long: what is too long then would not be taken a second time.
+    let target = resolve(wanted, public_url, allowed_hosts).filter(|target| target.len() <= MOST);
+    target.unwrap_or_else(|| "/".to_owned())
 }
 
 fn resolve(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> Option<String> {
     // Browsers drop tabs and newlines and read `\` as `/`: what they would rewrite is refused.
-    if wanted.len() > 2048 || wanted.contains('\\') || wanted.chars().any(|char| char.is_control() || char == ' ') {
+    if wanted.len() > MOST || wanted.contains('\\') || wanted.chars().any(|char| char.is_control() || char == ' ') {
         return None;
     }
     if wanted.starts_with('/') {
@@ -59,6 +64,13 @@ mod tests {
         assert_eq!(safe_on_app("/a/b?c=d&e=%2F#f"), "/a/b?c=d&e=%2F#f");
         assert_eq!(safe_on_app("https://app.example.com/x"), "/x");
         assert_eq!(safe_on_app("https://other.example.com/x"), "https://other.example.com/x");
+    }
+
+    #[test]
+    fn what_is_too_long_when_it_is_sent_becomes_the_front_page() {
+        let path = |letters: usize| format!("/{}", "\u{20ac}".repeat(letters));
+        assert_eq!(safe_on_app(&path(200)), format!("/{}", "%E2%82%AC".repeat(200)));
+        assert_eq!(safe_on_app(&path(228)), "/", "1 + 228 * 9 bytes");
     }
 
     #[test]
