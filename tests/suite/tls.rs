@@ -68,15 +68,24 @@ impl Authority {
     }
 }
 
-/// The status of `/api/own/x` behind a TLS service with these `tls:` keys.
-async fn answer_with(upstream: &Upstream, tls: &str) -> (Edge, reqwest::Response) {
+/// In front of a TLS service with these `tls:` keys.
+async fn edge_with(upstream: &Upstream, tls: &str) -> Edge {
     let route = "{ id: own, path: \"/api/own/*\", target_service: own_service, preserve_path: true, auth: session }";
     let setup = Setup::new()
         .service_alone("own", &upstream.url(), Some(AUDIENCES[0]), &format!("tls: {{ {tls} }}"))
         .route(route);
-    let edge = setup.start().await;
-    let answer = Browser::logged_in(&edge, "ada").await.get(edge.url("/api/own/x")).await;
-    (edge, answer)
+    setup.start().await
+}
+
+/// A service of a private authority, and an edge that it admits.
+async fn reached_over_tls() -> (Upstream, Edge) {
+    let authority = Authority::new();
+    let upstream = authority.service("inside.example.test").await;
+    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
+    let (ca, cert, key) = (shown(&authority.ca()), shown(&cert), shown(&key));
+    let name = "server_name: inside.example.test";
+    let edge = edge_with(&upstream, &format!("ca: {ca}, client_cert: {cert}, client_key: {key}, {name}")).await;
+    (upstream, edge)
 }
 
 fn shown(path: &Path) -> String {
@@ -85,12 +94,8 @@ fn shown(path: &Path) -> String {
 
 #[tokio::test]
 async fn a_service_with_a_private_ca_and_a_client_certificate_is_reached() {
-    let authority = Authority::new();
-    let upstream = authority.service("inside.example.test").await;
-    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
-    let ours = format!("client_cert: {}, client_key: {}", shown(&cert), shown(&key));
-    let name = "server_name: inside.example.test";
-    let (_edge, answer) = answer_with(&upstream, &format!("ca: {}, {ours}, {name}", shown(&authority.ca()))).await;
+    let (upstream, edge) = reached_over_tls().await;
+    let answer = Browser::logged_in(&edge, "ada").await.get(edge.url("/api/own/x")).await;
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     assert_eq!(upstream.count(), 1);
 }
@@ -98,12 +103,7 @@ async fn a_service_with_a_private_ca_and_a_client_certificate_is_reached() {
 /// What cuts a stream is below TLS.
 #[tokio::test]
 async fn a_stream_from_behind_tls_ends_with_its_session() {
-    let authority = Authority::new();
-    let upstream = authority.service("inside.example.test").await;
-    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
-    let ours = format!("client_cert: {}, client_key: {}", shown(&cert), shown(&key));
-    let name = "server_name: inside.example.test";
-    let (edge, _) = answer_with(&upstream, &format!("ca: {}, {ours}, {name}", shown(&authority.ca()))).await;
+    let (upstream, edge) = reached_over_tls().await;
     let browser = Browser::logged_in(&edge, "bob").await;
     upstream.behave(Behaviour::Events { count: 1, every: Duration::from_secs(60) });
     let asking = browser.client.get(edge.url("/api/own/x")).header("accept", "text/event-stream").send();
@@ -128,7 +128,8 @@ async fn a_service_that_cannot_be_verified_gets_no_request() {
         ("no client certificate", format!("ca: {}, {name}", shown(&authority.ca()))),
     ];
     for (what, tls) in wrong {
-        let (_edge, answer) = answer_with(&upstream, &tls).await;
+        let edge = edge_with(&upstream, &tls).await;
+        let answer = Browser::logged_in(&edge, "ada").await.get(edge.url("/api/own/x")).await;
         assert_eq!(answer.status(), 502, "{what}");
         assert_eq!(problem(answer).await["code"], "upstream_error", "{what}");
     }

@@ -178,7 +178,8 @@ impl Edge {
         let before = count(&self.log.text());
         let kill = format!("kill -HUP {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-        eventually!("it says what it did", count(&self.log.text()) != before);
+        // Its thread stands back behind everything else that a busy machine does.
+        eventually!("it says what it did", count(&self.log.text()) != before, within 60);
         count(&self.log.text())[0] > before[0]
     }
 

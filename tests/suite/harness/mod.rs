@@ -3,10 +3,13 @@
 
 /// Tries an expression until it is `true`, for at most ten seconds; waits instead of sleeping blindly.
 macro_rules! eventually {
-    ($what:literal, $condition:expr) => {{
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    ($what:literal, $condition:expr) => {
+        eventually!($what, $condition, within 10)
+    };
+    ($what:literal, $condition:expr, within $seconds:literal) => {{
+        let until = std::time::Instant::now() + std::time::Duration::from_secs($seconds);
         while !$condition {
-            assert!(std::time::Instant::now() < until, "did not happen within 10 s: {}", $what);
+            assert!(std::time::Instant::now() < until, "did not happen within {} s: {}", $seconds, $what);
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }};
