@@ -241,7 +241,7 @@ async fn an_audience_the_provider_refuses_costs_that_service_only() {
         assert!(told["detail"].as_str().unwrap().contains("service_audiences.bad_service"), "{told}");
         assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "the session lives");
     }
-    assert!(edge.log.has(&["NO_TOKEN_AVAILABLE", "bad_service", "invalid_target"]));
+    eventually!("the log says so", edge.log.has(&["NO_TOKEN_AVAILABLE", "bad_service", "invalid_target"]));
     // The next user pays nothing for it.
     Browser::logged_in(&edge, "grace").await;
 }
