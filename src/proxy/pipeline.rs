@@ -99,7 +99,7 @@ impl ProxyHttp for Bff {
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         connect::answered(s, r, ctx);
-        relay::take_over(r, ctx)?;
+        relay::take_over(s, r, ctx)?;
         hold::answered(r, ctx);
         recall::received(s, r, ctx)
     }

@@ -86,7 +86,9 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
         let excused = pace.waited() > SHORT && ctx.head_deadline.as_ref().is_some_and(HeadDeadline::excuses);
         if excused { pace.renew() } else { pace.moved(bytes.len()) }
     }
-    if ctx.turn.is_some() && (body.is_some() || end) {
+    // The end alone of a body that is not there changes nothing.
+    let known = body.is_none() && ctx.turn == Some(Turn::Service);
+    if ctx.turn.is_some() && !known && (body.is_some() || end) {
         awaited(ctx);
         await_head(session, ctx, if end { Turn::Service } else { Turn::Client });
     }

@@ -16,7 +16,11 @@ use crate::reply::ProxyError;
 
 /// What every answer gets, ours or a service's.
 pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
-    response.insert_header(&CORRELATION_ID, ctx.correlation_id.value())?;
+    let id = ctx.correlation_id.value();
+    let mut told = response.headers.get_all(&CORRELATION_ID).iter();
+    if told.next() != Some(&id) || told.next().is_some() {
+        response.insert_header(&CORRELATION_ID, id)?;
+    }
     if let Some((policy, standing)) = &ctx.quota {
         response.insert_header("RateLimit-Policy", policy)?;
         response.insert_header("RateLimit", standing)?;
@@ -42,9 +46,15 @@ pub(in crate::proxy) fn suit_old_clients(session: &mut Downstream, response: &mu
 }
 
 /// A service's answer becomes ours to tell.
-pub(in crate::proxy) fn take_over(response: &mut ResponseHeader, ctx: &mut RequestContext) -> pingora::Result<()> {
+pub(in crate::proxy) fn take_over(
+    session: &Downstream,
+    response: &mut ResponseHeader,
+    ctx: &mut RequestContext,
+) -> pingora::Result<()> {
     if !response.status.is_informational() {
-        forget_answer_spelling(response)?;
+        // What may be stored is given an id each time it is told.
+        let id = (!session.cache.enabled()).then(|| ctx.correlation_id.value());
+        forget_answer_spelling(response, id)?;
     }
     end_hop(response, ctx).map_err(|error| abort(ctx, error).into_up())?;
     keep_cookies_ours(response, ctx)?;

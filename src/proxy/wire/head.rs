@@ -60,14 +60,11 @@ impl HeadReader {
     /// Reads on in `bytes`, which begin where they began at the first call.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, ProxyError> {
         while let Some(byte) = bytes.get(self.seen).copied() {
-            if self.request.is_some() && !self.after_cr {
-                // Most of a head is this.
-                let left = bytes.get(self.seen..HEAD.min(bytes.len())).unwrap_or_default();
-                let plain = left.iter().position(|byte| !is_field_byte(*byte)).unwrap_or(left.len());
-                if plain > 0 {
-                    self.seen += plain;
-                    continue;
-                }
+            // Most of a head is this.
+            let plain = if self.after_cr { 0 } else { self.plain(bytes) };
+            if plain > 0 {
+                self.seen += plain;
+                continue;
             }
             let at = self.seen;
             self.seen = at + 1;
@@ -92,6 +89,17 @@ impl HeadReader {
             }
         }
         Ok(None)
+    }
+
+    /// How many of the next bytes need no closer look.
+    fn plain(&self, bytes: &[u8]) -> usize {
+        let most = if self.request.is_some() { HEAD } else { self.line + REQUEST_LINE };
+        let left = bytes.get(self.seen..most.min(bytes.len())).unwrap_or_default();
+        match (&self.request, self.method_over) {
+            (Some(_), _) => run(left, is_field_byte),
+            (None, true) => run(left, |byte| matches!(byte, b' '..=b'~') && byte != b'?'),
+            (None, false) => 0,
+        }
     }
 
     /// Whether anything but empty lines has come.
@@ -213,6 +221,14 @@ impl HeadReader {
         };
         Ok(Head { skip: self.start, end, body, upgrade: self.upgrade && request.minor == 1 })
     }
+}
+
+/// How many of the first bytes fit: sixteen at a time without a branch between them, which the compiler does at once.
+fn run(bytes: &[u8], fits: impl Fn(u8) -> bool) -> usize {
+    let all_fit = |chunk: &&[u8; 16]| chunk.iter().fold(true, |all, byte| all & fits(*byte));
+    let whole = bytes.as_chunks().0.iter().take_while(all_fit).count() * 16;
+    let rest = bytes.get(whole..).unwrap_or_default();
+    whole + rest.iter().position(|byte| !fits(*byte)).unwrap_or(rest.len())
 }
 
 /// RFC 9110 §5.5.
