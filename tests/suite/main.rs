@@ -12,6 +12,7 @@
 #[macro_use]
 mod harness;
 
+mod answers;
 mod architecture;
 mod attacker;
 mod backchannel;
