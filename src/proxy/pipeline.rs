@@ -18,6 +18,8 @@ use super::stages::{conclude, connect, fail, forward, hold, limit, recall, relay
 use super::{Bff, Downstream, downstream};
 
 type Ctx = Box<super::context::RequestContext>;
+type Body = Option<Bytes>;
+type Wait = Result<Option<Duration>>;
 
 #[async_trait]
 impl ProxyHttp for Bff {
@@ -111,17 +113,15 @@ impl ProxyHttp for Bff {
         relay::suit_old_clients(s, r);
         relay::dress(r, ctx)
     }
-    fn upstream_response_body_filter(
-        &self,
-        session: &mut Downstream,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Ctx,
-    ) -> Result<Option<Duration>> {
+    fn upstream_response_body_filter(&self, s: &mut Downstream, body: &mut Body, end: bool, ctx: &mut Ctx) -> Wait {
         hold::to_client(body.as_ref(), ctx);
-        let exempt = end || session.was_upgraded();
+        let exempt = end || s.was_upgraded();
         let within = if exempt { Ok(()) } else { relay::within(ctx) };
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())
+    }
+    fn response_body_filter(&self, s: &mut Downstream, body: &mut Body, _end: bool, _ctx: &mut Ctx) -> Wait {
+        relay::spare_heads(s, body);
+        Ok(None)
     }
     fn error_while_proxy(
         &self,

@@ -57,6 +57,19 @@ pub struct Upstream {
     ca: Option<Arc<CaType>>,
     client_cert: Option<Arc<CertKey>>,
     pool_key: u64,
+    /// The engine takes an HTTP/1.1 connection that it finds, also where HTTP/2 would be had.
+    grpc_pool_key: u64,
+}
+
+/// What is special about the connection for one request.
+#[derive(Debug)]
+pub struct Call {
+    /// Its answer may be silent for long.
+    pub streaming: bool,
+    /// It is told in HTTP/2, which HTTP/1.1 has no words for: trailers, both directions at once.
+    pub grpc: bool,
+    /// The connection can be cut.
+    pub line: Option<Line>,
 }
 
 /// A service that cannot be built; says which file is wrong.
@@ -102,6 +115,8 @@ impl Upstream {
         let mut pool_key = DefaultHasher::new();
         // Two services on one address may trust different authorities: they must not share connections.
         (name, &config.tls.ca, &config.tls.client_cert).hash(&mut pool_key);
+        let mut grpc_pool_key = pool_key.clone();
+        "grpc".hash(&mut grpc_pool_key);
         Ok(Self {
             name: name.into(),
             authority: HeaderValue::from_str(&authority).map_err(|_| no_host())?,
@@ -115,17 +130,13 @@ impl Upstream {
             ca: material.ca,
             client_cert: material.client_cert,
             pool_key: pool_key.finish(),
+            grpc_pool_key: grpc_pool_key.finish(),
         })
     }
 
-    /// The peer to dial for one attempt. A `streaming` answer may be silent for long; a connection that can be cut
-    /// has a `line`. `attempt` walks through the addresses of a name with several.
-    pub async fn peer(
-        &self,
-        streaming: bool,
-        attempt: usize,
-        line: Option<Line>,
-    ) -> Result<Box<HttpPeer>, UpstreamError> {
+    /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
+    pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, UpstreamError> {
+        let Call { streaming, grpc, line } = call;
         let address = self.addresses.pick(attempt).await.map_err(|reason| UpstreamError::Unresolvable {
             service: self.name.to_string(),
             host: self.addresses.host().to_owned(),
@@ -147,11 +158,17 @@ impl Upstream {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         }
         options.idle_timeout = Some(POOLED_IDLE);
+        if grpc {
+            // Without TLS nothing is negotiated. One call a connection, as everywhere: a late one has its socket shut.
+            options.set_http_version(2, if self.tls { 1 } else { 2 });
+            options.max_h2_streams = 1;
+            peer.group_key = self.grpc_pool_key;
+        }
         if let Some(line) = line {
             options.custom_l4 = Some(Arc::new(Dial::new(line, self.connect_timeout, self.tls)));
             // It is cut with its request: nobody else may be given it, nor it a connection from the pool.
             let mut alone = DefaultHasher::new();
-            (self.pool_key, LINES.fetch_add(1, Ordering::Relaxed)).hash(&mut alone);
+            (peer.group_key, LINES.fetch_add(1, Ordering::Relaxed)).hash(&mut alone);
             peer.group_key = alone.finish();
         }
         Ok(Box::new(peer))

@@ -267,6 +267,22 @@ async fn conditional_range_and_head_requests_are_answered_from_the_store() {
     assert_eq!((missed.status().as_u16(), missed.text().await.unwrap()), (206, "auth".to_owned()));
 }
 
+/// On HTTP/2 the body that the cache fetches would follow the head, which ends the stream in an error.
+#[tokio::test]
+async fn a_head_that_misses_on_http2_is_a_head() {
+    let (edge, upstream, browser) = cached().await;
+    let lines = format!("Cache-Control: max-age=60\r\nX-Pad: {}\r\n", "x".repeat(100));
+    upstream.behave(Behaviour::Say(Say { lines, ..Say::default() }));
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let cookie = browser.cookie_header(&edge.origin);
+    for number in 0..30 {
+        let head = client.head(url(&edge, &format!("h{number}"))).header("cookie", &cookie);
+        let head = head.send().await.unwrap();
+        assert_eq!((head.status().as_u16(), told(&head)), (200, "MISS"), "{number}");
+        head.bytes().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_stale_answer_is_validated_and_freshened() {
     let (edge, upstream, browser) = cached().await;

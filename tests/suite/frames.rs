@@ -99,6 +99,7 @@ async fn malformed_requests_reach_nobody() {
     let head = |pairs: &[(&str, &str)]| frame(1, 5, 1, &fields(pairs));
     let (get, scheme, host, path) =
         ((":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x"));
+    let head4 = |pairs: &[(&str, &str)]| frame(1, 4, 1, &fields(pairs));
     let many: Vec<(&str, &str)> = vec![("x", "y"); 200];
     for (name, sent) in [
         ("an upper-case name", frame(1, 5, 1, &request(&[("X-Y", "z")]))),
@@ -111,6 +112,14 @@ async fn malformed_requests_reach_nobody() {
         ("a space in a name", frame(1, 5, 1, &request(&[("x y", "z")]))),
         ("an empty name", frame(1, 5, 1, &request(&[("", "z")]))),
         ("two lengths", frame(1, 4, 1, &request(&[("content-length", "1"), ("content-length", "2")]))),
+        ("one length twice", {
+            let post = [(":method", "POST"), scheme, host, path, ("content-length", "1"), ("content-length", "1")];
+            [head4(&post), frame(0, 1, 1, b"x")].concat()
+        }),
+        ("a length misspelt", frame(1, 5, 1, &request(&[("content_length", "1")]))),
+        ("a coding misspelt", frame(1, 5, 1, &request(&[("transfer_encoding", "chunked")]))),
+        ("an authority that is a list", head(&[get, scheme, (":authority", "h,i"), path])),
+        ("a host that is a path", head(&[get, scheme, path, ("host", "h/i")])),
         ("a signed length", frame(1, 4, 1, &request(&[("content-length", "+1")]))),
         ("another Host", frame(1, 5, 1, &request(&[("host", "other")]))),
         ("no path", head(&[get, scheme, host])),

@@ -212,6 +212,11 @@ const LINES: &[&str] = &[
     "GET /open/\x7fx HTTP/1.1",
     "GET /open/\x01x HTTP/1.1",
     "GET /open/\u{e9} HTTP/1.1",
+    "GET /open/<x> HTTP/1.1",
+    "GET /open/`x` HTTP/1.1",
+    "GET /open/x?<y> HTTP/1.1",
+    "GET /open/x?y=\"z\" HTTP/1.1",
+    "GET http://h/open/x?<y> HTTP/1.1",
 ];
 
 /// Two lengths, lengths that are none, and codings that one reader knows and the next does not.
@@ -255,6 +260,7 @@ fn broken_lines() -> Vec<Vec<u8>> {
         b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
         b"{\"json\": true}".to_vec(),
         b"A".repeat(100),
+        b"GET /open/x?\xe9 HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
         b"GET /open/x HTTP/1.1\nHost: h\n\n".to_vec(),
         b"GET /open/x HTTP/1.1\r\nHost: h\r\n\n".to_vec(),
         b"GET /open/x HTTP/1.1\rHost: h\r\r".to_vec(),

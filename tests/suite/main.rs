@@ -12,6 +12,7 @@
 #[macro_use]
 mod harness;
 
+mod answers;
 mod architecture;
 mod attacker;
 mod backchannel;
@@ -35,6 +36,7 @@ mod flight;
 mod frames;
 mod framing;
 mod full;
+mod grpc;
 mod h1_conformance;
 mod h2_conformance;
 mod h2_conformance_cases;

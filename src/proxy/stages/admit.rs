@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -12,13 +12,15 @@ use crate::endpoints::Endpoint;
 use crate::proxy::context::RequestContext;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
-use crate::proxy::wire::{FIELDS, REQUEST_LINE};
+use crate::proxy::wire::{FIELDS, REQUEST_LINE, valid_authority};
 use crate::proxy::{Downstream, downstream, headers};
 use crate::reply::ProxyError;
 use crate::routing::CanonicalPath;
 
 /// Requests under way that are no crowd: they cannot be what takes the memory.
 const FEW: i64 = 16;
+/// Read as the names of the body's length behind CGI-like interfaces.
+const MISSPELT: [&str; 2] = ["content_length", "transfer_encoding"];
 
 /// The only spelling of the path that anybody further on sees; `None`: it asks about us all (RFC 9110 §9.3.7).
 pub(in crate::proxy) fn admit(
@@ -28,12 +30,13 @@ pub(in crate::proxy) fn admit(
 ) -> Result<Option<CanonicalPath>, ProxyError> {
     downstream::set_timeouts(gateway, session);
     headers::forget_spelling(session.req_header_mut());
+    spare_old_clients(session);
     let request = session.req_header();
     ctx.correlation_id = CorrelationId::of(&request.headers);
     ctx.navigation = downstream::is_navigation(request);
     require_bounded(session)?;
     require_one_host(session)?;
-    require_bare_values(session)?;
+    require_plain_fields(session)?;
     require_plain_chunks(session)?;
 
     let target = request_target(session)?;
@@ -66,6 +69,14 @@ pub(in crate::proxy) fn admit(
     Ok(Some(path))
 }
 
+/// HTTP/1.0 knows no interim answer (RFC 9110 §15.2), and asks for none (§10.1.1).
+fn spare_old_clients(session: &mut Downstream) {
+    if session.req_header().version == Version::HTTP_10 {
+        session.as_downstream_mut().set_ignore_info_resp(true);
+        session.req_header_mut().remove_header(&EXPECT);
+    }
+}
+
 /// A place for its connection, and memory; with too little of that, for a few at once.
 fn require_room(gateway: &Gateway, session: &Downstream) -> Result<(), ProxyError> {
     if downstream::is_beyond(session) {
@@ -95,14 +106,32 @@ fn require_one_host(session: &Downstream) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// RFC 9113 §8.2.1: a value with blanks around it is malformed. On HTTP/1 they are no part of it.
-fn require_bare_values(session: &Downstream) -> Result<(), ProxyError> {
+/// What the door holds against a request on HTTP/1: on HTTP/2 nobody has, and the service may read HTTP/1.
+fn require_plain_fields(session: &Downstream) -> Result<(), ProxyError> {
+    if !session.is_http2() {
+        return Ok(());
+    }
+    let refused = |why: &str| Err(ProxyError::BadRequest(why.to_owned()));
+    let headers = &session.req_header().headers;
+    // RFC 9113 §8.2.1: a value with blanks around it is malformed. On HTTP/1 they are no part of it.
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let padded = |value: &HeaderValue| blank(value.as_bytes().first()) || blank(value.as_bytes().last());
-    if session.is_http2() && session.req_header().headers.values().any(padded) {
-        return Err(ProxyError::BadRequest("a header value begins or ends with a blank".to_owned()));
+    if headers.values().any(padded) {
+        return refused("a header value begins or ends with a blank");
     }
-    Ok(())
+    // The same number twice is read by some as a list, by some as an error.
+    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return refused("Content-Length must be one plain decimal number, once");
+    }
+    if MISSPELT.iter().any(|name| headers.contains_key(*name)) {
+        return refused("the body's length is told in a misspelt header");
+    }
+    match downstream::authority(session) {
+        Some(host) if !valid_authority(host.as_bytes()) => {
+            refused("the authority is not a host name with at most one port")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// RFC 9112 §6.1: a body coded otherwise would be forwarded as if it were plain, for the engine takes

@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::EXPECT;
+use http::header::{CONTENT_TYPE, EXPECT};
+use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -17,8 +17,9 @@ use crate::proxy::Downstream;
 use crate::proxy::context::{RequestContext, Turn};
 use crate::proxy::wire::Pace;
 use crate::reply::ProxyError;
-use crate::upstream::{HeadDeadline, Late};
+use crate::upstream::{Call, HeadDeadline, Late};
 
+const GRPC: &[u8] = b"application/grpc";
 /// A wait that is worth a look at who is waited for.
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -35,13 +36,23 @@ pub(in crate::proxy) async fn connect(
     }
     ctx.attempts += 1;
     ctx.upstream_started.get_or_insert_with(Instant::now);
-    let line = hold::hold(session, ctx);
-    upstream.peer(ctx.streaming, attempt, line).await.map_err(|error| {
+    let call = Call { streaming: ctx.streaming, grpc: is_grpc(session), line: hold::hold(session, ctx) };
+    upstream.peer(attempt, call).await.map_err(|error| {
         ctx.upstream_fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
         let unresolved = ProxyError::UpstreamError("the service's name does not resolve".to_owned());
         recall::fell(ctx, &unresolved);
         unresolved
+    })
+}
+
+/// Whether this is a gRPC call, which no service takes but on HTTP/2 (its statuses are trailers). gRPC-Web, which browsers
+/// speak, is made for HTTP/1.1.
+fn is_grpc(session: &Downstream) -> bool {
+    let kind = session.req_header().headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let subtype = kind.filter(|_| session.is_http2()).and_then(|kind| kind.split_at_checked(GRPC.len()));
+    subtype.is_some_and(|(kind, rest)| {
+        kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
     })
 }
 

@@ -1,10 +1,11 @@
 //! Relay: the service's answer on its way back.
 
+use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
     CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
 };
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use super::origin::cors_headers;
@@ -45,6 +46,13 @@ pub(in crate::proxy) fn suit_old_clients(session: &mut Downstream, response: &mu
     }
 }
 
+/// RFC 9110 §9.3.2: what is fetched for the cache at a HEAD goes no further. On HTTP/1 the engine knows.
+pub(in crate::proxy) fn spare_heads(session: &Downstream, body: &mut Option<Bytes>) {
+    if session.is_http2() && session.req_header().method == Method::HEAD {
+        *body = None;
+    }
+}
+
 /// A service's answer becomes ours to tell.
 pub(in crate::proxy) fn take_over(
     session: &Downstream,
@@ -56,7 +64,7 @@ pub(in crate::proxy) fn take_over(
         let id = (!session.cache.enabled()).then(|| ctx.correlation_id.value());
         forget_answer_spelling(response, id)?;
     }
-    end_hop(response, ctx).map_err(|error| abort(ctx, error).into_up())?;
+    settle_length(response).and_then(|()| end_hop(response, ctx)).map_err(|error| abort(ctx, error).into_up())?;
     keep_cookies_ours(response, ctx)?;
     received(response, ctx);
     Ok(())
@@ -72,6 +80,43 @@ fn keep_cookies_ours(response: &mut ResponseHeader, ctx: &RequestContext) -> pin
     let others: Vec<HeaderValue> = fields.iter().filter(|field| !ours(field)).cloned().collect();
     response.remove_header(&SET_COOKIE);
     others.into_iter().try_for_each(|field| response.append_header(SET_COOKIE, field).map(drop))
+}
+
+/// The body's length is told once and in one way, whatever the service wrote (RFC 9110 §8.6, RFC 9112 §6.1): the engine
+/// reads it generously and passes it on, and a client may read it otherwise.
+fn settle_length(response: &mut ResponseHeader) -> Result<(), ProxyError> {
+    if response.status.is_informational() || response.status == StatusCode::NO_CONTENT {
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+            response.remove_header(&name);
+        }
+        return Ok(());
+    }
+    let refused = |why: &str| Err(ProxyError::UpstreamError(format!("the service's answer has {why}")));
+    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => {}
+        // Of HTTP/1.1 in its youth: none.
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"identity") => {
+            response.remove_header(&TRANSFER_ENCODING);
+        }
+        _ => return refused("a transfer coding that nobody asked for"),
+    }
+    let lengths = response.headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = lengths.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let Some(length) = lengths.next() else { return Ok(()) };
+    let mut repeated = false;
+    for other in lengths {
+        if other != length {
+            return refused("two lengths");
+        }
+        repeated = true;
+    }
+    if repeated {
+        let once = HeaderValue::from_bytes(length).map_err(|_bytes| ProxyError::Internal)?;
+        response.insert_header(CONTENT_LENGTH, once).map_err(|_name| ProxyError::Internal)?;
+    }
+    Ok(())
 }
 
 /// Fields for this hop alone (RFC 9110 §7.6.1), those that the service nominates among them; and a protocol

@@ -38,6 +38,7 @@ pub use self::handshake::Handshakes;
 pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
 pub(in crate::proxy) use self::line::Beyond;
 pub(in crate::proxy) use self::pace::Pace;
+pub(in crate::proxy) use self::request_line::valid_authority;
 
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

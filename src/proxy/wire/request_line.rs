@@ -29,6 +29,9 @@ impl RequestLine {
         if target.contains(&b'#') {
             return bad("the request target contains a fragment");
         }
+        if !is_uri_text(target) {
+            return bad("the request target contains a character that must be percent-encoded");
+        }
         let minor = match version {
             b"HTTP/1.1" => 1,
             b"HTTP/1.0" => 0,
@@ -40,6 +43,15 @@ impl RequestLine {
         let authority = authority_of(method, target)?;
         Ok(Self { is_connect: method == b"CONNECT", authority, minor })
     }
+}
+
+/// Whether the engine can read it: some of the characters that no URI may carry (RFC 3986 §2) it answers without a word.
+/// What else is wrong with a path is found with the path.
+fn is_uri_text(target: &[u8]) -> bool {
+    let mark = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at_checked(mark).unwrap_or((target, b""));
+    let fits = |text: &[u8], wrong: &[u8]| !text.iter().any(|byte| wrong.contains(byte));
+    fits(path, b"<>`") && fits(query, b"<>\"") && (query.is_ascii() || std::str::from_utf8(query).is_ok())
 }
 
 /// RFC 9112 §3.2: each form with the methods it is for.
@@ -73,7 +85,7 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 }
 
 /// `host` or `host:port`: a name, an IPv4 address or an IPv6 address in brackets. No user, no list.
-pub(super) fn valid_authority(text: &[u8]) -> bool {
+pub(in crate::proxy) fn valid_authority(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, "")) => (address.parse::<Ipv6Addr>().is_ok(), None),

@@ -1,0 +1,74 @@
+//! How a service frames its answer is between it and the edge: what a client is told can be read in one way only.
+
+use crate::harness::{Behaviour, Edge, RawClient, Setup, Upstream, raw};
+
+async fn edge() -> (Edge, Upstream) {
+    let upstream = Upstream::start().await;
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 10").route(open);
+    (setup.start().await, upstream)
+}
+
+const GET: &str = "GET /open/x HTTP/1.1\r\nHost: h\r\n\r\n";
+
+#[tokio::test]
+async fn a_length_is_told_once() {
+    let (edge, upstream) = edge().await;
+    for lines in
+        ["Content-Length: 2\r\nContent-Length: 2\r\n", "Content-Length: 2, 2\r\n", "Content-Length: 2 ,2,2\r\n"]
+    {
+        upstream.behave(Behaviour::Bytes(format!("HTTP/1.1 200 OK\r\n{lines}\r\nok").into_bytes()));
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send(GET).await;
+        let head = client.head().await;
+        assert_eq!((head.status(), head.all("content-length")), (200, vec!["2".to_owned()]), "{lines}");
+        assert_eq!(client.reader.body(&head).await.unwrap().start, b"ok", "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_body_has_no_length() {
+    let (edge, upstream) = edge().await;
+    let early = "HTTP/1.1 103 Early Hints\r\nContent-Length: 6\r\nLink: </a>\r\n\r\n";
+    for lines in ["Content-Length: 9\r\n", "Transfer-Encoding: chunked\r\n"] {
+        upstream.behave(Behaviour::Bytes(format!("{early}HTTP/1.1 204 No Content\r\n{lines}\r\n").into_bytes()));
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send(GET).await;
+        for status in [103, 204] {
+            let head = client.head().await;
+            assert_eq!(head.status(), status, "{lines}");
+            assert_eq!((head.one("content-length"), head.one("transfer-encoding")), (None, None), "{lines}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_coding_that_nobody_asked_for_is_an_error() {
+    let (edge, upstream) = edge().await;
+    for (lines, status) in [
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 502),
+        ("Transfer-Encoding: chunked, chunked\r\n", 502),
+        ("Transfer-Encoding: gzip, chunked\r\n", 502),
+        ("Transfer-Encoding: x\r\n", 502),
+        ("Transfer-Encoding: Chunked\r\n", 200),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n2\r\nok\r\n0\r\n\r\n");
+        upstream.behave(Behaviour::Bytes(answer.into_bytes()));
+        assert_eq!(raw(edge.address(), GET).await.0.status(), status, "{lines}");
+    }
+    upstream.behave(Behaviour::Bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok".to_vec()));
+    let (head, body) = raw(edge.address(), GET).await;
+    assert_eq!((head.one("transfer-encoding").as_deref(), &*body.start), (Some("chunked"), &b"ok"[..]));
+}
+
+#[tokio::test]
+async fn an_old_client_hears_one_answer() {
+    let (edge, upstream) = edge().await;
+    upstream.behave(Behaviour::Bytes(
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            .to_vec(),
+    ));
+    let post = "POST /open/x HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(raw(edge.address(), post).await.0.status(), 200);
+    assert_eq!(upstream.last().head.one("expect"), None, "nobody waits for a word that may not be said");
+}
