@@ -8,6 +8,7 @@ use crate::config::scalar::{quote, secret, secure_url, text, word};
 use crate::config::source::Spot;
 use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
 
+use super::session::is_empty;
 use super::settings::{by_name, login_scopes};
 
 /// What can be verified with a public key. The first four are what providers use today.
@@ -76,7 +77,10 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
     let claims_mapping = map.field("claims_mapping", |node, found| table(node, found, text)).map(by_name);
     let secret_written = map.key_spot("client_secret");
     let spot = map.spot.clone();
-    check_secret(client_secret.as_ref(), method.as_ref(), secret_written.unwrap_or(&spot), found);
+    // A wrong one has been reported; it is not a missing one.
+    if client_secret.is_some() || map.node("client_secret").is_none_or(is_empty) {
+        check_secret(client_secret.as_ref(), method.as_ref(), secret_written.unwrap_or(&spot), found);
+    }
     map.finish();
     let name = name?.value;
     let config = IdpConfig {
