@@ -13,8 +13,8 @@ pub(super) fn quote(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTE).collect()
 }
 
-/// An OAuth error code, and the provider's words where it has some.
-fn said(code: &str, description: &str) -> String {
+/// An OAuth error code, and the provider's words where there are any.
+pub(super) fn said(code: &str, description: &str) -> String {
     if description.is_empty() { code.to_owned() } else { format!("{code}: {description}") }
 }
 

@@ -192,6 +192,16 @@ fn a_store_that_other_programs_would_read_otherwise_is_refused() {
 }
 
 #[test]
+fn who_somebody_is_cannot_be_mapped() {
+    let idp = "name: main, issuer: https://login.example.com, client_id: bff, client_secret: x";
+    let with = |mapping: &str| check_with("idps.yaml", &format!("idps: [{{ {idp}, claims_mapping: {mapping} }}]\n"));
+    let (code, text) = with("{ sub: oid, email: upn }");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("warning: `sub` cannot be mapped"), "{text}");
+    assert!(!with("{ sub: sub, id: oid }").1.contains("warning"));
+}
+
+#[test]
 fn a_secret_that_cannot_be_had_is_not_missing_as_well() {
     let idp = "name: main, issuer: https://login.example.com, client_id: bff";
     for (secret, why) in [("${NOT_THERE}", "`NOT_THERE` is not set"), ("file:/not/there", "No such file")] {

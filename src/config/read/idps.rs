@@ -74,7 +74,7 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
     let end_session_url = map.field("end_session_url", secure_url);
     let algorithms = map.field("algorithms", read_algorithms);
     let audience_parameter = map.field("audience_parameter", word(PARAMETERS)).unwrap_or(AudienceParameter::Resource);
-    let claims_mapping = map.field("claims_mapping", |node, found| table(node, found, text)).map(by_name);
+    let claims_mapping = map.field("claims_mapping", read_mapping).map(by_name);
     let secret_written = map.key_spot("client_secret");
     let spot = map.spot.clone();
     // A wrong one has been reported; it is not a missing one.
@@ -119,6 +119,16 @@ fn plain_name(node: &Node, found: &Collector) -> Option<String> {
 fn issuer(node: &Node, found: &Collector) -> Option<String> {
     secure_url(node, found)?;
     text(node, found)
+}
+
+fn read_mapping(node: &Node, found: &Collector) -> Option<Vec<(Located<String>, String)>> {
+    let mapping = table(node, found, text)?;
+    if let Some((sub, _)) = mapping.iter().find(|(name, claim)| name.value == "sub" && claim != "sub") {
+        let warning =
+            Diagnostic::warning(&sub.spot, "`sub` cannot be mapped: who somebody is, says the id_token's `sub`");
+        found.push(warning.label("give it another name, e.g. `id`, to show it in /auth/session"));
+    }
+    Some(mapping)
 }
 
 fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {
