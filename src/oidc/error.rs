@@ -13,6 +13,11 @@ pub(super) fn quote(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTE).collect()
 }
 
+/// An OAuth error code, and the provider's words where there are any.
+pub(super) fn said(code: &str, description: &str) -> String {
+    if description.is_empty() { code.to_owned() } else { format!("{code}: {description}") }
+}
+
 /// Why a request to the provider brought no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FetchError {
@@ -186,13 +191,13 @@ impl IdTokenError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GrantError {
     /// The code or refresh token is spent, revoked or expired (RFC 6749 §5.2).
-    #[error("invalid_grant: {description}")]
+    #[error("{}", said("invalid_grant", .description))]
     InvalidGrant {
         /// The provider's words; may be empty.
         description: String,
     },
     /// Any other OAuth error: `invalid_target`, `invalid_scope`, `unauthorized_client`, `invalid_client` …
-    #[error("{error}: {description}")]
+    #[error("{}", said(.error, .description))]
     Refused {
         /// The OAuth error code.
         error: String,
@@ -257,6 +262,18 @@ impl GrantError {
             Self::Broken { .. } | Self::TimedOut | Self::Failed { .. } | Self::IdentityChanged => true,
             Self::Malformed { rotated, .. } => rotated.is_none(),
             _ => false,
+        }
+    }
+
+    /// What to look at, where the refusal is about us and not about what we asked for (RFC 6749 §5.2).
+    pub fn about_client(&self) -> Option<&'static str> {
+        let Self::Refused { error, .. } = self else { return None };
+        match error.as_str() {
+            "invalid_client" => Some("check `client_id`, `client_secret` and `token_auth_method` in idps.yaml"),
+            "unauthorized_client" | "unsupported_grant_type" => {
+                Some("the provider must allow this grant to the client (`client_id` in idps.yaml)")
+            }
+            _ => None,
         }
     }
 

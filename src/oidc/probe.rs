@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::discovery::Metadata;
-use super::error::{FetchError, GrantError, IdpError, quote};
+use super::error::{FetchError, GrantError, IdpError, quote, said};
 use super::grant::{Ask, Grant};
 use super::http::Endpoint;
 use super::random;
@@ -15,7 +15,7 @@ use super::relying_party::RelyingParty;
 pub enum ClientStanding {
     /// It believed them.
     Known,
-    /// `invalid_client`: it did not.
+    /// `invalid_client`: it did not. In its words, the code first.
     Refused(String),
     /// `unauthorized_client`: most say so of a client without the refresh grant, some of a wrong secret.
     MayNotRefresh(String),
@@ -61,10 +61,10 @@ impl RelyingParty {
         };
         match self.tokens.redeem(&Grant::Refresh { token: &token }, &Ask::default()).await {
             Err(GrantError::Refused { error, description }) if error == "invalid_client" => {
-                ClientStanding::Refused(description)
+                ClientStanding::Refused(said(&error, &description))
             }
             Err(GrantError::Refused { error, description }) if error == "unauthorized_client" => {
-                ClientStanding::MayNotRefresh(description)
+                ClientStanding::MayNotRefresh(said(&error, &description))
             }
             Err(error) if error.is_provider_down() => ClientStanding::NotAsked(error),
             _ => ClientStanding::Known,
@@ -84,11 +84,11 @@ impl RelyingParty {
         if !ours {
             return Ok(WayBack::Elsewhere);
         }
-        let said = |key: &str| {
+        let answered = |key: &str| {
             let value = target.query_pairs().find(|(name, _)| name == key).map(|(_, value)| value.into_owned());
             quote(&value.unwrap_or_default())
         };
-        Ok(match said("error").as_str() {
+        Ok(match answered("error").as_str() {
             // Nobody is logged in there: as it should be. `invalid_target` is judged audience by audience.
             ""
             | "login_required"
@@ -96,7 +96,7 @@ impl RelyingParty {
             | "consent_required"
             | "account_selection_required"
             | "invalid_target" => WayBack::Here,
-            error => WayBack::Refused(error.to_owned(), said("error_description")),
+            error => WayBack::Refused(error.to_owned(), answered("error_description")),
         })
     }
 }

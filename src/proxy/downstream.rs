@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -19,6 +19,8 @@ use crate::reply::{ProxyError, Reply};
 
 /// A body up to this is read to its end before we refuse, so that the connection can go on.
 const DRAINED: u64 = 64 * 1024;
+/// In which one of unknown length must be over: who streams on must not wait for our refusal.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// In which the whole of a body that we answer to ourselves must arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// What a client that is still sending gets to notice our answer before the connection closes.
@@ -135,19 +137,26 @@ async fn drain_small_body(session: &mut Downstream) -> bool {
     }
     let headers = &session.req_header().headers;
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let time = match length {
+        Some(length) if length <= DRAINED => LINGER,
+        None if headers.contains_key(TRANSFER_ENCODING) => ON_ITS_WAY,
+        _ => return false,
+    };
     // A client that waits for "100 Continue" has sent nothing, and may not.
-    let short = length.is_some_and(|length| length <= DRAINED) && !headers.contains_key(EXPECT);
-    short && tokio::time::timeout(LINGER, read_to_end(session)).await.is_ok_and(|whole| whole)
+    let sent = !headers.contains_key(EXPECT);
+    sent && tokio::time::timeout(time, read_to_end(session)).await.is_ok_and(|whole| whole)
 }
 
 async fn read_to_end(session: &mut Downstream) -> bool {
-    loop {
-        match session.read_request_body().await {
-            Ok(None) => return true,
-            Ok(Some(_)) => {}
-            Err(_) => return false,
+    let mut read = 0;
+    while let Ok(chunk) = session.read_request_body().await {
+        let Some(chunk) = chunk else { return true };
+        read += chunk.len() as u64;
+        if read > DRAINED {
+            break;
         }
     }
+    false
 }
 
 /// Closing with unread bytes in the socket makes the kernel reset it, and the client would never

@@ -257,12 +257,15 @@ pub(super) fn refusal(desk: &Desk, error: &GrantError, target: &Target) -> NoBea
         return NoBearer::ProviderDown(format!("{}: {error}", desk.relying_party.issuer()));
     }
     match target {
-        Target::Service(need) => NoBearer::NotAvailable(format!(
-            "the provider refused audience {}: {error}; check `service_audiences.{1}` and `service_scopes.{1}` in \
-             settings.yaml",
-            need.audience.as_deref().unwrap_or("-"),
-            need.service
-        )),
+        Target::Service(need) => NoBearer::NotAvailable(match error.about_client() {
+            Some(hint) => format!("the provider refused a token for service `{}`: {error}; {hint}", need.service),
+            None => format!(
+                "the provider refused audience {}: {error}; check `service_audiences.{1}` and `service_scopes.{1}` in \
+                 settings.yaml",
+                need.audience.as_deref().unwrap_or("-"),
+                need.service
+            ),
+        }),
         Target::Login => NoBearer::NotAvailable(format!(
             "the provider refused to renew the login token: {error}; check the client's entry in idps.yaml"
         )),

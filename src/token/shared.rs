@@ -173,9 +173,11 @@ fn accept(answer: Result<TokenResponse, GrantError>, need: &Need, issuer: &str) 
         if error.is_provider_down() {
             NoBearer::ProviderDown(format!("{issuer}: {error}"))
         } else {
+            let hint = error
+                .about_client()
+                .unwrap_or("check the route's `token_policy` and the client's grants and audiences at the provider");
             NoBearer::NotAvailable(format!(
-                "the provider refused a token for service `{}`: {error}; check the route's `token_policy` and the \
-                 client's grants and audiences at the provider",
+                "the provider refused a token for service `{}`: {error}; {hint}",
                 need.service
             ))
         }

@@ -125,6 +125,93 @@ fn environment_variables_override_listed_legacy_services_only() {
 }
 
 #[test]
+fn a_name_with_a_dot_has_a_variable_that_a_shell_can_set() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("_base"), folder.path());
+    let file = folder.path().join("conf/legacy_services.yaml");
+    fs::write(file, "legacy_services: { crm-v1.2: 'http://crm' }\n").unwrap();
+    let env = |name: &str| (name == "LEGACY_SERVICE_CRM_V1_2_URL").then(|| "http://elsewhere/".to_owned());
+    let config = Config::load(&folder.path().join("conf"), &folder.path().join("routes"), &env).unwrap();
+    assert_eq!(config.legacy.services["crm-v1.2"].base_url.as_str(), "http://elsewhere/");
+}
+
+/// What `check` says with `content` as `conf/FILE`.
+fn check_with(file: &str, content: &str) -> (u8, String) {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("_base"), folder.path());
+    fs::write(folder.path().join("conf").join(file), content).unwrap();
+    check(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None)
+}
+
+#[test]
+fn the_shorter_of_two_lifetimes_counts() {
+    let settings = |lifetimes: &str| {
+        let map = "service_audiences: { analytics_service: https://analytics.example.com }";
+        check_with("settings.yaml", &format!("{map}\nsession: {{ store: 'memory:', {lifetimes} }}\n"))
+    };
+    let (code, text) = settings("max_lifetime_seconds: 600");
+    assert_eq!((code, text.contains("warning")), (0, false), "the default of the other is nobody's mistake: {text}");
+    for lifetimes in ["lifetime_seconds: 2h, max_lifetime_seconds: 1h", "lifetime_seconds: 24h"] {
+        let (code, text) = settings(lifetimes);
+        assert_eq!(code, 0, "{text}");
+        assert!(text.starts_with("warning: `lifetime_seconds` is longer than `max_lifetime_seconds`"), "{text}");
+    }
+}
+
+#[test]
+fn tls_beside_a_public_url_of_plain_http_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    fs::write(&cert, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = format!("tls: {{ cert: {}, key: {} }}", cert.display(), key.display());
+    let (code, text) = check_with(
+        "settings.yaml",
+        &format!(
+            "server: {{ public_url: 'http://localhost:8080', {tls} }}\nsession: {{ store: 'memory:' }}\n\
+             service_audiences: {{ analytics_service: https://analytics.example.com }}\n"
+        ),
+    );
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("warning: `public_url` is http although `server.tls` is set"), "{text}");
+}
+
+#[test]
+fn a_store_that_other_programs_would_read_otherwise_is_refused() {
+    for (store, instead) in [
+        ("sqlite::memory:", "write `memory:`"),
+        ("sqlite://data/x.db", "write `sqlite:data/x.db` or `sqlite:/data/x.db`"),
+    ] {
+        let (code, text) = check_with("settings.yaml", &format!("session: {{ store: '{store}' }}\n"));
+        assert_eq!(code, 2, "{store}");
+        assert!(text.contains("is not the path of a file") && text.contains(instead), "{text}");
+    }
+    let (code, text) = check_with("settings.yaml", "session: { store: 'sqlite:///var/lib/x.db' }\n");
+    assert_eq!(code, 0, "{text}");
+}
+
+#[test]
+fn who_somebody_is_cannot_be_mapped() {
+    let idp = "name: main, issuer: https://login.example.com, client_id: bff, client_secret: x";
+    let with = |mapping: &str| check_with("idps.yaml", &format!("idps: [{{ {idp}, claims_mapping: {mapping} }}]\n"));
+    let (code, text) = with("{ sub: oid, email: upn }");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("warning: `sub` cannot be mapped"), "{text}");
+    assert!(!with("{ sub: sub, id: oid }").1.contains("warning"));
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_is_not_missing_as_well() {
+    let idp = "name: main, issuer: https://login.example.com, client_id: bff";
+    for (secret, why) in [("${NOT_THERE}", "`NOT_THERE` is not set"), ("file:/not/there", "No such file")] {
+        let (code, text) = check_with("idps.yaml", &format!("idps: [{{ {idp}, client_secret: \"{secret}\" }}]\n"));
+        assert_eq!(code, 2);
+        assert!(text.contains(why) && text.contains("\n1 error, "), "{text}");
+    }
+}
+
+#[test]
 fn a_variable_can_be_a_number_and_a_secret_a_file() {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixtures().join("_base"), folder.path());

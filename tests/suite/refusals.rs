@@ -221,6 +221,7 @@ async fn a_refusal_keeps_the_connection() {
     let (edge, _upstream, browser) = edge().await;
     let host = format!("Host: localhost:{}\r\n", edge.port);
     let cookie = browser.cookie_header(&edge.origin);
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
     let mut client = RawClient::connect(edge.address()).await;
     let refused = [
         (400, format!("GET /open/%2fx HTTP/1.1\r\n{host}\r\n")),
@@ -229,13 +230,18 @@ async fn a_refusal_keeps_the_connection() {
         (403, format!("DELETE /api/own/x HTTP/1.1\r\n{host}Cookie: {cookie}\r\nSec-Fetch-Site: cross-site\r\n\r\n")),
         (404, format!("GET /nowhere HTTP/1.1\r\n{host}\r\n")),
         (405, format!("PUT /only/get HTTP/1.1\r\n{host}Content-Length: 0\r\n\r\n")),
+        (401, format!("POST /api/own/x HTTP/1.1\r\n{host}{chunked}5\r\nhello\r\n0\r\n\r\n")),
     ];
     for (status, request) in refused {
         let (head, _) = client.ask(request).await;
         assert_eq!(head.status(), status, "{}", head.start_line());
     }
     let (head, _) = client.ask(format!("GET /api/own/x HTTP/1.1\r\n{host}Cookie: {cookie}\r\n\r\n")).await;
-    assert_eq!(head.status(), 200, "the seventh request on one connection");
+    assert_eq!(head.status(), 200, "the eighth request on one connection");
+
+    // Who streams on is told at once, and that this is the end.
+    let (head, _) = client.ask(format!("POST /api/own/x HTTP/1.1\r\n{host}{chunked}5\r\nhello\r\n")).await;
+    assert_eq!((head.status(), head.one("connection").as_deref()), (401, Some("close")));
 }
 
 #[tokio::test]

@@ -90,12 +90,12 @@ async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report
         ClientStanding::Known => report.good(what, "the provider believes it"),
         ClientStanding::Refused(words) => {
             let place = format!("{} (or client_id, token_auth_method)", places.key("client_secret"));
-            report.bad(what, format_args!("invalid_client: {words}"), place);
+            report.bad(what, words, place);
             return false;
         }
         ClientStanding::MayNotRefresh(words) => {
             let found = format!(
-                "unauthorized_client: {words}; either the secret is wrong, or this client may not use the \
+                "{words}; either the secret is wrong, or this client may not use the \
                  refresh_token grant, and sessions get no other token than the one of their login"
             );
             report.bad(what, found, format_args!("{}, or the client at the provider", places.key("client_secret")));

@@ -43,7 +43,7 @@ pub struct IdpConfig {
     pub algorithms: Vec<String>,
     /// How a token is asked for a service; default `resource`.
     pub audience_parameter: AudienceParameter,
-    /// Our claim name (`sub`, `name`, `email`, …) → the provider's.
+    /// Our claim name (`name`, `email`, …; never `sub`) → the provider's.
     pub claims_mapping: BTreeMap<String, String>,
 }
 

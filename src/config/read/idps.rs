@@ -8,6 +8,7 @@ use crate::config::scalar::{quote, secret, secure_url, text, word};
 use crate::config::source::Spot;
 use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
 
+use super::session::is_empty;
 use super::settings::{by_name, login_scopes};
 
 /// What can be verified with a public key. The first four are what providers use today.
@@ -73,10 +74,13 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
     let end_session_url = map.field("end_session_url", secure_url);
     let algorithms = map.field("algorithms", read_algorithms);
     let audience_parameter = map.field("audience_parameter", word(PARAMETERS)).unwrap_or(AudienceParameter::Resource);
-    let claims_mapping = map.field("claims_mapping", |node, found| table(node, found, text)).map(by_name);
+    let claims_mapping = map.field("claims_mapping", read_mapping).map(by_name);
     let secret_written = map.key_spot("client_secret");
     let spot = map.spot.clone();
-    check_secret(client_secret.as_ref(), method.as_ref(), secret_written.unwrap_or(&spot), found);
+    // A wrong one has been reported; it is not a missing one.
+    if client_secret.is_some() || map.node("client_secret").is_none_or(is_empty) {
+        check_secret(client_secret.as_ref(), method.as_ref(), secret_written.unwrap_or(&spot), found);
+    }
     map.finish();
     let name = name?.value;
     let config = IdpConfig {
@@ -115,6 +119,16 @@ fn plain_name(node: &Node, found: &Collector) -> Option<String> {
 fn issuer(node: &Node, found: &Collector) -> Option<String> {
     secure_url(node, found)?;
     text(node, found)
+}
+
+fn read_mapping(node: &Node, found: &Collector) -> Option<Vec<(Located<String>, String)>> {
+    let mapping = table(node, found, text)?;
+    if let Some((sub, _)) = mapping.iter().find(|(name, claim)| name.value == "sub" && claim != "sub") {
+        let warning =
+            Diagnostic::warning(&sub.spot, "`sub` cannot be mapped: who somebody is, says the id_token's `sub`");
+        found.push(warning.label("give it another name, e.g. `id`, to show it in /auth/session"));
+    }
+    Some(mapping)
 }
 
 fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {

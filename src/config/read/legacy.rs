@@ -66,7 +66,7 @@ fn overridden<T>(
     found: &Collector,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Option<T> {
-    let variable = format!("LEGACY_SERVICE_{}_{what}", name.value.to_uppercase().replace('-', "_"));
+    let variable = format!("LEGACY_SERVICE_{}_{what}", name.value.to_uppercase().replace(['-', '.'], "_"));
     let text = env(&variable).filter(|text| !text.is_empty())?;
     match parse(&text) {
         Ok(value) => Some(value),

@@ -166,9 +166,10 @@ fn origin_url(node: &Node, found: &Collector) -> Option<Url> {
 
 fn check_tls(public_url: &Located<Url>, tls: Option<&Spot>, found: &Collector) {
     if let Some(tls) = tls.filter(|_| public_url.value.scheme() == "http") {
-        let error = Diagnostic::error(&public_url.spot, "`public_url` is http although `server.tls` is set");
-        let error = error.label("browsers will see https: write it here too");
-        found.push(error.note(format!("`tls` is written at {}", tls.place())));
+        // No error: what is in front may still be spoken to over http, and it is on this machine.
+        let warning = Diagnostic::warning(&public_url.spot, "`public_url` is http although `server.tls` is set");
+        let warning = warning.label("browsers that see https are sent to http, and their `Origin` is a foreign one");
+        found.push(warning.note(format!("`tls` is written at {}", tls.place())));
     }
 }
 

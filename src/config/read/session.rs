@@ -40,13 +40,8 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
 
     let aliases = aliases.unwrap_or_default();
     check_names(name.as_ref(), &aliases, https, found);
-    let lifetime = sliding.as_ref().map_or(Duration::from_secs(3600), |written| written.value);
     let max_lifetime = absolute.as_ref().map_or(Duration::from_secs(12 * 3600), |written| written.value);
-    if let Some(written) = absolute.or(sliding).filter(|_| max_lifetime < lifetime) {
-        let message = "`max_lifetime_seconds` is shorter than `lifetime_seconds`";
-        let label = format!("sliding {} s, absolute {} s", lifetime.as_secs_f64(), max_lifetime.as_secs_f64());
-        found.push(Diagnostic::error(&written.spot, message).label(label));
-    }
+    let lifetime = sliding_within(sliding.as_ref(), max_lifetime, found);
     let store = match (store, redis) {
         (Some(mut written), redis) => {
             if let Some(redis) = redis {
@@ -71,6 +66,16 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
     })
 }
 
+/// The shorter of the two ends a session: who writes only a short absolute one need not know the other's default.
+fn sliding_within(sliding: Option<&Located<Duration>>, max_lifetime: Duration, found: &Collector) -> Duration {
+    if let Some(written) = sliding.filter(|written| written.value > max_lifetime) {
+        let message = "`lifetime_seconds` is longer than `max_lifetime_seconds`, which ends sessions first";
+        let label = format!("sliding {} s, absolute {} s", written.value.as_secs_f64(), max_lifetime.as_secs_f64());
+        found.push(Diagnostic::warning(&written.spot, message).label(label));
+    }
+    sliding.map_or(Duration::from_secs(3600), |written| written.value).min(max_lifetime)
+}
+
 /// Replicas that seal with secrets of their own could not read each other's sessions.
 fn check_shared(store: &Located<StoreConfig>, secret_written: bool, found: &Collector) {
     if matches!(store.value, StoreConfig::Redis(_)) && !secret_written {
@@ -89,7 +94,8 @@ fn read_secrets(node: &Node, found: &Collector) -> Option<Vec<Secret>> {
     one_or_many(node, found, session_key)
 }
 
-fn is_empty(node: &Node) -> bool {
+/// Nothing stands there, or `""`.
+pub(super) fn is_empty(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
         Value::Scalar(scalar) => scalar.text.is_empty(),

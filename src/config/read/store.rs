@@ -30,6 +30,10 @@ pub(super) fn store(node: &Node, found: &Collector) -> Option<StoreConfig> {
         if path.is_empty() {
             return refuse(node, found, "`sqlite:` needs the path of a file", "e.g. `sqlite:data/sessions.db`");
         }
+        if let Some(instead) = misread(path) {
+            let message = format!("{} is not the path of a file", quote(&written));
+            return refuse(node, found, message, format!("write `{instead}`"));
+        }
         return Some(StoreConfig::Sqlite(PathBuf::from(path)));
     }
     if !written.starts_with("redis") {
@@ -44,6 +48,15 @@ pub(super) fn store(node: &Node, found: &Collector) -> Option<StoreConfig> {
             None
         }
     }
+}
+
+/// What other programs mean by such a path. Taken as it stands, it would be a file of that name, or one at the root.
+fn misread(path: &str) -> Option<String> {
+    if path == ":memory:" {
+        return Some("memory:".to_owned());
+    }
+    let relative = path.strip_prefix("//").filter(|rest| !rest.is_empty() && !rest.starts_with('/'))?;
+    Some(format!("sqlite:{relative}` or `sqlite:/{relative}"))
 }
 
 /// What a URL says. Errors never repeat it: it may carry a password.

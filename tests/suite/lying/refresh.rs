@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::edge_at;
-use crate::harness::{Browser, Edge, problem};
+use crate::harness::{Browser, Edge, Setup, Upstream, problem};
 use crate::liar::{Canned, Liar, logged_in, now, part, tokens};
 
 /// The login token is over at once: the first request must renew it.
@@ -117,6 +117,24 @@ async fn somebody_else_or_a_plain_no_ends_the_session_and_nothing_is_asked_again
         assert_eq!(pass(&browser, &edge).await.status(), 401, "{what}");
         assert_eq!(liar.asked("/token").len(), before + 1, "{what}");
         eventually!("the log says why", edge.log.has(&["the provider ended this session", reason]));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
+    let liar = Liar::start().await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some("https://own.example.test"));
+    let edge = setup.provider_at(&liar.base).start().await;
+    for (code, hint) in [("invalid_client", "`client_secret`"), ("unauthorized_client", "allow this grant")] {
+        let browser = logged_in(&edge, &liar, &json!({ "refresh_token": "rt-0" })).await;
+        liar.answer("/token", Canned::Whole(400, "application/json", json!({ "error": code }).to_string()));
+        let told = problem(browser.get(edge.url("/api/own/x")).await).await;
+        let detail = told["detail"].as_str().unwrap();
+        assert_eq!(told["code"], "no_token_available", "{detail}");
+        assert!(detail.contains(&format!("`own_service`: {code}; ")) && detail.contains(hint), "{detail}");
+        assert!(!detail.contains("service_audiences"), "{detail}");
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "the session lives");
     }
 }
 
