@@ -32,16 +32,16 @@ impl Endpoints {
         Ok(farewell(asked, &target).with_cookie(Some(self.cookies.expire())))
     }
 
-    /// Another site must not log people out by a link or an image: GET is for our own pages. (Unsafe
-    /// methods were checked before they came here.)
+    /// Another site must not log people out by a link, nor anybody by an image that a page of ours shows: GET is for
+    /// navigations from our own pages. (Unsafe methods were checked before they came here.)
     fn refuse_foreign_navigation(&self, asked: Asked<'_>) -> Result<(), ProxyError> {
-        match asked.header("sec-fetch-site") {
-            Some("cross-site" | "same-site") if asked.parts.method.is_safe() => {
-                self.metrics.csrf_violations.with_label_values(&["fetch_site"]).inc();
-                Err(ProxyError::CsrfFailed("logout by GET is for navigations from our own pages".to_owned()))
-            }
-            _ => Ok(()),
+        let foreign = matches!(asked.header("sec-fetch-site"), Some("cross-site" | "same-site"));
+        let part_of_a_page = asked.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
+        if !asked.parts.method.is_safe() || !(foreign || part_of_a_page) {
+            return Ok(());
         }
+        self.metrics.csrf_violations.with_label_values(&["fetch_site"]).inc();
+        Err(ProxyError::CsrfFailed("logout by GET is for navigations from our own pages".to_owned()))
     }
 
     /// `csrf.mode: token` holds for our own unsafe request as it does for those to services.

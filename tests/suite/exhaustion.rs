@@ -237,7 +237,7 @@ async fn under_pressure_it_sheds_and_stays_inside_its_memory() {
     let edge = setup.server(&format!("max_memory: {most}MiB")).open_files(20_000).start().await;
     let mut seated = RawClient::connect(edge.address()).await;
     assert_eq!(seated.ask(ASK).await.0.status(), 200);
-    let _burning = Burning::all();
+    let burning = Burning::all();
     let (mut burdens, mut resident, mut worst) = (Vec::new(), 0, Duration::ZERO);
     let (mut shed, mut served) = (0, 0);
     // As many again as it takes until it says so.
@@ -270,7 +270,7 @@ async fn under_pressure_it_sheds_and_stays_inside_its_memory() {
     assert!(resident > most * 1024 / 2, "not under pressure: {resident} KiB");
     assert!(worst < Duration::from_secs(3), "{worst:?}");
     assert!(edge.log.text().contains("MEMORY_SHORT"));
-    drop(burdens);
+    drop((burdens, burning));
     eventually!(
         "it is well again",
         seated.ask(ASK).await.0.status() == 200 && edge.resident_kib() < most * 1024 / 5 * 4

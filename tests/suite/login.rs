@@ -331,7 +331,9 @@ async fn a_foreign_page_cannot_log_the_user_out() {
     assert_eq!(problem(post.send().await.unwrap()).await["code"], "csrf_failed");
     let get = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "cross-site");
     assert!(get.send().await.unwrap().status().is_client_error());
-    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"fetch_site\"}").await, 2, "both are counted");
+    let image = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "same-origin");
+    assert!(image.header("sec-fetch-mode", "no-cors").send().await.unwrap().status().is_client_error());
+    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"fetch_site\"}").await, 3, "all are counted");
     assert_eq!(session_of(&browser, &edge).await.0, 200);
 }
 

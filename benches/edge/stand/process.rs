@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::installed;
 
+/// In which it may end by itself.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// A running child.
 pub struct Process {
     child: Child,
@@ -78,7 +81,13 @@ fn answers(port: u16) -> bool {
 }
 
 impl Drop for Process {
+    /// An instrumented build writes its profile when it ends by itself.
     fn drop(&mut self) {
+        let asked = Command::new("kill").args(["-INT", &self.id().to_string()]).status();
+        let until = Instant::now() + FAREWELL;
+        while asked.is_ok() && Instant::now() < until && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
