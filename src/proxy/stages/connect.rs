@@ -49,9 +49,11 @@ pub(in crate::proxy) async fn connect(
 /// Whether this is a gRPC call, which no service takes but on HTTP/2 (its statuses are trailers). gRPC-Web, which browsers
 /// speak, is made for HTTP/1.1.
 fn is_grpc(session: &Downstream) -> bool {
+    if !session.is_http2() {
+        return false;
+    }
     let kind = session.req_header().headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let subtype = kind.filter(|_| session.is_http2()).and_then(|kind| kind.split_at_checked(GRPC.len()));
-    subtype.is_some_and(|(kind, rest)| {
+    kind.and_then(|kind| kind.split_at_checked(GRPC.len())).is_some_and(|(kind, rest)| {
         kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
     })
 }
