@@ -32,5 +32,5 @@ pub fn forwarded(data: &[u8]) {
         assert!(id.len() <= 128 && id.to_str().is_ok());
     }
     let next = traceparent(headers.get(FORWARDED));
-    assert_eq!(next.map(|value| value.len()), Some(55));
+    assert_eq!(next.map(|(value, _new)| value.len()), Some(55));
 }

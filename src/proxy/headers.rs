@@ -5,6 +5,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 // Names that every request is asked for, read once: a `&str` is parsed at each look-up.
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(super) static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 pub(super) static FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 pub(super) static FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -116,13 +117,14 @@ fn is_folded_identity(name: &str, authorization: Authorization) -> bool {
 }
 
 /// `traceparent` for the next hop (W3C Trace Context): the caller's trace with a span of our own, or
-/// a new trace.
-pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> Option<HeaderValue> {
+/// a new trace: then `true`, and what is said about the caller's (`tracestate`) is not about this one (§3.3).
+pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> Option<(HeaderValue, bool)> {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let (_version, rest) = text.split_first_chunk_mut::<3>()?;
     let (trace, rest) = rest.split_first_chunk_mut::<32>()?;
     let (span, flags) = rest.get_mut(1..)?.split_first_chunk_mut::<16>()?;
-    match inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent) {
+    let theirs = inbound.and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
+    match theirs {
         Some((theirs, told)) => {
             trace.copy_from_slice(theirs.as_bytes());
             flags.get_mut(1..)?.copy_from_slice(told.as_bytes());
@@ -130,7 +132,7 @@ pub(super) fn traceparent(inbound: Option<&HeaderValue>) -> Option<HeaderValue> 
         None => *trace = Digits::of(fastrand::u128(1..).to_be_bytes()).0,
     }
     *span = Digits::of(fastrand::u64(1..).to_be_bytes()).0;
-    HeaderValue::from_bytes(&text).ok()
+    Some((HeaderValue::from_bytes(&text).ok()?, theirs.is_none()))
 }
 
 /// Bytes in lower-case hex. By hand: it runs thrice on every request, and a formatter costs several times as much.
@@ -206,13 +208,17 @@ mod tests {
     #[test]
     fn a_trace_goes_on_and_nonsense_starts_a_new_one() {
         let inbound = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let traceparent = |inbound: &HeaderValue| traceparent(Some(inbound)).unwrap().to_str().unwrap().to_owned();
-        let next = traceparent(&inbound);
+        let traceparent = |inbound: &HeaderValue| {
+            let (value, new) = traceparent(Some(inbound)).unwrap();
+            (value.to_str().unwrap().to_owned(), new)
+        };
+        let (next, new) = traceparent(&inbound);
+        assert!(!new);
         assert!(next.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && next.ends_with("-01"));
         assert!(!next.contains("00f067aa0ba902b7"));
         for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
-            let fresh = traceparent(&HeaderValue::from_str(bad).unwrap());
-            assert_eq!(fresh.len(), 55, "{fresh}");
+            let (fresh, new) = traceparent(&HeaderValue::from_str(bad).unwrap());
+            assert_eq!((fresh.len(), new), (55, true), "{fresh}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! socket shut, which the engine then reports as a break.
 //!
 //! While the rest of a request's body is awaited, it may be the client who is late, or the service, which takes nothing
-//! of what has come. The kernel knows: bytes that it may not send wait in the socket.
+//! of what has come (`waited_for`).
 //!
 //! A request costs an entry in a list of its thread and no timer: one task a thread sleeps until the
 //! earliest deadline. Everything happens on the thread of the request, and nothing there waits between the
@@ -15,8 +15,9 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
-use pingora::protocols::l4::ext::get_tcp_info;
 use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::waited_for::is_clogged;
 
 thread_local! {
     static AWAITED: RefCell<Awaited> = const { RefCell::new(Awaited { waits: BTreeMap::new(), moved: BTreeMap::new(), count: 0, alarm: None }) };
@@ -76,28 +77,28 @@ pub struct HeadDeadline {
 }
 
 impl HeadDeadline {
-    /// Shuts this socket after `timeout`, unless dropped before. `None` where that cannot be done: the
+    /// Shuts this socket at `until`, unless dropped before. `None` where that cannot be done: the
     /// connection has no descriptor of its own, or its task may move to another thread (an embedding
     /// server with work stealing).
     #[must_use]
-    pub fn set(socket: RawFd, timeout: Duration) -> Option<Self> {
-        Self::wait(Wait { socket, upload: None }, timeout)
+    pub fn set(socket: RawFd, until: Instant) -> Option<Self> {
+        Self::wait(Wait { socket, upload: None }, until)
     }
 
     /// Shuts it after `pause` without the rest of the body, where the client is to be timed here, unless the service
     /// is to blame, which then has `timeout` in all.
     #[must_use]
     pub fn of_upload(socket: RawFd, pause: Option<Duration>, timeout: Duration) -> Option<Self> {
-        let upload = Upload { since: Instant::now(), pause, timeout, clogged: false };
-        Self::wait(Wait { socket, upload: Some(upload) }, pause.unwrap_or(timeout))
+        let since = Instant::now();
+        let upload = Upload { since, pause, timeout, clogged: false };
+        Self::wait(Wait { socket, upload: Some(upload) }, since + pause.unwrap_or(timeout))
     }
 
-    fn wait(wait: Wait, patience: Duration) -> Option<Self> {
+    fn wait(wait: Wait, until: Instant) -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
         if wait.socket < 0 || runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
             return None;
         }
-        let until = Instant::now() + patience;
         AWAITED.with_borrow_mut(|awaited| {
             awaited.count += 1;
             let place = (until, awaited.count);
@@ -204,11 +205,6 @@ impl Awaited {
     }
 }
 
-/// Whether bytes wait in the socket that its peer has no room for (tcp(7)).
-fn is_clogged(socket: RawFd) -> bool {
-    get_tcp_info(socket).is_ok_and(|info| info.tcpi_notsent_bytes > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd;
@@ -224,13 +220,17 @@ mod tests {
         (stream, listener.accept().await.unwrap().0)
     }
 
+    fn in_millis(millis: u64) -> Instant {
+        Instant::now() + Duration::from_millis(millis)
+    }
+
     #[tokio::test]
     async fn whoever_is_late_is_shut_and_nobody_else() {
         let ((mut late, _a), (kept, mut kept_peer), (patient, _b)) = (pair().await, pair().await, pair().await);
         // The earlier deadline comes second.
-        let long = HeadDeadline::set(patient.as_raw_fd(), Duration::from_secs(600)).unwrap();
-        let short = HeadDeadline::set(late.as_raw_fd(), Duration::from_millis(50)).unwrap();
-        let answered = HeadDeadline::set(kept.as_raw_fd(), Duration::from_millis(50)).unwrap();
+        let long = HeadDeadline::set(patient.as_raw_fd(), in_millis(600_000)).unwrap();
+        let short = HeadDeadline::set(late.as_raw_fd(), in_millis(50)).unwrap();
+        let answered = HeadDeadline::set(kept.as_raw_fd(), in_millis(50)).unwrap();
         drop(answered);
         assert_eq!(late.read(&mut [0]).await.unwrap(), 0, "shut");
         assert_eq!((short.passed(), long.passed()), (Some(Late::Service), None));
@@ -240,7 +240,7 @@ mod tests {
         AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty()));
         // The list is watched again after it was empty.
         let (mut next, _c) = pair().await;
-        let _again = HeadDeadline::set(next.as_raw_fd(), Duration::from_millis(50)).unwrap();
+        let _again = HeadDeadline::set(next.as_raw_fd(), in_millis(50)).unwrap();
         assert_eq!(next.read(&mut [0]).await.unwrap(), 0);
     }
 
@@ -298,6 +298,6 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_no_descriptor_is_left_alone() {
-        assert!(HeadDeadline::set(-1, Duration::ZERO).is_none());
+        assert!(HeadDeadline::set(-1, Instant::now()).is_none());
     }
 }

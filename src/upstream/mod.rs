@@ -6,6 +6,7 @@ mod head_deadline;
 mod line;
 mod reach;
 mod tls;
+mod waited_for;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use frames::{FrameCursor, close_frame};
 pub use head_deadline::{HeadDeadline, Late};
 pub use line::{Line, Patience, close_code};
 pub use reach::Unreachable;
+pub use waited_for::waits_for_client;
 
 /// How long an unused connection to a service is kept: below the shortest keep-alive that common
 /// servers have (Node and uvicorn close after 5 s), so that a POST never meets a dying connection.

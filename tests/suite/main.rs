@@ -27,6 +27,7 @@ mod covering;
 mod desync;
 mod doctor;
 mod documents;
+mod downloads;
 mod exhaustion;
 mod faltering;
 mod fleet;

@@ -181,9 +181,12 @@ async fn the_way_here_is_stated() {
     let trace: Vec<_> = one("traceparent").split('-').map(str::len).collect();
     assert_eq!(trace, [2, 32, 16, 2]);
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let received = send(&edge, &upstream, "/open/x", &format!("traceparent: {parent}\r\n")).await;
+    let received = send(&edge, &upstream, "/open/x", &format!("traceparent: {parent}\r\ntracestate: a=b\r\n")).await;
     let child = received.head.one("traceparent").unwrap();
     assert!(child.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "the trace goes on: {child}");
+    assert_eq!(received.head.one("tracestate").as_deref(), Some("a=b"));
+    let received = send(&edge, &upstream, "/open/x", "traceparent: nonsense\r\ntracestate: a=b\r\n").await;
+    assert_eq!(received.head.one("tracestate"), None, "it is about another trace");
 }
 
 #[tokio::test]

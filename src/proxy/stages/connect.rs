@@ -117,9 +117,14 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
     let (Some(socket), Some(upstream)) = (ctx.socket, &ctx.upstream) else { return };
     ctx.head_deadline = match turn {
         _ if ctx.websocket => None,
-        Turn::Service if ctx.live.is_some() => None,
-        Turn::Service => HeadDeadline::set(socket, upstream.timeout),
+        Turn::Service => {
+            // From here on, not from the start: the time of the upload was the client's.
+            let due = Instant::now() + upstream.timeout;
+            ctx.answer_due = Some(due);
+            if ctx.live.is_some() { None } else { HeadDeadline::set(socket, due) }
+        }
         Turn::Client => {
+            ctx.answer_due = None;
             let (rate, window) = (ctx.gateway.min_body_rate, ctx.gateway.body_timeout);
             let pace = session.is_http2().then(|| ctx.upload.get_or_insert_with(|| Pace::new(rate, window)).wait());
             HeadDeadline::of_upload(socket, pace, upstream.timeout)
@@ -141,6 +146,16 @@ pub(in crate::proxy) fn answered(session: &mut Downstream, response: &ResponseHe
     } else if !response.status.is_informational() {
         awaited(ctx);
         ctx.turn = None;
+        begun(ctx);
+    }
+}
+
+/// A service that answers before it has the whole request, has its time from then on.
+fn begun(ctx: &mut RequestContext) {
+    if ctx.answer_due.is_none()
+        && let Some(upstream) = &ctx.upstream
+    {
+        ctx.answer_due = Some(Instant::now() + upstream.timeout);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::proxy::forwarded::{Told, client, told};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{
     API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, TRACEPARENT,
-    scrub, take_parts, traceparent,
+    TRACESTATE, scrub, take_parts, traceparent,
 };
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
@@ -55,8 +55,11 @@ pub(in crate::proxy) fn forward(
     }
     headers.insert(HOST, upstream.authority.clone());
     headers.insert(&CORRELATION_ID, ctx.correlation_id.value());
-    if let Some(trace) = trace {
+    if let Some((trace, new)) = trace {
         headers.insert(&TRACEPARENT, trace);
+        if new {
+            headers.remove(&TRACESTATE);
+        }
     }
     client.announce(headers);
     if parts.method == Method::HEAD {

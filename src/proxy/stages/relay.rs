@@ -1,5 +1,7 @@
 //! Relay: the service's answer on its way back.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
@@ -14,6 +16,7 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
 use crate::proxy::headers::{CORRELATION_ID, KEEP_ALIVE, PROXY_CONNECTION, forget_answer_spelling};
 use crate::reply::ProxyError;
+use crate::upstream::waits_for_client;
 
 /// What every answer gets, ours or a service's.
 pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
@@ -165,9 +168,12 @@ fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
     }
 }
 
-/// The whole-answer deadline of a route that does not stream. The engine only times single reads.
+/// The whole-answer deadline of a route that does not stream. The engine only times single reads. A client that takes the
+/// answer slowly is timed at the door, and is no fault of the service.
 pub(in crate::proxy) fn within(ctx: &RequestContext) -> Result<(), ProxyError> {
-    let Some(timeout) = ctx.upstream.as_ref().map(|upstream| upstream.timeout) else { return Ok(()) };
-    let late = !ctx.streaming && ctx.upstream_started.is_some_and(|started| started.elapsed() > timeout);
-    if late { Err(ProxyError::UpstreamTimeout(timeout)) } else { Ok(()) }
+    let (Some(due), Some(upstream)) = (ctx.answer_due.filter(|_| !ctx.streaming), &ctx.upstream) else { return Ok(()) };
+    if Instant::now() <= due || ctx.socket.is_some_and(waits_for_client) {
+        return Ok(());
+    }
+    Err(ProxyError::UpstreamTimeout(upstream.timeout))
 }

@@ -4,7 +4,7 @@
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::http::ResponseHeader;
@@ -39,7 +39,7 @@ impl Handshakes {
 #[async_trait]
 impl PreTlsProcess for Handshakes {
     async fn process(&self, socket: &mut Socket) -> Result<()> {
-        let place = Place::take(&self.under_way, HeadDeadline::set(socket.as_raw_fd(), self.time));
+        let place = Place::take(&self.under_way, HeadDeadline::set(socket.as_raw_fd(), Instant::now() + self.time));
         if place.number > self.most {
             return Error::e_explain(ErrorType::TLSHandshakeFailure, "too many TLS handshakes are under way");
         }
