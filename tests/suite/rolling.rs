@@ -80,7 +80,7 @@ async fn a_rolling_restart_is_not_noticed() {
     let mut logins = 0;
     for _ in 0..scale(3, 20) {
         for number in 0..edges.len() {
-            let login = Browser::new();
+            let login = Browser::keeping_nothing();
             let callback = login.authorize(&edges[0], "bob", "/").await;
             edges[number].sigterm();
             let status = edges[number].exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");

@@ -23,6 +23,12 @@ impl Browser {
         Self::build(builder())
     }
 
+    /// One that keeps no connection. An unused one that ends with its server may do so under the next request (RFC 9112
+    /// §9.3.1), which a real browser then sends again.
+    pub(crate) fn keeping_nothing() -> Self {
+        Self::build(builder().pool_max_idle_per_host(0))
+    }
+
     /// One that also trusts this certificate (PEM).
     pub(crate) fn trusting(pem: &str) -> Self {
         let root = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
