@@ -62,8 +62,8 @@ pub struct RequestContext {
     pub(super) socket: Option<RawFd>,
     /// While the head of its answer is awaited.
     pub(super) head_deadline: Option<HeadDeadline>,
-    /// When the whole of it must have come, unless it streams.
-    pub(super) answer_due: Option<Instant>,
+    /// Since when the service has the whole request; its time runs from then on.
+    pub(super) asked: Option<Instant>,
     /// Whose bytes that head waits for; `None` before and after.
     pub(super) turn: Option<Turn>,
     /// They came too late, and the connection was shut.
@@ -118,7 +118,7 @@ impl RequestContext {
             covered_fault: None,
             socket: None,
             head_deadline: None,
-            answer_due: None,
+            asked: None,
             turn: None,
             late: false,
             upload: None,

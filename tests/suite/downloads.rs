@@ -91,4 +91,6 @@ async fn the_time_of_an_upload_is_not_taken_from_the_answers() {
     }
     let (head, body) = client.response().await;
     assert_eq!((head.status(), body.length), (200, 24));
+    let quick = "service_latency_seconds_bucket{service=\"own_service\",le=\"1\"}";
+    assert_eq!(edge.metric(quick).await, 1, "nor is it the service's");
 }

@@ -118,13 +118,12 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
     ctx.head_deadline = match turn {
         _ if ctx.websocket => None,
         Turn::Service => {
-            // From here on, not from the start: the time of the upload was the client's.
-            let due = Instant::now() + upstream.timeout;
-            ctx.answer_due = Some(due);
-            if ctx.live.is_some() { None } else { HeadDeadline::set(socket, due) }
+            let now = Instant::now();
+            ctx.asked = Some(now);
+            if ctx.live.is_some() { None } else { HeadDeadline::set(socket, now + upstream.timeout) }
         }
         Turn::Client => {
-            ctx.answer_due = None;
+            ctx.asked = None;
             let (rate, window) = (ctx.gateway.min_body_rate, ctx.gateway.body_timeout);
             let pace = session.is_http2().then(|| ctx.upload.get_or_insert_with(|| Pace::new(rate, window)).wait());
             HeadDeadline::of_upload(socket, pace, upstream.timeout)
@@ -150,13 +149,12 @@ pub(in crate::proxy) fn answered(session: &mut Downstream, response: &ResponseHe
     }
 }
 
-/// A service that answers before it has the whole request, has its time from then on.
+/// How long the service took: from the start where it had nothing to wait for, else from the end of the upload. One that
+/// answers before that has its time for the rest from now on.
 fn begun(ctx: &mut RequestContext) {
-    if ctx.answer_due.is_none()
-        && let Some(upstream) = &ctx.upstream
-    {
-        ctx.answer_due = Some(Instant::now() + upstream.timeout);
-    }
+    let since = ctx.asked.filter(|_| ctx.body_received > 0).or(ctx.upstream_started);
+    ctx.upstream_elapsed = since.map(|since| since.elapsed());
+    ctx.asked.get_or_insert_with(Instant::now);
 }
 
 /// The exchange broke. It is tried once more where that does nothing twice (RFC 9110 §9.2.2), the whole request

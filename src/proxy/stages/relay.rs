@@ -1,7 +1,5 @@
 //! Relay: the service's answer on its way back.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
@@ -160,7 +158,6 @@ fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
         return;
     }
     ctx.upstream_status = Some(response.status.as_u16());
-    ctx.upstream_elapsed = ctx.upstream_started.map(|started| started.elapsed());
     if ctx.who.session().is_some() {
         for name in [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS] {
             response.remove_header(&name);
@@ -171,8 +168,8 @@ fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
 /// The whole-answer deadline of a route that does not stream. The engine only times single reads. A client that takes the
 /// answer slowly is timed at the door, and is no fault of the service.
 pub(in crate::proxy) fn within(ctx: &RequestContext) -> Result<(), ProxyError> {
-    let (Some(due), Some(upstream)) = (ctx.answer_due.filter(|_| !ctx.streaming), &ctx.upstream) else { return Ok(()) };
-    if Instant::now() <= due || ctx.socket.is_some_and(waits_for_client) {
+    let (Some(asked), Some(upstream)) = (ctx.asked.filter(|_| !ctx.streaming), &ctx.upstream) else { return Ok(()) };
+    if asked.elapsed() <= upstream.timeout || ctx.socket.is_some_and(waits_for_client) {
         return Ok(());
     }
     Err(ProxyError::UpstreamTimeout(upstream.timeout))
