@@ -19,7 +19,7 @@ use crate::reply::ProxyError;
 use crate::resilience::Permit;
 use crate::telemetry::Meters;
 use crate::token::Bearer;
-use crate::upstream::{HeadDeadline, Upstream};
+use crate::upstream::{Deadline, Upstream};
 
 /// The endpoint of a request that nothing was found for.
 static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| "unmatched".into());
@@ -60,8 +60,10 @@ pub struct RequestContext {
     pub(super) covered_fault: Option<&'static str>,
     /// The connection to the service, as the engine names it.
     pub(super) socket: Option<RawFd>,
-    /// While the head of its answer is awaited.
-    pub(super) head_deadline: Option<HeadDeadline>,
+    /// While its answer is awaited.
+    pub(super) deadline: Option<Deadline>,
+    /// It holds until the end of the answer; otherwise for its head at most, and the engine times single reads.
+    pub(super) timed: bool,
     /// Since when the service has the whole request; its time runs from then on.
     pub(super) asked: Option<Instant>,
     /// Whose bytes that head waits for; `None` before and after.
@@ -117,7 +119,8 @@ impl RequestContext {
             upstream_fault: false,
             covered_fault: None,
             socket: None,
-            head_deadline: None,
+            deadline: None,
+            timed: false,
             asked: None,
             turn: None,
             late: false,

@@ -115,8 +115,7 @@ impl ProxyHttp for Bff {
     }
     fn upstream_response_body_filter(&self, s: &mut Downstream, body: &mut Body, end: bool, ctx: &mut Ctx) -> Wait {
         hold::to_client(body.as_ref(), ctx);
-        let exempt = end || s.was_upgraded();
-        let within = if exempt { Ok(()) } else { relay::within(ctx) };
+        let within = if end { connect::ended(ctx) } else { relay::within(s, ctx) };
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())
     }
     fn response_body_filter(&self, s: &mut Downstream, body: &mut Body, _end: bool, _ctx: &mut Ctx) -> Wait {

@@ -8,7 +8,7 @@ mod rate;
 mod single_flight;
 mod timestamp;
 
-pub use breaker::{CircuitBreaker, Permit, Phase, Refused};
+pub use breaker::{CircuitBreaker, Permit, Phase, Refused, Stage};
 pub use budget::RetryBudget;
 pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime};
 pub use rate::{PARTS, Rate, RateCounts, RateKey, Standing, network_of};

@@ -1,8 +1,8 @@
 //! From a `target_service` to the address the engine dials: built once at start, resolved while running.
 
 mod addresses;
+mod deadline;
 mod frames;
-mod head_deadline;
 mod line;
 mod reach;
 mod tls;
@@ -24,8 +24,8 @@ use crate::resilience::RetryBudget;
 use addresses::Addresses;
 use line::Dial;
 
+pub use deadline::{Deadline, Late};
 pub use frames::{FrameCursor, close_frame};
-pub use head_deadline::{HeadDeadline, Late};
 pub use line::{Line, Patience, close_code};
 pub use reach::Unreachable;
 pub use waited_for::waits_for_client;
@@ -68,6 +68,8 @@ pub struct Upstream {
 pub struct Call {
     /// Its answer may be silent for long.
     pub streaming: bool,
+    /// Its answer has a `Deadline`: nothing else need time it.
+    pub timed: bool,
     /// It is told in HTTP/2, which HTTP/1.1 has no words for: trailers, both directions at once.
     pub grpc: bool,
     /// The connection can be cut.
@@ -138,7 +140,7 @@ impl Upstream {
 
     /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
     pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, UpstreamError> {
-        let Call { streaming, grpc, line } = call;
+        let Call { streaming, timed, grpc, line } = call;
         let address = self.addresses.pick(attempt).await.map_err(|reason| UpstreamError::Unresolvable {
             service: self.name.to_string(),
             host: self.addresses.host().to_owned(),
@@ -151,7 +153,7 @@ impl Upstream {
         options.ca.clone_from(&self.ca);
         options.connection_timeout = Some(self.connect_timeout);
         options.total_connection_timeout = Some(self.connect_timeout);
-        options.read_timeout = Some(if streaming { STREAM_GAP.max(self.timeout) } else { self.timeout });
+        options.read_timeout = (!timed).then_some(if streaming { STREAM_GAP.max(self.timeout) } else { self.timeout });
         options.write_timeout = Some(self.timeout);
         if line.as_ref().is_some_and(|line| line.websocket.is_some()) {
             // The line watches both directions at once.

@@ -40,13 +40,12 @@ impl Upstream {
     }
 
     async fn reach_one(&self, attempt: usize) -> Result<SocketAddr, Unreachable> {
-        let peer =
-            self.peer(attempt, Call { streaming: false, grpc: false, line: None }).await.map_err(
-                |error| match error {
-                    UpstreamError::Unresolvable { reason, .. } => Unreachable::Name(reason),
-                    other => Unreachable::Name(other.to_string()),
-                },
-            )?;
+        let peer = self.peer(attempt, Call { streaming: false, timed: false, grpc: false, line: None }).await.map_err(
+            |error| match error {
+                UpstreamError::Unresolvable { reason, .. } => Unreachable::Name(reason),
+                other => Unreachable::Name(other.to_string()),
+            },
+        )?;
         let Some(address) = peer.address().as_inet().copied() else {
             return Err(Unreachable::Name("no address".to_owned()));
         };

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use pingora::protocols::l4::ext::get_tcp_info;
 
@@ -13,12 +14,30 @@ pub(super) fn is_clogged(socket: RawFd) -> bool {
     get_tcp_info(socket).is_ok_and(|info| info.tcpi_notsent_bytes > 0)
 }
 
+/// What lies in the socket and has not been read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    Bytes,
+    /// Whoever reads, waits for the service.
+    Nothing,
+    /// The service has closed.
+    End,
+}
+
+pub(super) fn unread(socket: RawFd) -> Unread {
+    match recv(socket, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Unread::End,
+        Ok(_) => Unread::Bytes,
+        Err(Errno::EAGAIN | Errno::EINTR) => Unread::Nothing,
+        Err(_broken) => Unread::End,
+    }
+}
+
 /// Whether the answer waits for its client: bytes of it lie unread in the socket, or the last of them came a while ago and
 /// were kept since. Else whoever waits, waits for the service. Asked while a piece of the answer is at hand.
 #[must_use]
 pub fn waits_for_client(socket: RawFd) -> bool {
-    let unread = recv(socket, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
-    unread.is_ok_and(|bytes| bytes > 0) || get_tcp_info(socket).is_ok_and(|info| info.tcpi_last_data_recv > JUST_NOW_MS)
+    unread(socket) == Unread::Bytes || get_tcp_info(socket).is_ok_and(|info| info.tcpi_last_data_recv > JUST_NOW_MS)
 }
 
 #[cfg(test)]

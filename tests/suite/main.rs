@@ -27,7 +27,7 @@ mod covering;
 mod desync;
 mod doctor;
 mod documents;
-mod downloads;
+
 mod exhaustion;
 mod faltering;
 mod fleet;
@@ -52,6 +52,7 @@ mod lying;
 mod marks;
 mod outage;
 mod page;
+mod patience;
 mod provider;
 mod redis;
 mod refusals;

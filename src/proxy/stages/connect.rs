@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, EXPECT};
-use http::{HeaderValue, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -17,11 +17,14 @@ use crate::proxy::Downstream;
 use crate::proxy::context::{RequestContext, Turn};
 use crate::proxy::wire::Pace;
 use crate::reply::ProxyError;
-use crate::upstream::{Call, HeadDeadline, Late};
+use crate::resilience::Stage;
+use crate::upstream::{Call, Deadline, Late};
 
 const GRPC: &[u8] = b"application/grpc";
 /// A wait that is worth a look at who is waited for.
 const SHORT: Duration = Duration::from_millis(50);
+/// In which a late answer is found to be late.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Picks the peer for this attempt.
 pub(in crate::proxy) async fn connect(
@@ -36,7 +39,9 @@ pub(in crate::proxy) async fn connect(
     }
     ctx.attempts += 1;
     ctx.upstream_started.get_or_insert_with(Instant::now);
-    let call = Call { streaming: ctx.streaming, grpc: is_grpc(session), line: hold::hold(session, ctx) };
+    let (grpc, line) = (is_grpc(session), hold::hold(session, ctx));
+    ctx.timed = line.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
+    let call = Call { streaming: ctx.streaming, timed: ctx.timed, grpc, line };
     upstream.peer(attempt, call).await.map_err(|error| {
         ctx.upstream_fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
@@ -74,7 +79,7 @@ pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) 
 /// There is a connection; the engine says which.
 pub(in crate::proxy) fn connected(ctx: &mut RequestContext, socket: RawFd) {
     ctx.socket = Some(ctx.live.as_ref().map_or(socket, |live| live.socket()));
-    ctx.head_deadline = None;
+    ctx.deadline = None;
     ctx.turn = None;
 }
 
@@ -96,7 +101,7 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
     }
     if let (Some(pace), Some(bytes)) = (&mut ctx.upload, &*body) {
         // While the service takes nothing, nothing is taken from the client either.
-        let excused = pace.waited() > SHORT && ctx.head_deadline.as_ref().is_some_and(HeadDeadline::excuses);
+        let excused = pace.waited() > SHORT && ctx.deadline.as_ref().is_some_and(Deadline::excuses);
         if excused { pace.renew() } else { pace.moved(bytes.len()) }
     }
     // The end alone of a body that is not there changes nothing.
@@ -114,26 +119,27 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
         return;
     }
     ctx.turn = Some(turn);
+    on_the_way(ctx, if turn == Turn::Client { Stage::Uploading } else { Stage::Asked });
     let (Some(socket), Some(upstream)) = (ctx.socket, &ctx.upstream) else { return };
-    ctx.head_deadline = match turn {
+    ctx.deadline = match turn {
         _ if ctx.websocket => None,
         Turn::Service => {
             let now = Instant::now();
             ctx.asked = Some(now);
-            if ctx.live.is_some() { None } else { HeadDeadline::set(socket, now + upstream.timeout) }
+            if ctx.live.is_some() { None } else { Deadline::set(socket, now + upstream.timeout) }
         }
         Turn::Client => {
             ctx.asked = None;
             let (rate, window) = (ctx.gateway.min_body_rate, ctx.gateway.body_timeout);
             let pace = session.is_http2().then(|| ctx.upload.get_or_insert_with(|| Pace::new(rate, window)).wait());
-            HeadDeadline::of_upload(socket, pace, upstream.timeout)
+            Deadline::of_upload(socket, pace, upstream.timeout)
         }
     };
 }
 
 /// The wait is over, for a head or for a deadline.
 fn awaited(ctx: &mut RequestContext) {
-    let Some(late) = ctx.head_deadline.take().and_then(|deadline| deadline.passed()) else { return };
+    let Some(late) = ctx.deadline.take().and_then(|deadline| deadline.passed()) else { return };
     ctx.late = true;
     ctx.turn = Some(if late == Late::Client { Turn::Client } else { Turn::Service });
 }
@@ -141,12 +147,57 @@ fn awaited(ctx: &mut RequestContext) {
 /// A head has come. After "100 Continue" the service waits for the body, and its time begins anew.
 pub(in crate::proxy) fn answered(session: &mut Downstream, response: &ResponseHeader, ctx: &mut RequestContext) {
     if response.status == StatusCode::CONTINUE {
-        asked(session, ctx, true);
+        // Said again, or to nobody who waits for it, it is worth nothing.
+        if ctx.turn == Some(Turn::Service) && !session.as_downstream_mut().is_body_done() {
+            asked(session, ctx, true);
+        }
     } else if !response.status.is_informational() {
-        awaited(ctx);
-        ctx.turn = None;
+        let awaited_head = ctx.turn.take() == Some(Turn::Service);
         begun(ctx);
+        if let (false, Some(asked), Some(upstream)) = (response.status.is_server_error(), ctx.asked, &ctx.upstream) {
+            on_the_way(ctx, Stage::Answered(asked + upstream.timeout + LOOK));
+        }
+        let bodiless = session.req_header().method == Method::HEAD || has_no_body(response);
+        if bodiless || !ctx.timed {
+            awaited(ctx);
+            ctx.turn = None;
+        } else {
+            let until_closed = ![CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|it| response.headers.contains_key(it));
+            await_body(ctx, awaited_head, until_closed);
+        }
     }
+}
+
+/// Tells the circuit who is waited for.
+fn on_the_way(ctx: &RequestContext, stage: Stage) {
+    if let Some(permit) = ctx.legacy.as_ref().and_then(|call| call.permit.as_ref()) {
+        permit.note(stage);
+    }
+}
+
+fn has_no_body(response: &ResponseHeader) -> bool {
+    matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
+}
+
+/// The rest of an answer has the rest of its service's time.
+fn await_body(ctx: &mut RequestContext, awaited_head: bool, until_closed: bool) {
+    if !awaited_head {
+        awaited(ctx);
+        if let (Some(socket), Some(asked), Some(upstream)) = (ctx.socket, ctx.asked, &ctx.upstream) {
+            ctx.deadline = Deadline::set(socket, asked + upstream.timeout);
+        }
+    }
+    if let Some(deadline) = &mut ctx.deadline {
+        deadline.begun(until_closed);
+    }
+}
+
+/// The end of an answer, unless it was made here.
+pub(in crate::proxy) fn ended(ctx: &mut RequestContext) -> Result<(), ProxyError> {
+    let cut_short = ctx.deadline.take().is_some_and(|deadline| deadline.cut_short());
+    let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
+    if cut_short { Err(ProxyError::UpstreamTimeout(timeout)) } else { Ok(()) }
 }
 
 /// How long the service took: from the start where it had nothing to wait for, else from the end of the upload. One that
@@ -167,6 +218,10 @@ pub(in crate::proxy) fn broke(
     mut error: Box<Error>,
     kept: bool,
 ) -> Box<Error> {
+    if *error.esource() == ErrorSource::Downstream {
+        // Whoever else is late now, this has not ended for that.
+        ctx.deadline = None;
+    }
     awaited(ctx);
     // The engine's own limit of a read says the same of a service that has nothing to answer yet.
     let timed_out = *error.esource() == ErrorSource::Upstream && *error.etype() == ErrorType::ReadTimedout;

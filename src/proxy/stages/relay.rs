@@ -165,10 +165,11 @@ fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
     }
 }
 
-/// The whole-answer deadline of a route that does not stream. The engine only times single reads. A client that takes the
-/// answer slowly is timed at the door, and is no fault of the service.
-pub(in crate::proxy) fn within(ctx: &RequestContext) -> Result<(), ProxyError> {
-    let (Some(asked), Some(upstream)) = (ctx.asked.filter(|_| !ctx.streaming), &ctx.upstream) else { return Ok(()) };
+/// The time of a whole answer that does not stream, looked at with each piece where no deadline holds till its end. A client
+/// that takes it slowly is timed at the door, and is no fault of the service.
+pub(in crate::proxy) fn within(session: &Downstream, ctx: &RequestContext) -> Result<(), ProxyError> {
+    let unbounded = ctx.timed || ctx.streaming || session.was_upgraded();
+    let (Some(asked), Some(upstream)) = (ctx.asked.filter(|_| !unbounded), &ctx.upstream) else { return Ok(()) };
     if asked.elapsed() <= upstream.timeout || ctx.socket.is_some_and(waits_for_client) {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::{Error, ErrorType, Result};
 
 use super::Patience;
-use crate::upstream::HeadDeadline;
+use crate::upstream::Deadline;
 
 /// Of so many connections, one may be in its handshake.
 const SHARE: usize = 4;
@@ -39,7 +39,7 @@ impl Handshakes {
 #[async_trait]
 impl PreTlsProcess for Handshakes {
     async fn process(&self, socket: &mut Socket) -> Result<()> {
-        let place = Place::take(&self.under_way, HeadDeadline::set(socket.as_raw_fd(), Instant::now() + self.time));
+        let place = Place::take(&self.under_way, Deadline::set(socket.as_raw_fd(), Instant::now() + self.time));
         if place.number > self.most {
             return Error::e_explain(ErrorType::TLSHandshakeFailure, "too many TLS handshakes are under way");
         }
@@ -62,11 +62,11 @@ pub(super) fn over(digest: Option<&ProxyDigest>) {
 struct Place {
     under_way: Arc<AtomicUsize>,
     number: usize,
-    _deadline: Option<HeadDeadline>,
+    _deadline: Option<Deadline>,
 }
 
 impl Place {
-    fn take(under_way: &Arc<AtomicUsize>, deadline: Option<HeadDeadline>) -> Self {
+    fn take(under_way: &Arc<AtomicUsize>, deadline: Option<Deadline>) -> Self {
         let number = under_way.fetch_add(1, Ordering::Relaxed) + 1;
         Self { under_way: Arc::clone(under_way), number, _deadline: deadline }
     }

@@ -1,6 +1,8 @@
-//! The time in which the head of an answer must have come. The engine times single reads: a service that
+//! The time in which an answer must have come, its head and its body. The engine times single reads: a service that
 //! sends a byte now and then would hold its request for as long as it likes. So whoever is late has its
 //! socket shut, which the engine then reports as a break.
+//!
+//! An answer that waits for its client is not late: while bytes of it lie unread in the socket, it is looked at again.
 //!
 //! While the rest of a request's body is awaited, it may be the client who is late, or the service, which takes nothing
 //! of what has come (`waited_for`).
@@ -17,7 +19,10 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::waited_for::is_clogged;
+use super::waited_for::{Unread, is_clogged, unread};
+
+/// After which an answer that waits for its client is looked at again.
+const NEXT_LOOK: Duration = Duration::from_millis(250);
 
 thread_local! {
     static AWAITED: RefCell<Awaited> = const { RefCell::new(Awaited { waits: BTreeMap::new(), moved: BTreeMap::new(), count: 0, alarm: None }) };
@@ -39,7 +44,14 @@ struct Awaited {
 #[derive(Clone, Copy)]
 struct Wait {
     socket: RawFd,
-    upload: Option<Upload>,
+    of: Awaits,
+}
+
+#[derive(Clone, Copy)]
+enum Awaits {
+    Upload(Upload),
+    Head,
+    Body,
 }
 
 /// The rest of a body is awaited.
@@ -56,8 +68,10 @@ struct Upload {
 
 enum Moved {
     To(Place),
-    /// The service has taken nothing for too long, and its socket was shut.
-    Over,
+    /// Somebody was late, and the socket was shut.
+    Over(Late),
+    /// The service had sent everything and closed.
+    Done,
 }
 
 /// Who was late.
@@ -69,20 +83,27 @@ pub enum Late {
     Service,
 }
 
-/// Held while the head of an answer is awaited.
+/// Held while an answer is awaited.
 #[derive(Debug)]
-pub struct HeadDeadline {
+pub struct Deadline {
     place: Place,
-    upload: bool,
+    /// The answer's end is that of its connection (RFC 9112 §6.3): ours would look the same.
+    until_closed: bool,
 }
 
-impl HeadDeadline {
+impl Deadline {
     /// Shuts this socket at `until`, unless dropped before. `None` where that cannot be done: the
     /// connection has no descriptor of its own, or its task may move to another thread (an embedding
     /// server with work stealing).
     #[must_use]
     pub fn set(socket: RawFd, until: Instant) -> Option<Self> {
-        Self::wait(Wait { socket, upload: None }, until)
+        Self::wait(Wait { socket, of: Awaits::Head }, until)
+    }
+
+    /// Whether one can be set by the task that asks.
+    #[must_use]
+    pub fn is_possible() -> bool {
+        Handle::try_current().is_ok_and(|runtime| is_confined(&runtime))
     }
 
     /// Shuts it after `pause` without the rest of the body, where the client is to be timed here, unless the service
@@ -91,12 +112,13 @@ impl HeadDeadline {
     pub fn of_upload(socket: RawFd, pause: Option<Duration>, timeout: Duration) -> Option<Self> {
         let since = Instant::now();
         let upload = Upload { since, pause, timeout, clogged: false };
-        Self::wait(Wait { socket, upload: Some(upload) }, since + pause.unwrap_or(timeout))
+        // The first look tells who is waited for.
+        Self::wait(Wait { socket, of: Awaits::Upload(upload) }, since + timeout.min(pause.unwrap_or(timeout)))
     }
 
     fn wait(wait: Wait, until: Instant) -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
-        if wait.socket < 0 || runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
+        if wait.socket < 0 || !is_confined(&runtime) {
             return None;
         }
         AWAITED.with_borrow_mut(|awaited| {
@@ -107,18 +129,34 @@ impl HeadDeadline {
                 awaited.alarm = Some(until);
                 runtime.spawn(watch(until));
             }
-            Some(Self { place, upload: wait.upload.is_some() })
+            Some(Self { place, until_closed: false })
         })
+    }
+
+    /// The head has come; the body has the rest of the time.
+    pub fn begun(&mut self, until_closed: bool) {
+        self.until_closed = until_closed;
+        AWAITED.with_borrow_mut(|awaited| {
+            if let Some(wait) = awaited.waits.get_mut(&self.place) {
+                wait.of = Awaits::Body;
+            }
+        });
+    }
+
+    /// Whether what looks like the end of the body was made here.
+    #[must_use]
+    pub fn cut_short(&self) -> bool {
+        self.until_closed && self.passed().is_some()
     }
 
     /// Who was late, where it has passed and the socket was shut.
     #[must_use]
     pub fn passed(&self) -> Option<Late> {
         AWAITED.with_borrow(|awaited| match awaited.moved.get(&self.place.1) {
-            Some(Moved::To(_)) => None,
+            Some(Moved::To(_) | Moved::Done) => None,
+            Some(Moved::Over(late)) => Some(*late),
             None if awaited.waits.contains_key(&self.place) => None,
-            None if self.upload => Some(Late::Client),
-            Some(Moved::Over) | None => Some(Late::Service),
+            None => Some(Late::Service),
         })
     }
 
@@ -132,7 +170,7 @@ impl HeadDeadline {
     }
 }
 
-impl Drop for HeadDeadline {
+impl Drop for Deadline {
     fn drop(&mut self) {
         // While the thread ends there may be no list any more.
         let _ = AWAITED.try_with(|awaited| awaited.borrow_mut().forget(self));
@@ -157,52 +195,75 @@ impl Awaited {
         let now = Instant::now();
         while let Some(entry) = self.waits.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((_, number), wait) = entry.remove_entry();
-            if let Some(upload) = wait.upload
-                && let Some((until, upload)) = self.again(number, wait.socket, upload, now)
-            {
-                self.waits.insert((until, number), Wait { upload: Some(upload), ..wait });
-                self.moved.insert(number, Moved::To((until, number)));
-                continue;
-            }
-            // A peer that has closed already leaves nothing to shut.
-            let _ = shutdown(wait.socket, Shutdown::Both);
+            let (of, fate) = match wait.of {
+                Awaits::Upload(mut upload) => {
+                    let fate = upload.look(wait.socket, now);
+                    (Awaits::Upload(upload), fate)
+                }
+                Awaits::Body => (Awaits::Body, of_body(wait.socket, now)),
+                Awaits::Head => (Awaits::Head, Fate::Over(Late::Service)),
+            };
+            let moved = match fate {
+                Fate::Again(until) => {
+                    self.waits.insert((until, number), Wait { of, ..wait });
+                    Moved::To((until, number))
+                }
+                Fate::Done => Moved::Done,
+                Fate::Over(late) => {
+                    // A peer that has closed already leaves nothing to shut.
+                    let _ = shutdown(wait.socket, Shutdown::Both);
+                    Moved::Over(late)
+                }
+            };
+            self.moved.insert(number, moved);
         }
         self.alarm = self.waits.first_key_value().map(|((until, _), _)| *until);
         self.alarm
     }
 
-    /// When to look at an upload again, if nobody is too late yet.
-    fn again(&mut self, number: u64, socket: RawFd, mut upload: Upload, now: Instant) -> Option<(Instant, Upload)> {
-        let was = std::mem::replace(&mut upload.clogged, is_clogged(socket));
-        if upload.clogged {
-            let until = upload.since + upload.timeout;
-            if until <= now {
-                self.moved.insert(number, Moved::Over);
-                return None;
-            }
-            return Some((until, upload));
-        }
-        match upload.pause {
-            Some(_) if !was => {
-                self.moved.remove(&number);
-                None
-            }
-            // The service has taken everything: the client's time begins, or nobody's here.
-            pause => {
-                upload.since = now;
-                Some((now + pause.unwrap_or(upload.timeout), upload))
-            }
-        }
+    fn forget(&mut self, deadline: &Deadline) {
+        let place = match self.moved.remove(&deadline.place.1) {
+            Some(Moved::To(place)) => place,
+            _ => deadline.place,
+        };
+        self.waits.remove(&place);
     }
+}
 
-    fn forget(&mut self, deadline: &HeadDeadline) {
-        self.waits.remove(&deadline.place);
-        if deadline.upload
-            && let Some(Moved::To(place)) = self.moved.remove(&deadline.place.1)
-        {
-            self.waits.remove(&place);
+/// What becomes of a wait whose time has come.
+enum Fate {
+    Again(Instant),
+    Over(Late),
+    Done,
+}
+
+impl Upload {
+    fn look(&mut self, socket: RawFd, now: Instant) -> Fate {
+        let was = std::mem::replace(&mut self.clogged, is_clogged(socket));
+        if self.clogged {
+            let until = self.since + self.timeout;
+            return if until <= now { Fate::Over(Late::Service) } else { Fate::Again(until) };
         }
+        if was || self.pause.is_none() {
+            // The service has taken everything: the client's time begins, or nobody's here.
+            self.since = now;
+        }
+        let until = self.since + self.pause.unwrap_or(self.timeout);
+        if until <= now { Fate::Over(Late::Client) } else { Fate::Again(until) }
     }
+}
+
+fn of_body(socket: RawFd, now: Instant) -> Fate {
+    match unread(socket) {
+        Unread::Bytes => Fate::Again(now + NEXT_LOOK),
+        Unread::Nothing => Fate::Over(Late::Service),
+        Unread::End => Fate::Done,
+    }
+}
+
+/// Tasks that stay on their thread.
+fn is_confined(runtime: &Handle) -> bool {
+    runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
 }
 
 #[cfg(test)]
@@ -228,9 +289,9 @@ mod tests {
     async fn whoever_is_late_is_shut_and_nobody_else() {
         let ((mut late, _a), (kept, mut kept_peer), (patient, _b)) = (pair().await, pair().await, pair().await);
         // The earlier deadline comes second.
-        let long = HeadDeadline::set(patient.as_raw_fd(), in_millis(600_000)).unwrap();
-        let short = HeadDeadline::set(late.as_raw_fd(), in_millis(50)).unwrap();
-        let answered = HeadDeadline::set(kept.as_raw_fd(), in_millis(50)).unwrap();
+        let long = Deadline::set(patient.as_raw_fd(), in_millis(600_000)).unwrap();
+        let short = Deadline::set(late.as_raw_fd(), in_millis(50)).unwrap();
+        let answered = Deadline::set(kept.as_raw_fd(), in_millis(50)).unwrap();
         drop(answered);
         assert_eq!(late.read(&mut [0]).await.unwrap(), 0, "shut");
         assert_eq!((short.passed(), long.passed()), (Some(Late::Service), None));
@@ -240,11 +301,11 @@ mod tests {
         AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty()));
         // The list is watched again after it was empty.
         let (mut next, _c) = pair().await;
-        let _again = HeadDeadline::set(next.as_raw_fd(), in_millis(50)).unwrap();
+        let _again = Deadline::set(next.as_raw_fd(), in_millis(50)).unwrap();
         assert_eq!(next.read(&mut [0]).await.unwrap(), 0);
     }
 
-    async fn end_of(deadline: &HeadDeadline) -> Late {
+    async fn end_of(deadline: &Deadline) -> Late {
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if let Some(late) = deadline.passed() {
@@ -257,7 +318,7 @@ mod tests {
     async fn a_late_upload_is_the_clients_unless_the_service_takes_nothing() {
         const PAUSE: Duration = Duration::from_millis(100);
         let ((idle, _a), (full, mut reader)) = (pair().await, pair().await);
-        let of = |stream: &TcpStream, pause| HeadDeadline::of_upload(stream.as_raw_fd(), pause, PAUSE * 10).unwrap();
+        let of = |stream: &TcpStream, pause| Deadline::of_upload(stream.as_raw_fd(), pause, PAUSE * 10).unwrap();
         let (begun, client) = (Instant::now(), of(&idle, Some(PAUSE)));
         assert_eq!(end_of(&client).await, Late::Client);
         assert!(begun.elapsed() < PAUSE * 9);
@@ -275,6 +336,7 @@ mod tests {
         let mut into = vec![0; sent];
         reader.read_exact(&mut into).await.unwrap();
         assert_eq!(end_of(&service).await, Late::Client, "it has taken everything, and nothing more came");
+        drop((client, service));
         AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
     }
 
@@ -284,20 +346,41 @@ mod tests {
         while full.try_write(&[0; 8192]).is_ok() {}
         for pause in [None, Some(Duration::from_millis(20))] {
             let (begun, timeout) = (Instant::now(), Duration::from_millis(200));
-            let service = HeadDeadline::of_upload(full.as_raw_fd(), pause, timeout).unwrap();
+            let service = Deadline::of_upload(full.as_raw_fd(), pause, timeout).unwrap();
             assert_eq!(end_of(&service).await, Late::Service);
             assert!(begun.elapsed() >= timeout);
             drop(service);
             AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
         }
         let (idle, _peer) = pair().await;
-        let timed_elsewhere = HeadDeadline::of_upload(idle.as_raw_fd(), None, Duration::from_millis(10)).unwrap();
+        let timed_elsewhere = Deadline::of_upload(idle.as_raw_fd(), None, Duration::from_millis(10)).unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(timed_elsewhere.passed(), None);
     }
 
     #[tokio::test]
+    async fn a_body_is_late_unless_it_waits_for_its_client_or_is_all_there() {
+        let ((silent, _a), (unread, mut service), (closed, gone)) = (pair().await, pair().await, pair().await);
+        let of = |stream: &TcpStream| {
+            let mut deadline = Deadline::set(stream.as_raw_fd(), in_millis(50)).unwrap();
+            deadline.begun(true);
+            deadline
+        };
+        service.try_write(b"x").unwrap();
+        drop(gone);
+        let all = [of(&silent), of(&unread), of(&closed)];
+        tokio::time::sleep(NEXT_LOOK * 3).await;
+        assert_eq!(all.each_ref().map(Deadline::cut_short), [true, false, false]);
+        service.try_write(b"y").unwrap();
+        assert_eq!(unread.try_read(&mut [0; 9]).unwrap(), 2, "it goes on");
+        tokio::time::sleep(NEXT_LOOK * 2).await;
+        assert_eq!(service.read(&mut [0]).await.unwrap(), 0, "until the client has caught up");
+        drop(all);
+        AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
+    }
+
+    #[tokio::test]
     async fn what_has_no_descriptor_is_left_alone() {
-        assert!(HeadDeadline::set(-1, Instant::now()).is_none());
+        assert!(Deadline::set(-1, Instant::now()).is_none());
     }
 }
