@@ -11,7 +11,7 @@ use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, StoreConfig}
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
-use crate::proxy::{Bff, Destination, Gateway, Origins, Rates};
+use crate::proxy::{Bff, Destination, Gateway, Memory, Origins, Rates};
 use crate::resilience::{Clock, FleetClock};
 use crate::routing::{RouteErrors, RouteTable};
 use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
@@ -73,7 +73,7 @@ struct Lasting {
     access_log: AccessLog,
     draining: Arc<AtomicBool>,
     leaving: Arc<AtomicBool>,
-    short_of_memory: Arc<AtomicBool>,
+    memory: Arc<Memory>,
 }
 
 impl Bff {
@@ -85,8 +85,8 @@ impl Bff {
         let sessions = Sessions::open(&config.settings.session, Arc::clone(&clock), Arc::clone(&metrics))?;
         let sessions = Arc::new(sessions);
         let rates = Arc::new(Rates::new(Arc::clone(&sessions)));
-        let (draining, leaving, short_of_memory) = (Arc::default(), Arc::default(), Arc::default());
-        let lasting = Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, short_of_memory };
+        let (draining, leaving, memory) = (Arc::default(), Arc::default(), Arc::default());
+        let lasting = Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory };
         assemble(config.clone(), lasting, None).map(|gateway| Self::over(Arc::new(gateway)))
     }
 }
@@ -101,13 +101,13 @@ pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartErr
         access_log: old.access_log.clone(),
         draining: Arc::clone(&old.endpoints.draining),
         leaving: Arc::clone(&old.leaving),
-        short_of_memory: Arc::clone(&old.short_of_memory),
+        memory: Arc::clone(&old.memory),
     };
     assemble(config, lasting, Some(old))
 }
 
 fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<Gateway, StartError> {
-    let Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, short_of_memory } = lasting;
+    let Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory } = lasting;
     let settings = &config.settings;
     let csrf_token = settings.csrf_mode == CsrfMode::Token;
     let relying_party = relying_party(&config, old, &clock, &metrics)?;
@@ -153,7 +153,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         min_body_rate: settings.server.min_body_rate,
         websocket_idle_timeout: settings.server.websocket_idle_timeout,
         leaving,
-        short_of_memory,
+        memory,
         written: config,
     })
 }

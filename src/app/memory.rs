@@ -1,7 +1,6 @@
 //! Memory is watched, so that requests are refused before the kernel ends the process, and everybody's with it. What a
 //! request takes cannot be known before: nearly nothing, or most of a megabyte while its client takes no answer.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::room;
@@ -14,14 +13,10 @@ pub(super) const EVERY: Duration = Duration::from_millis(50);
 pub(super) fn look(gateway: &Gateway) {
     let Some(resident) = resident() else { return };
     let Some(most) = room::memory_of(&gateway.written.settings.server) else { return };
-    let short = resident > most / 5 * 4;
-    if gateway.short_of_memory.swap(short, Ordering::Relaxed) == short {
-        return;
-    }
-    if short {
-        tracing::error!(resident, most, "MEMORY_SHORT");
-    } else {
-        tracing::info!(resident, most, "there is memory again");
+    match gateway.memory.note(resident, most) {
+        Some(true) => tracing::error!(resident, most, large_answers = gateway.memory.large(), "MEMORY_SHORT"),
+        Some(false) => tracing::info!(resident, most, "there is memory again"),
+        None => {}
     }
 }
 

@@ -10,6 +10,7 @@ use prometheus::IntGauge;
 
 use super::correlation::CorrelationId;
 use super::gateway::Gateway;
+use super::memory::LargeAnswer;
 use super::stages::hold::Live;
 use super::who::Who;
 use super::wire::Pace;
@@ -91,6 +92,8 @@ pub struct RequestContext {
     pub(super) body_received: u64,
     /// `RateLimit-Policy` and `RateLimit`, where the route has a limit.
     pub(super) quota: Option<(HeaderValue, HeaderValue)>,
+    /// Held while its answer may take much memory.
+    pub(super) large: Option<LargeAnswer>,
     /// Why we refused; set where the refusal is decided.
     pub(super) refusal: Option<ProxyError>,
     /// Status of an answer that is ours.
@@ -138,6 +141,7 @@ impl RequestContext {
             upstream_status: None,
             body_received: 0,
             quota: None,
+            large: None,
             refusal: None,
             own_status: None,
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use super::memory::Memory;
 use super::rates::Rates;
 use crate::config::Config;
 use crate::endpoints::Endpoints;
@@ -89,8 +90,8 @@ pub struct Gateway {
     pub websocket_idle_timeout: Option<Duration>,
     /// Set once this process is to be left: answers say so to their connections.
     pub leaving: Arc<AtomicBool>,
-    /// Set while this process has nearly all the memory it may have (`server.max_memory`).
-    pub short_of_memory: Arc<AtomicBool>,
+    /// What `server.max_memory` allows.
+    pub memory: Arc<Memory>,
 }
 
 impl Gateway {

@@ -10,6 +10,7 @@ mod forwarded;
 pub(crate) mod fuzzing;
 mod gateway;
 mod headers;
+mod memory;
 mod pipeline;
 mod plugin;
 mod rates;
@@ -18,6 +19,7 @@ mod who;
 mod wire;
 
 pub use gateway::{Destination, Gateway, Origins};
+pub use memory::Memory;
 pub use plugin::Bff;
 pub use rates::Rates;
 pub use wire::{Door, Handshakes, Patience};

@@ -351,6 +351,22 @@ async fn a_change_invalidates_for_everybody() {
 }
 
 #[tokio::test]
+async fn what_a_change_left_behind_that_nobody_heard_of_is_asked_for_again() {
+    let (edge, upstream, ada) = cached().await;
+    let say = || upstream.behave(Say::cache_control("max-age=60", ""));
+    for fault in [Behaviour::Close, Behaviour::Delay(Duration::from_secs(20))] {
+        say();
+        ada.get(url(&edge, "x")).await;
+        assert_eq!(seen(&ada, &edge, "x", &[]).await.0, "HIT");
+        upstream.behave(fault);
+        let change = ada.client.post(url(&edge, "x")).timeout(Duration::from_secs(1)).send().await;
+        assert!(change.is_err() || change.unwrap().status() == 502);
+        say();
+        eventually!("it is asked for", seen(&ada, &edge, "x", &[]).await.0 == "MISS");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_from_before_a_change_is_not_stored_after_it() {
     let (edge, upstream, browser) = cached().await;
     let say =

@@ -276,3 +276,25 @@ async fn under_pressure_it_sheds_and_stays_inside_its_memory() {
         seated.ask(ASK).await.0.status() == 200 && edge.resident_kib() < most * 1024 / 5 * 4
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_are_no_more_than_memory_holds_however_fast_they_are_asked_for() {
+    const MOST: u64 = 256;
+    let setup = Setup::new().service_alone("own", &endless().await, None, "timeout: 30").route(OPEN);
+    let edge = setup.server(&format!("max_memory: {MOST}MiB")).open_files(20_000).start().await;
+    eventually!("it knows", edge.log.text().contains("serving"));
+    let ask = async |_number| {
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send(ASK).await;
+        let status = client.reader.head().await.unwrap().unwrap().status();
+        (client, status)
+    };
+    let all = join_all((0..600).map(ask)).await;
+    let count = |status: u16| all.iter().filter(|(_, answered)| *answered == status).count();
+    println!("{} taken, {} refused, {} KiB", count(200), count(503), edge.resident_kib());
+    assert_eq!(count(200) + count(503), all.len());
+    assert!(count(200) > 100, "{}", count(200));
+    assert!(edge.log.text().contains("MEMORY_SHORT"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(edge.resident_kib() < MOST * 1024, "{} KiB", edge.resident_kib());
+}

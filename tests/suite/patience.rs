@@ -209,17 +209,33 @@ async fn a_trial_with_a_slow_client_closes_the_circuit() {
         }
     });
     let setup = Setup::new().service_alone("own", &url, None, "timeout: 1").route(OPEN);
-    let circuit = "circuit_breaker: { threshold: 1, reset_time: 1 }\nlegacy_service_timeouts: { svc: 1 }\n";
+    let circuit = "circuit_breaker: { threshold: 1, reset_time: 3 }\nlegacy_service_timeouts: { svc: 1 }\n";
     let edge = setup.legacy(&format!("legacy_services: {{ svc: \"{url}\" }}\n{circuit}")).start().await;
     let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
     let client = builder().build().unwrap();
     let ask = |path: &str| client.post(edge.url(path)).header("cookie", &cookie).send();
     assert_eq!(ask("/api/v1/proxy/svc/x").await.unwrap().status(), 502);
     assert_eq!(ask("/api/v1/proxy/svc/x").await.unwrap().status(), 503, "open");
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(3100)).await;
     let trial = ask("/api/v1/proxy/svc/x").await.unwrap();
     assert_eq!(trial.status(), 200);
     eventually!("nobody waits for who does not read", ask("/api/v1/proxy/svc/y").await.unwrap().status() == 200);
     assert_eq!(edge.metric("circuit_breaks_total{service=\"svc\"}").await, 1);
     drop(trial);
+}
+
+#[tokio::test]
+async fn a_head_ends_with_the_head() {
+    let edge = hasty(&crate::slow::endless().await).await;
+    let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
+    let h2 = builder().http2_prior_knowledge().build().unwrap();
+    for number in 0..3 {
+        let url = edge.url(&format!("/api/v1/proxy/svc/{number}"));
+        let begun = Instant::now();
+        let answer = h2.head(url).header("cookie", &cookie).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["x-cache"].to_str().unwrap()), (200, "MISS"));
+        assert_eq!(answer.bytes().await.unwrap().len(), 0);
+        assert!(begun.elapsed() < SERVICE, "{:?}", begun.elapsed());
+    }
+    assert_eq!(edge.metric("circuit_breaks_total{service=\"svc\"}").await, 0);
 }

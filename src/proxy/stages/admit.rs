@@ -1,8 +1,6 @@
 //! Admit: what cannot be read in one way only is refused before anything is decided on it. Sets the
 //! timeouts of the client's connection and the correlation id.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
@@ -82,7 +80,7 @@ fn require_room(gateway: &Gateway, session: &Downstream) -> Result<(), ProxyErro
     if downstream::is_beyond(session) {
         return Err(ProxyError::TooManyConnections);
     }
-    let short = gateway.short_of_memory.load(Ordering::Relaxed) && gateway.metrics.http_in_flight.get() > FEW;
+    let short = gateway.memory.is_short() && gateway.metrics.http_in_flight.get() > FEW;
     if short { Err(ProxyError::ShortOfMemory) } else { Ok(()) }
 }
 

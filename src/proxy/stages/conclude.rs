@@ -12,11 +12,12 @@ use crate::resilience::SystemClock;
 use crate::telemetry::AccessLine;
 
 use super::fail::error_label;
-use super::legacy;
+use super::{legacy, recall};
 
 /// Counts the request and writes its line.
 pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext, error: Option<&Error>) {
     legacy::judge(ctx, error);
+    recall::in_doubt(session, ctx);
     let ctx = &*ctx;
     let gateway = &*ctx.gateway;
     if session.subrequest_ctx.is_some() {

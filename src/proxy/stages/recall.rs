@@ -2,6 +2,7 @@
 //! on a request that is not the façade's each does nothing.
 
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, StatusCode};
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -63,6 +64,7 @@ pub(in crate::proxy) fn hit(meta: &CacheMeta, ctx: &mut RequestContext) -> Optio
 /// wanted and there is none, or the service may not be asked now. The engine keeps the connection of a
 /// request that is answered at this point, and closes it when the same refusal comes later.
 pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestContext) -> Result<bool> {
+    spare_heads(session);
     let stored_only = ctx.recall.as_mut().is_some_and(|recall| !recall.may_ask());
     let allowed = match shared_fault(session, ctx) {
         _ if stored_only => Err(ProxyError::NotStored),
@@ -78,6 +80,21 @@ pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestC
     let reply = stale.unwrap_or_else(|| refuse(ctx, refusal));
     downstream::respond(session, ctx, reply).await?;
     Ok(false)
+}
+
+/// To store something at a `HEAD`, the engine asks for all of it, and on HTTP/2 holds the stream open until it is there.
+fn spare_heads(session: &mut Downstream) {
+    if session.is_http2() && session.req_header().method == Method::HEAD && session.cache.enabled() {
+        session.cache.disable(NoCacheReason::DeclinedToUpstream);
+    }
+}
+
+/// What a request that changes something left behind when nobody heard what became of it: nothing stored is to be
+/// trusted (RFC 9111 §4.4 asks for it only once the service has said so).
+pub(super) fn in_doubt(session: &Downstream, ctx: &RequestContext) {
+    let (Some(call), Some(_sent), None) = (&ctx.legacy, ctx.socket, ctx.upstream_status) else { return };
+    let (name, place, method) = (&call.service.name, &call.service.place, &session.req_header().method);
+    ctx.gateway.facade.cache.after(name, place, method, &ctx.upstream_target, StatusCode::OK, &HeaderMap::new());
 }
 
 /// The failure of the request that this one has waited for.

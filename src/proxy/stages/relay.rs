@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
-    CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
 };
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -15,6 +15,9 @@ use crate::proxy::decide::abort;
 use crate::proxy::headers::{CORRELATION_ID, KEEP_ALIVE, PROXY_CONNECTION, forget_answer_spelling};
 use crate::reply::ProxyError;
 use crate::upstream::waits_for_client;
+
+/// An answer beyond this may take much memory.
+const LARGE: u64 = 128 * 1024;
 
 /// What every answer gets, ours or a service's.
 pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
@@ -65,9 +68,29 @@ pub(in crate::proxy) fn take_over(
         let id = (!session.cache.enabled()).then(|| ctx.correlation_id.value());
         forget_answer_spelling(response, id)?;
     }
-    settle_length(response).and_then(|()| end_hop(response, ctx)).map_err(|error| abort(ctx, error).into_up())?;
+    let length = settle_length(response).and_then(|length| end_hop(response, ctx).map(|()| length));
+    let length = length.map_err(|error| abort(ctx, error).into_up())?;
+    let bodiless = session.req_header().method == Method::HEAD || response.status == StatusCode::NOT_MODIFIED;
+    if !bodiless && is_large(response, length) {
+        hold_memory(session, ctx).map_err(|error| abort(ctx, error))?;
+    }
     keep_cookies_ours(response, ctx)?;
     received(response, ctx);
+    Ok(())
+}
+
+/// Whether the engine may hold much of it, for a client that does not take it. An event stream is small at any time.
+fn is_large(response: &ResponseHeader, length: Option<u64>) -> bool {
+    let events = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/event-stream");
+    length.map_or_else(|| !response.headers.get(CONTENT_TYPE).is_some_and(events), |length| length > LARGE)
+}
+
+/// More large answers than memory has room for are refused, where the client may well ask again.
+fn hold_memory(session: &Downstream, ctx: &mut RequestContext) -> Result<(), ProxyError> {
+    if ctx.gateway.memory.is_spoken_for() && session.req_header().method.is_safe() {
+        return Err(ProxyError::ShortOfMemory);
+    }
+    ctx.large = Some(ctx.gateway.memory.hold());
     Ok(())
 }
 
@@ -84,19 +107,20 @@ fn keep_cookies_ours(response: &mut ResponseHeader, ctx: &RequestContext) -> pin
 }
 
 /// The body's length is told once and in one way, whatever the service wrote (RFC 9110 §8.6, RFC 9112 §6.1): the engine
-/// reads it generously and passes it on, and a client may read it otherwise.
-fn settle_length(response: &mut ResponseHeader) -> Result<(), ProxyError> {
+/// reads it generously and passes it on, and a client may read it otherwise. `None`: nobody knows.
+fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyError> {
     if response.status.is_informational() || response.status == StatusCode::NO_CONTENT {
         for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
             response.remove_header(&name);
         }
-        return Ok(());
+        return Ok(Some(0));
     }
     let refused = |why: &str| Err(ProxyError::UpstreamError(format!("the service's answer has {why}")));
     let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut chunked = false;
     match (codings.next(), codings.next()) {
         (None, _) => {}
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => {}
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => chunked = true,
         // Of HTTP/1.1 in its youth: none.
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"identity") => {
             response.remove_header(&TRANSFER_ENCODING);
@@ -105,7 +129,8 @@ fn settle_length(response: &mut ResponseHeader) -> Result<(), ProxyError> {
     }
     let lengths = response.headers.get_all(CONTENT_LENGTH).iter();
     let mut lengths = lengths.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let Some(length) = lengths.next() else { return Ok(()) };
+    let Some(length) = lengths.next() else { return Ok(None) };
+    let number = str::from_utf8(length).ok().and_then(|length| length.parse().ok());
     let mut repeated = false;
     for other in lengths {
         if other != length {
@@ -117,7 +142,7 @@ fn settle_length(response: &mut ResponseHeader) -> Result<(), ProxyError> {
         let once = HeaderValue::from_bytes(length).map_err(|_bytes| ProxyError::Internal)?;
         response.insert_header(CONTENT_LENGTH, once).map_err(|_name| ProxyError::Internal)?;
     }
-    Ok(())
+    Ok(number.filter(|_| !chunked))
 }
 
 /// Fields for this hop alone (RFC 9110 §7.6.1), those that the service nominates among them; and a protocol
