@@ -168,6 +168,7 @@ impl TokenBroker {
             TokenPolicy::SessionPassthrough { .. } => self.own_token(session, Target::Login).await?,
             TokenPolicy::ServiceToken { need, cache_ttl } => self.shared.service_token(need, *cache_ttl).await?,
             TokenPolicy::OnBehalfOf(need) => {
+                renewal::require_issuer(session, &self.desk.relying_party)?;
                 let subject = self.own_token(session, Target::Login).await?;
                 self.shared.on_behalf_of(session, &subject, need).await?
             }

@@ -8,7 +8,7 @@ use super::broker::{BACK_OFF, Desk, NoBearer, Target};
 use super::freshness::Freshness;
 use super::minted::access_token;
 use crate::config::Secret;
-use crate::oidc::{Ask, GrantError, TokenResponse};
+use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::session::{AccessToken, Lease, Session, StoreError, Tokens, Updated};
 
 /// Renewed while the provider takes its time; a process that is killed holds the others up no longer.
@@ -113,6 +113,7 @@ async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<
 /// The refresh token, if asking for `target` with it can succeed: a provider that rotates spends it
 /// even when it then refuses the audience (`invalid_target`), so what is known to fail is not asked.
 fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> Result<&'a Secret, NoBearer> {
+    require_issuer(session, &desk.relying_party)?;
     if let Target::Service(need) = target
         && desk.resource_indicators
         && let Some(audience) = &need.audience
@@ -139,6 +140,18 @@ fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> 
                 .to_owned(),
         )
     })
+}
+
+/// What one issuer gave is never shown to another: `issuer` in idps.yaml may have changed since the login.
+pub(super) fn require_issuer(session: &Session, party: &RelyingParty) -> Result<(), NoBearer> {
+    let (issuer, named) = (session.identity.issuer.as_str(), party.issuer());
+    if issuer == named {
+        return Ok(());
+    }
+    Err(NoBearer::NotAvailable(format!(
+        "this session is of issuer {issuer}, and `issuer` of entry `{}` in idps.yaml is {named} now: log in again",
+        party.name()
+    )))
 }
 
 async fn ask_provider(
