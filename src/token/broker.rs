@@ -259,7 +259,14 @@ impl TokenBroker {
                 return still_works.ok_or_else(|| NoBearer::ProviderDown("the renewal was interrupted".to_owned()));
             };
             match landed.outcome {
-                Ok(renewed) => current = renewed,
+                Ok(renewed) => match desk.held(&renewed, &target) {
+                    // As young as it gets, even where it is due again already.
+                    Some((token, _)) if landed.target == target => {
+                        desk.count_lookup(&target, "cached");
+                        return Ok(token.clone());
+                    }
+                    _ => current = renewed,
+                },
                 Err(NoBearer::SessionEnded) => return Err(NoBearer::SessionEnded),
                 Err(reason) if landed.target == target => return still_works.ok_or(reason),
                 Err(_of_another_service) => {}

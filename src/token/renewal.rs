@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::broker::{BACK_OFF, Desk, NoBearer, Target};
 use super::freshness::Freshness;
-use super::minted::access_token;
+use super::minted::landed;
 use crate::config::Secret;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::session::{AccessToken, Lease, Session, StoreError, Tokens, Updated};
@@ -179,7 +179,7 @@ async fn store(
     target: &Target,
     response: TokenResponse,
 ) -> Result<Arc<Session>, NoBearer> {
-    let token = access_token(&response);
+    let token = landed(&response, target.label(), desk.clock.now());
     let unfit = unfit(target, &token);
     let change = |old: &Tokens| renewed(old, target, unfit.is_none().then(|| token.clone()), &response);
     let saved = save(desk, current, response.refresh_token.as_ref(), change).await?;

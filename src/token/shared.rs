@@ -9,10 +9,10 @@ use super::broker::{BACK_OFF, NoBearer, PATIENCE};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
-use super::minted::access_token;
+use super::minted::landed;
 use super::policy::Need;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
-use crate::resilience::{Clock, SingleFlight};
+use crate::resilience::{Clock, SingleFlight, UnixTime};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
@@ -75,11 +75,12 @@ impl SharedTokens {
     ) -> Result<AccessToken, NoBearer> {
         let key = SharedKey { session: None, audience: need.audience.clone(), scopes: need.scopes.clone() };
         let (party, wanted) = (Arc::clone(&self.relying_party), Arc::clone(need));
-        let (fleet, id) = (Arc::clone(&self.fleet), self.fleet_wide(need));
+        let (fleet, id, clock) = (Arc::clone(&self.fleet), self.fleet_wide(need), Arc::clone(&self.clock));
         self.obtain(key, need, move || async move {
             let mint = async {
                 let ask = Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes };
-                accept(party.client_credentials(&ask).await, &wanted, party.issuer())
+                let answer = party.client_credentials(&ask).await;
+                accept(answer, &wanted, party.issuer(), clock.now())
             };
             fleet.fetch(&Wanted { id, audience: wanted.audience.clone(), cache_ttl }, mint).await
         })
@@ -108,10 +109,11 @@ impl SharedTokens {
         let key =
             SharedKey { session: Some(session.key), audience: need.audience.clone(), scopes: need.scopes.clone() };
         let (party, wanted, subject) = (Arc::clone(&self.relying_party), Arc::clone(need), subject.secret.clone());
+        let clock = Arc::clone(&self.clock);
         self.obtain(key, need, move || async move {
             let ask = Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes };
-            let token = accept(party.exchange(&subject, &ask).await, &wanted, party.issuer())?;
-            Ok((token, Source::Provider))
+            let answer = party.exchange(&subject, &ask).await;
+            accept(answer, &wanted, party.issuer(), clock.now()).map(|token| (token, Source::Provider))
         })
         .await
     }
@@ -168,7 +170,12 @@ impl SharedTokens {
 }
 
 /// Compares what came with what was wanted before anybody uses it.
-fn accept(answer: Result<TokenResponse, GrantError>, need: &Need, issuer: &str) -> Result<AccessToken, NoBearer> {
+fn accept(
+    answer: Result<TokenResponse, GrantError>,
+    need: &Need,
+    issuer: &str,
+    now: UnixTime,
+) -> Result<AccessToken, NoBearer> {
     let response = answer.map_err(|error| {
         if error.is_provider_down() {
             NoBearer::ProviderDown(format!("{issuer}: {error}"))
@@ -182,7 +189,7 @@ fn accept(answer: Result<TokenResponse, GrantError>, need: &Need, issuer: &str) 
             ))
         }
     })?;
-    let token = access_token(&response);
+    let token = landed(&response, &need.service, now);
     if let Some(wanted) = &need.audience
         && !token.audience.contains(wanted)
     {

@@ -1,6 +1,6 @@
 //! Things that stop and come back: the provider, and the program itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -72,6 +72,26 @@ async fn a_session_outlives_an_outage_of_the_provider() {
     assert_eq!(status_of(&browser, &edge, "/auth/session").await, 200);
     edge.provider.set_mode(&edge.client_id, "ok").await;
     eventually!("the session goes on", status_of(&browser, &edge, "/api/own/x").await == 200);
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_longer_than_its_tokens_live_is_asked_once_for_one_request() {
+    let upstream = Upstream::start().await;
+    let pass = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
+                token_policy: { mode: session_passthrough } }";
+    // Over when it comes, and due when it comes.
+    for (life, delay) in [(2, 2_200), (4, 3_050)] {
+        let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(pass);
+        let edge = setup.access_ttl(life).start().await;
+        let browser = Browser::logged_in(&edge, "ada").await;
+        tokio::time::sleep(Duration::from_secs(life)).await;
+        edge.provider.set_mode(&edge.client_id, &format!("delay:{delay}")).await;
+        let asked = Instant::now();
+        assert_eq!(status_of(&browser, &edge, "/pass/x").await, 200, "{life} s");
+        assert!(asked.elapsed() < Duration::from_millis(delay + 1_500), "{life} s: {:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(delay + 500)).await;
+        assert_eq!(edge.grants("refresh_token").await, 1, "{life} s");
+    }
 }
 
 #[tokio::test]
