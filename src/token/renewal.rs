@@ -290,6 +290,7 @@ fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Se
     match (outcome, target) {
         (Ok(_), _) => {
             desk.down.lift(&session.key);
+            desk.slow.lift(&session.key);
             desk.count_lookup(target, "minted");
         }
         (Err(NoBearer::NotAvailable(reason)), _) => {

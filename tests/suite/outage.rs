@@ -95,6 +95,40 @@ async fn a_provider_that_takes_longer_than_its_tokens_live_is_asked_once_for_one
 }
 
 #[tokio::test]
+async fn a_provider_that_is_slow_and_never_fails_fails_nobody() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10");
+    for (mode, more) in [("session_passthrough", String::new()), ("service_token", format!(", audience: \"{OWN}\""))] {
+        setup = setup.route(&format!(
+            "{{ id: {mode}, path: \"/{mode}/*\", target_service: any_service, preserve_path: true, auth: session, \
+             token_policy: {{ mode: {mode}{more} }} }}"
+        ));
+    }
+    let edge = setup.access_ttl(9).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    // A token is due for two seconds: it still works when one has been waited, and is over when the next one comes.
+    edge.provider.set_mode(&edge.client_id, "delay:3500").await;
+    let (edge, browser, begun) = (&edge, &browser, Instant::now());
+    let (mut all, paths) = (Vec::new(), ["/session_passthrough/x", "/service_token/x"]);
+    while begun.elapsed() < Duration::from_secs(14) {
+        for path in paths {
+            all.push(async move {
+                let asked = Instant::now();
+                (path, status_of(browser, edge, path).await, asked.elapsed())
+            });
+        }
+        let answers = futures::future::join_all(std::mem::take(&mut all)).await;
+        for (path, status, took) in answers {
+            assert!(status == 200 && took < Duration::from_millis(4_500), "{path}: {status} after {took:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    for (grant, least) in [("refresh_token", 1), ("client_credentials", 2)] {
+        assert!(edge.grants(grant).await >= least, "{grant}");
+    }
+}
+
+#[tokio::test]
 async fn a_restart_keeps_the_session() {
     let upstream = Upstream::start().await;
     let mut edge = Setup::new().service("crud", &upstream.url(), Some(AUDIENCES[2])).start().await;
