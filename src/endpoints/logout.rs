@@ -37,7 +37,7 @@ impl Endpoints {
             tracing::warn!(
                 issuer,
                 named,
-                "a session ended of an issuer that idps.yaml no longer names: nobody is told"
+                "a session ended of an issuer that users no longer log in at: nobody is told"
             );
             return None;
         }

@@ -142,14 +142,14 @@ fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> 
     })
 }
 
-/// What one issuer gave is never shown to another: `issuer` in idps.yaml may have changed since the login.
+/// What one issuer gave is never shown to another: idps.yaml or `auth.idp` may have changed since the login.
 pub(super) fn require_issuer(session: &Session, party: &RelyingParty) -> Result<(), NoBearer> {
     let (issuer, named) = (session.identity.issuer.as_str(), party.issuer());
     if issuer == named {
         return Ok(());
     }
     Err(NoBearer::NotAvailable(format!(
-        "this session is of issuer {issuer}, and `issuer` of entry `{}` in idps.yaml is {named} now: log in again",
+        "this session is of issuer {issuer}, and users log in at {named} now (entry `{}` of idps.yaml): log in again",
         party.name()
     )))
 }

@@ -101,7 +101,7 @@ async fn a_logout_tells_another_issuer_nothing() {
         let left = browser.post(world.edge.url("/auth/logout")).await;
         assert_eq!(location(&left), Some(format!("{}/", world.edge.origin)), "restarted: {restarted}");
         assert_eq!(browser.get(world.edge.url("/auth/session")).await.status(), 401);
-        eventually!("the log says so", world.edge.log.has(&["idps.yaml no longer names", &world.first.base]));
+        eventually!("the log says so", world.edge.log.has(&["users no longer log in at", &world.first.base]));
         if !restarted {
             world.edge.rewrite("conf/idps.yaml", |text| text.replace(&world.second.base, &world.first.base));
             assert!(world.edge.reload().await);
