@@ -182,6 +182,22 @@ async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_onc
 }
 
 #[tokio::test]
+async fn a_client_that_the_provider_knows_again_is_served_as_soon_as_after_an_outage() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let browser = logged_in(&edge, &liar, &SHORT()).await;
+    liar.answer("/token", Canned::Whole(401, "application/json", r#"{"error":"invalid_client"}"#.to_owned()));
+    let (before, begun) = (liar.asked("/token").len(), Instant::now());
+    for _ in 0..10 {
+        assert_eq!(problem(pass(&browser, &edge).await).await["code"], "no_token_available");
+    }
+    liar.answer("/token", Canned::json(&tokens(&json!({}))));
+    eventually!("it is asked again", pass(&browser, &edge).await.status() == 200);
+    assert_eq!(liar.asked("/token").len(), before + 2);
+    assert!(begun.elapsed() > Duration::from_millis(4_900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn without_a_new_refresh_token_the_old_one_goes_on() {
     let liar = Liar::start().await;
     let (edge, _upstream) = edge_at(&liar).await;
