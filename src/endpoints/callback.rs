@@ -68,11 +68,7 @@ impl Endpoints {
         let wanted = flow.audiences.clone();
         let login = match self.relying_party.finish_login(flow, params).await {
             Ok(login) => login,
-            Err(LoginError::Denied { error, .. })
-                if error == "invalid_target"
-                    && !self.restarted(asked)
-                    && self.relying_party.sort_out_audiences(&wanted).await =>
-            {
+            Err(error) if !self.restarted(asked) && self.goes_if_begun_anew(&error, &wanted).await => {
                 let again = self.begin(asked, return_to).await;
                 return again.with_cookie(self.cookies.flow_set(RESTARTED, "1").ok());
             }
@@ -91,6 +87,16 @@ impl Endpoints {
         self.go_on(asked, &return_to)
             .with_cookie(Some(self.cookies.set(&cookie)))
             .with_cookie(self.cookies.flow_expire(RESTARTED).ok())
+    }
+
+    /// The provider refused an audience, which is left out from now on; or idps.yaml names another one meanwhile.
+    async fn goes_if_begun_anew(&self, error: &LoginError, wanted: &[String]) -> bool {
+        match error {
+            LoginError::Denied { error, .. } if error == "invalid_target" => {
+                self.relying_party.sort_out_audiences(wanted).await
+            }
+            error => *error == LoginError::WrongProvider,
+        }
     }
 
     /// A redirect; but the provider's site began this navigation, so that a browser would follow it

@@ -21,15 +21,28 @@ impl Endpoints {
             Ok(session) => {
                 self.require_csrf_token(asked, &session)?;
                 self.end(&session, value("everywhere") == Some("true")).await?;
-                self.revoke_in_background(session.tokens.refresh_token.clone());
-                let hint = Some(&session.tokens.id_token);
-                self.relying_party.end_session_url(hint, &back).unwrap_or(back)
+                self.leave_provider(&session, &back).unwrap_or(back)
             }
             Err(ProxyError::NotAuthenticated) => back,
             // Saying "logged out" while the session lives on would be a lie: the cookie stays, too.
             Err(error) => return Err(error),
         };
         Ok(farewell(asked, &target).with_cookie(Some(self.cookies.expire())))
+    }
+
+    /// Where the provider's own logout begins, while it is asked to forget the refresh token.
+    fn leave_provider(&self, session: &Session, back: &Url) -> Option<Url> {
+        let (issuer, named) = (session.identity.issuer.as_str(), self.relying_party.issuer());
+        if issuer != named {
+            tracing::warn!(
+                issuer,
+                named,
+                "a session ended of an issuer that users no longer log in at: nobody is told"
+            );
+            return None;
+        }
+        self.revoke_in_background(session.tokens.refresh_token.clone());
+        self.relying_party.end_session_url(Some(&session.tokens.id_token), back)
     }
 
     /// Another site must not log people out by a link, nor anybody by an image that a page of ours shows: GET is for

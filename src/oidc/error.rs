@@ -323,7 +323,7 @@ pub enum LoginError {
         /// `error_description`, raw.
         description: Option<String>,
     },
-    /// The flow was begun with another `idps.yaml` entry.
+    /// The flow was begun with another `idps.yaml` entry, or another issuer in it.
     #[error("the login was begun with another provider")]
     WrongProvider,
     /// `state` is missing or not the flow's.

@@ -43,6 +43,9 @@ pub struct LoginAsk {
 pub struct Flow {
     /// Name of the `idps.yaml` entry.
     pub idp: String,
+    /// Its issuer then. Empty in a flow of before this was kept: of nobody.
+    #[serde(default)]
+    pub issuer: String,
     /// 256 random bits; travels through the browser.
     #[serde(with = "plain")]
     pub state: Secret,
@@ -107,6 +110,7 @@ impl RelyingParty {
         let endpoint = metadata.authorization.clone().ok_or(IdpError::NoEndpoint("authorization_endpoint"))?;
         let flow = Flow {
             idp: self.idp.name.clone(),
+            issuer: self.idp.issuer.clone(),
             state: random::draw()?,
             nonce: random::draw()?,
             verifier: random::draw()?,
@@ -148,7 +152,8 @@ impl RelyingParty {
     /// Turns the browser's callback into a login. Nothing is sent to the token endpoint before the
     /// answer is known to be ours; the code is sent once.
     pub async fn finish_login(&self, flow: Flow, callback: &CallbackParams) -> Result<Login, LoginError> {
-        if flow.idp != self.idp.name {
+        // One entry may name another issuer since: it must not get the code and verifier of the first (RFC 9700 §4.4).
+        if flow.idp != self.idp.name || flow.issuer != self.idp.issuer {
             return Err(LoginError::WrongProvider);
         }
         if !callback.state.as_ref().is_some_and(|state| random::same(state.expose(), flow.state.expose())) {

@@ -11,6 +11,7 @@ use prometheus::IntCounter;
 
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
+use super::patience::{PATIENCE, wait_for};
 use super::policy::{Need, TokenPolicy};
 use super::renewal;
 use super::shared::SharedTokens;
@@ -20,8 +21,6 @@ use crate::resilience::{Clock, SingleFlight};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
-/// How long a request whose token still works waits for a newer one before it goes on without.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a session leaves a provider alone that just failed it.
 pub(super) const BACK_OFF: Duration = Duration::from_secs(5);
 /// More rounds than flights can get in each other's way.
@@ -86,6 +85,8 @@ pub(super) struct Desk {
     pub(super) own_audience: Option<String>,
     pub(super) resource_indicators: bool,
     pub(super) down: Holds<SessionKey, String>,
+    /// The last flight took long. Who has no token that works waits for one all the same.
+    pub(super) slow: Holds<SessionKey, ()>,
     pub(super) refused: Holds<(SessionKey, Target), String>,
     /// The counter of every service's usual look-up, found at its first use.
     cached: HashMap<String, OnceLock<IntCounter>>,
@@ -129,6 +130,7 @@ impl TokenBroker {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             down: Holds::new(),
+            slow: Holds::new(),
             refused: Holds::new(),
             cached: settings.service_audiences.keys().map(String::as_str).chain([LOGIN]).map(named).collect(),
         };
@@ -168,6 +170,7 @@ impl TokenBroker {
             TokenPolicy::SessionPassthrough { .. } => self.own_token(session, Target::Login).await?,
             TokenPolicy::ServiceToken { need, cache_ttl } => self.shared.service_token(need, *cache_ttl).await?,
             TokenPolicy::OnBehalfOf(need) => {
+                renewal::require_issuer(session, &self.desk.relying_party)?;
                 let subject = self.own_token(session, Target::Login).await?;
                 self.shared.on_behalf_of(session, &subject, need).await?
             }
@@ -243,22 +246,23 @@ impl TokenBroker {
             if let Some(known) = desk.known_obstacle(&current.key, &target) {
                 return still_works.ok_or(known);
             }
-            let flight = self.fly(&current, &target);
-            let landed = match &still_works {
-                None => flight.await,
-                Some(token) => match tokio::time::timeout(desk.patience(&current.key), flight).await {
-                    Ok(landed) => landed,
-                    Err(_slow) => {
-                        desk.down.hold(current.key, "the provider is slow".to_owned(), BACK_OFF);
+            let patience = still_works.as_ref().map(|_| desk.patience(&current.key));
+            let works = || still_works.as_ref().is_some_and(|token| desk.aged(token).1 != Freshness::Over);
+            let Some(landed) = wait_for(self.fly(&current, &target), patience, works).await else {
+                desk.slow.hold(current.key, (), BACK_OFF);
+                return still_works.ok_or_else(interrupted);
+            };
+            let still_works = works().then_some(still_works).flatten();
+            let Some(landed) = landed else { return still_works.ok_or_else(interrupted) };
+            match landed.outcome {
+                Ok(renewed) => match desk.held(&renewed, &target) {
+                    // As young as it gets, even where it is due again already.
+                    Some((token, _)) if landed.target == target => {
+                        desk.count_lookup(&target, "cached");
                         return Ok(token.clone());
                     }
+                    _ => current = renewed,
                 },
-            };
-            let Some(landed) = landed else {
-                return still_works.ok_or_else(|| NoBearer::ProviderDown("the renewal was interrupted".to_owned()));
-            };
-            match landed.outcome {
-                Ok(renewed) => current = renewed,
                 Err(NoBearer::SessionEnded) => return Err(NoBearer::SessionEnded),
                 Err(reason) if landed.target == target => return still_works.ok_or(reason),
                 Err(_of_another_service) => {}
@@ -308,9 +312,9 @@ impl Desk {
         (token, freshness(token, self.clock.now(), self.threshold))
     }
 
-    /// Nobody whose token works waits for a provider that failed the last time.
+    /// Nobody whose token works waits for a provider that failed or took long the last time.
     fn patience(&self, key: &SessionKey) -> Duration {
-        if self.down.knew_one(key) { Duration::ZERO } else { PATIENCE }
+        if self.down.knew_one(key) || self.slow.knew_one(key) { Duration::ZERO } else { PATIENCE }
     }
 
     fn known_obstacle(&self, key: &SessionKey, target: &Target) -> Option<NoBearer> {
@@ -327,6 +331,10 @@ impl Desk {
     fn lookups(&self, label: &str, result: &str) -> IntCounter {
         self.metrics.token_lookups.with_label_values(&[label, result])
     }
+}
+
+fn interrupted() -> NoBearer {
+    NoBearer::ProviderDown("the renewal was interrupted".to_owned())
 }
 
 fn named(label: &str) -> (String, OnceLock<IntCounter>) {

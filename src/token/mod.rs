@@ -6,6 +6,7 @@ mod fleet;
 mod freshness;
 mod hold;
 mod minted;
+mod patience;
 mod policy;
 mod renewal;
 mod shared;

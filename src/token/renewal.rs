@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::broker::{BACK_OFF, Desk, NoBearer, Target};
 use super::freshness::Freshness;
-use super::minted::access_token;
+use super::minted::landed;
 use crate::config::Secret;
-use crate::oidc::{Ask, GrantError, TokenResponse};
+use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::session::{AccessToken, Lease, Session, StoreError, Tokens, Updated};
 
 /// Renewed while the provider takes its time; a process that is killed holds the others up no longer.
@@ -24,6 +24,20 @@ const SAVE_POLL: Duration = Duration::from_millis(50);
 const SAVE_TRIES: usize = 600;
 /// How long a token that the provider refused is not asked for again.
 const REFUSED: Duration = Duration::from_secs(60);
+
+/// Why a renewal brought nothing.
+struct Failed {
+    reason: NoBearer,
+    /// The provider refused the client and not the token. It is mended there, so nobody tells us, and asking costs no
+    /// refresh token: it is asked again as soon as one that is down.
+    of_client: bool,
+}
+
+impl From<NoBearer> for Failed {
+    fn from(reason: NoBearer) -> Self {
+        Self { reason, of_client: false }
+    }
+}
 
 /// The session with a working token for `target`.
 pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, NoBearer> {
@@ -72,6 +86,7 @@ async fn renew_in_turn(desk: &Desk, session: &Session, target: &Target, name: &s
     // From when it was asked: one that let us wait for so long was left alone meanwhile.
     let pause = BACK_OFF.saturating_sub(asked.elapsed());
     note(desk, session, target, &outcome, pause + jitter(session));
+    let outcome = outcome.map_err(|failed| failed.reason);
     if matches!(outcome, Err(NoBearer::ProviderDown(_)))
         && !pause.is_zero()
         && let Err(error) = desk.sessions.forbear(name, pause).await
@@ -81,7 +96,7 @@ async fn renew_in_turn(desk: &Desk, session: &Session, target: &Target, name: &s
     outcome
 }
 
-async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, NoBearer> {
+async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<Arc<Session>, Failed> {
     let mut current = reread(desk, session).await?;
     if works(desk, &current, target) {
         return Ok(current);
@@ -91,28 +106,32 @@ async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<
         let refresh_token = refresh_token_for(desk, &current, target)?.clone();
         let answer = ask_provider(desk, &current, &refresh_token, target).await;
         match answer {
-            Ok(response) => return store(desk, current, target, response).await,
+            Ok(response) => return Ok(store(desk, current, target, response).await?),
             Err(GrantError::InvalidGrant { .. }) => {
                 let latest = reread(desk, &current).await?;
                 if latest.tokens.refresh_token.as_ref().is_some_and(|token| *token != refresh_token) {
                     current = latest;
                     continue;
                 }
-                return end(desk, &latest, "invalid_grant").await;
+                return Ok(end(desk, &latest, "invalid_grant").await?);
             }
-            Err(GrantError::IdentityChanged) => return end(desk, &current, "identity_changed").await,
+            Err(GrantError::IdentityChanged) => return Ok(end(desk, &current, "identity_changed").await?),
             Err(error) => {
                 salvage(desk, current, &error).await?;
-                return Err(refusal(desk, &error, target));
+                return Err(Failed {
+                    reason: refusal(desk, &error, target),
+                    of_client: error.about_client().is_some(),
+                });
             }
         }
     }
-    Err(NoBearer::ProviderDown("the refresh token kept changing".to_owned()))
+    Err(NoBearer::ProviderDown("the refresh token kept changing".to_owned()).into())
 }
 
 /// The refresh token, if asking for `target` with it can succeed: a provider that rotates spends it
 /// even when it then refuses the audience (`invalid_target`), so what is known to fail is not asked.
 fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> Result<&'a Secret, NoBearer> {
+    require_issuer(session, &desk.relying_party)?;
     if let Target::Service(need) = target
         && desk.resource_indicators
         && let Some(audience) = &need.audience
@@ -141,6 +160,18 @@ fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> 
     })
 }
 
+/// What one issuer gave is never shown to another: idps.yaml or `auth.idp` may have changed since the login.
+pub(super) fn require_issuer(session: &Session, party: &RelyingParty) -> Result<(), NoBearer> {
+    let (issuer, named) = (session.identity.issuer.as_str(), party.issuer());
+    if issuer == named {
+        return Ok(());
+    }
+    Err(NoBearer::NotAvailable(format!(
+        "this session is of issuer {issuer}, and users log in at {named} now (entry `{}` of idps.yaml): log in again",
+        party.name()
+    )))
+}
+
 async fn ask_provider(
     desk: &Desk,
     session: &Session,
@@ -166,7 +197,7 @@ async fn store(
     target: &Target,
     response: TokenResponse,
 ) -> Result<Arc<Session>, NoBearer> {
-    let token = access_token(&response);
+    let token = landed(&response, target.label(), desk.clock.now());
     let unfit = unfit(target, &token);
     let change = |old: &Tokens| renewed(old, target, unfit.is_none().then(|| token.clone()), &response);
     let saved = save(desk, current, response.refresh_token.as_ref(), change).await?;
@@ -273,22 +304,26 @@ pub(super) fn refusal(desk: &Desk, error: &GrantError, target: &Target) -> NoBea
 }
 
 /// Remembers what need not be tried again at once, and before `pause` is over where the provider is down.
-fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Session>, NoBearer>, pause: Duration) {
-    match (outcome, target) {
-        (Ok(_), _) => {
-            desk.down.lift(&session.key);
-            desk.count_lookup(target, "minted");
+fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Session>, Failed>, pause: Duration) {
+    let Err(failed) = outcome else {
+        desk.down.lift(&session.key);
+        desk.slow.lift(&session.key);
+        desk.count_lookup(target, "minted");
+        return;
+    };
+    let result = match &failed.reason {
+        NoBearer::NotAvailable(reason) => {
+            let span = if failed.of_client { pause } else { REFUSED };
+            desk.refused.hold((session.key, target.clone()), reason.clone(), span);
+            "none"
         }
-        (Err(NoBearer::NotAvailable(reason)), _) => {
-            desk.refused.hold((session.key, target.clone()), reason.clone(), REFUSED);
-            desk.count_lookup(target, "none");
-        }
-        (Err(NoBearer::ProviderDown(reason)), _) => {
+        NoBearer::ProviderDown(reason) => {
             desk.down.hold(session.key, reason.clone(), pause);
-            desk.count_lookup(target, "error");
+            "error"
         }
-        (Err(_), _) => desk.count_lookup(target, "error"),
-    }
+        _ => "error",
+    };
+    desk.count_lookup(target, result);
 }
 
 /// Spreads the sessions that wait for the same provider over three quarters of a second.

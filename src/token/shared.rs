@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
-use super::broker::{BACK_OFF, NoBearer, PATIENCE};
+use super::broker::{BACK_OFF, NoBearer};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
-use super::minted::access_token;
+use super::minted::landed;
+use super::patience::{PATIENCE, wait_for};
 use super::policy::Need;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
-use crate::resilience::{Clock, SingleFlight};
+use crate::resilience::{Clock, SingleFlight, UnixTime};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
@@ -45,6 +46,8 @@ pub(super) struct SharedTokens {
     flights: SingleFlight<SharedKey, Result<(AccessToken, Source), NoBearer>>,
     fleet: Arc<Fleet>,
     obstacles: Arc<Holds<SharedKey, NoBearer>>,
+    /// The last flight took long. Who has no token that works waits for one all the same.
+    slow: Arc<Holds<SharedKey, ()>>,
 }
 
 impl SharedTokens {
@@ -64,6 +67,7 @@ impl SharedTokens {
             kept: Arc::new(Cache::new(16_384)),
             flights: SingleFlight::default(),
             obstacles: Arc::new(Holds::new()),
+            slow: Arc::new(Holds::new()),
         }
     }
 
@@ -75,11 +79,12 @@ impl SharedTokens {
     ) -> Result<AccessToken, NoBearer> {
         let key = SharedKey { session: None, audience: need.audience.clone(), scopes: need.scopes.clone() };
         let (party, wanted) = (Arc::clone(&self.relying_party), Arc::clone(need));
-        let (fleet, id) = (Arc::clone(&self.fleet), self.fleet_wide(need));
+        let (fleet, id, clock) = (Arc::clone(&self.fleet), self.fleet_wide(need), Arc::clone(&self.clock));
         self.obtain(key, need, move || async move {
             let mint = async {
                 let ask = Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes };
-                accept(party.client_credentials(&ask).await, &wanted, party.issuer())
+                let answer = party.client_credentials(&ask).await;
+                accept(answer, &wanted, party.issuer(), clock.now())
             };
             fleet.fetch(&Wanted { id, audience: wanted.audience.clone(), cache_ttl }, mint).await
         })
@@ -108,10 +113,11 @@ impl SharedTokens {
         let key =
             SharedKey { session: Some(session.key), audience: need.audience.clone(), scopes: need.scopes.clone() };
         let (party, wanted, subject) = (Arc::clone(&self.relying_party), Arc::clone(need), subject.secret.clone());
+        let clock = Arc::clone(&self.clock);
         self.obtain(key, need, move || async move {
             let ask = Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes };
-            let token = accept(party.exchange(&subject, &ask).await, &wanted, party.issuer())?;
-            Ok((token, Source::Provider))
+            let answer = party.exchange(&subject, &ask).await;
+            accept(answer, &wanted, party.issuer(), clock.now()).map(|token| (token, Source::Provider))
         })
         .await
     }
@@ -122,7 +128,7 @@ impl SharedTokens {
         F: Future<Output = Result<(AccessToken, Source), NoBearer>> + Send + 'static,
     {
         let count = |result: &str| self.metrics.token_lookups.with_label_values(&[&*need.service, result]).inc();
-        let kept = self.kept.get(&key).map(|token| (freshness(&token, self.clock.now(), self.threshold), token));
+        let kept = self.kept.get(&key).map(|token| (self.age(&token), token));
         let still_works = match kept {
             Some((Freshness::Fresh, token)) => {
                 count("cached");
@@ -134,30 +140,15 @@ impl SharedTokens {
         if let Some(obstacle) = self.obstacles.reason(&key) {
             return still_works.ok_or(obstacle);
         }
-        let (kept, obstacles, flight_key) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), key.clone());
-        let back_off = key.back_off();
-        let flight = self.flights.run(key.clone(), || async move {
-            let outcome = fetch().await;
-            match &outcome {
-                Ok((token, _source)) => kept.insert(flight_key, token.clone()),
-                Err(reason) => obstacles.hold(flight_key, reason.clone(), back_off),
-            }
-            outcome
-        });
-        let landed = match &still_works {
-            None => flight.await,
-            Some(token) => match tokio::time::timeout(PATIENCE, flight).await {
-                Ok(landed) => landed,
-                Err(_slow) => {
-                    let slow = NoBearer::ProviderDown("the provider is slow".to_owned());
-                    self.obstacles.hold(key, slow, back_off);
-                    count("cached");
-                    return Ok(token.clone());
-                }
-            },
+        let patience = still_works.as_ref().map(|_| if self.slow.knew_one(&key) { Duration::ZERO } else { PATIENCE });
+        let works = || still_works.as_ref().is_some_and(|token| self.age(token) != Freshness::Over);
+        let Some(landed) = wait_for(self.fly(key.clone(), fetch), patience, works).await else {
+            self.slow.hold(key.clone(), (), key.back_off());
+            count("cached");
+            return still_works.ok_or_else(interrupted);
         };
-        let landed =
-            landed.unwrap_or_else(|| Err(NoBearer::ProviderDown("the token request was interrupted".to_owned())));
+        let still_works = works().then_some(still_works).flatten();
+        let landed = landed.unwrap_or_else(|| Err(interrupted()));
         count(match &landed {
             Ok((_, Source::Store)) => "cached",
             Ok((_, Source::Provider)) => "minted",
@@ -165,10 +156,48 @@ impl SharedTokens {
         });
         landed.map(|(token, _source)| token).or_else(|reason| still_works.ok_or(reason))
     }
+
+    async fn fly<F, W>(&self, key: SharedKey, fetch: W) -> Option<Result<(AccessToken, Source), NoBearer>>
+    where
+        W: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<(AccessToken, Source), NoBearer>> + Send + 'static,
+    {
+        let (kept, obstacles, slow) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), Arc::clone(&self.slow));
+        let flight_key = key.clone();
+        self.flights
+            .run(key, || async move {
+                let outcome = fetch().await;
+                match &outcome {
+                    Ok((token, _source)) => {
+                        slow.lift(&flight_key);
+                        kept.insert(flight_key, token.clone());
+                    }
+                    Err(reason) => {
+                        let back_off = flight_key.back_off();
+                        obstacles.hold(flight_key, reason.clone(), back_off);
+                    }
+                }
+                outcome
+            })
+            .await
+    }
+
+    fn age(&self, token: &AccessToken) -> Freshness {
+        freshness(token, self.clock.now(), self.threshold)
+    }
+}
+
+fn interrupted() -> NoBearer {
+    NoBearer::ProviderDown("the token request was interrupted".to_owned())
 }
 
 /// Compares what came with what was wanted before anybody uses it.
-fn accept(answer: Result<TokenResponse, GrantError>, need: &Need, issuer: &str) -> Result<AccessToken, NoBearer> {
+fn accept(
+    answer: Result<TokenResponse, GrantError>,
+    need: &Need,
+    issuer: &str,
+    now: UnixTime,
+) -> Result<AccessToken, NoBearer> {
     let response = answer.map_err(|error| {
         if error.is_provider_down() {
             NoBearer::ProviderDown(format!("{issuer}: {error}"))
@@ -182,7 +211,7 @@ fn accept(answer: Result<TokenResponse, GrantError>, need: &Need, issuer: &str) 
             ))
         }
     })?;
-    let token = access_token(&response);
+    let token = landed(&response, &need.service, now);
     if let Some(wanted) = &need.audience
         && !token.audience.contains(wanted)
     {

@@ -1,6 +1,6 @@
 //! Things that stop and come back: the provider, and the program itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -72,6 +72,60 @@ async fn a_session_outlives_an_outage_of_the_provider() {
     assert_eq!(status_of(&browser, &edge, "/auth/session").await, 200);
     edge.provider.set_mode(&edge.client_id, "ok").await;
     eventually!("the session goes on", status_of(&browser, &edge, "/api/own/x").await == 200);
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_longer_than_its_tokens_live_is_asked_once_for_one_request() {
+    let upstream = Upstream::start().await;
+    let pass = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
+                token_policy: { mode: session_passthrough } }";
+    // Over when it comes, and due when it comes.
+    for (life, delay) in [(2, 2_200), (4, 3_050)] {
+        let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(pass);
+        let edge = setup.access_ttl(life).start().await;
+        let browser = Browser::logged_in(&edge, "ada").await;
+        tokio::time::sleep(Duration::from_secs(life)).await;
+        edge.provider.set_mode(&edge.client_id, &format!("delay:{delay}")).await;
+        let asked = Instant::now();
+        assert_eq!(status_of(&browser, &edge, "/pass/x").await, 200, "{life} s");
+        assert!(asked.elapsed() < Duration::from_millis(delay + 1_500), "{life} s: {:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(delay + 500)).await;
+        assert_eq!(edge.grants("refresh_token").await, 1, "{life} s");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_slow_and_never_fails_fails_nobody() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10");
+    for (mode, more) in [("session_passthrough", String::new()), ("service_token", format!(", audience: \"{OWN}\""))] {
+        setup = setup.route(&format!(
+            "{{ id: {mode}, path: \"/{mode}/*\", target_service: any_service, preserve_path: true, auth: session, \
+             token_policy: {{ mode: {mode}{more} }} }}"
+        ));
+    }
+    let edge = setup.access_ttl(9).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    // A token is due for two seconds: it still works when one has been waited, and is over when the next one comes.
+    edge.provider.set_mode(&edge.client_id, "delay:3500").await;
+    let (edge, browser, begun) = (&edge, &browser, Instant::now());
+    let (mut all, paths) = (Vec::new(), ["/session_passthrough/x", "/service_token/x"]);
+    while begun.elapsed() < Duration::from_secs(14) {
+        for path in paths {
+            all.push(async move {
+                let asked = Instant::now();
+                (path, status_of(browser, edge, path).await, asked.elapsed())
+            });
+        }
+        let answers = futures::future::join_all(std::mem::take(&mut all)).await;
+        for (path, status, took) in answers {
+            assert!(status == 200 && took < Duration::from_millis(4_500), "{path}: {status} after {took:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    for (grant, least) in [("refresh_token", 1), ("client_credentials", 2)] {
+        assert!(edge.grants(grant).await >= least, "{grant}");
+    }
 }
 
 #[tokio::test]

@@ -131,9 +131,16 @@ async fn an_answer_that_is_not_ours_never_reaches_the_token_endpoint() {
         let outcome = world.rp.finish_login(flow.clone(), &CallbackParams::parse(&query).unwrap()).await;
         assert_eq!(outcome.unwrap_err(), error, "{query}");
     }
-    let foreign = Flow { idp: "other".into(), ..flow.clone() };
     let params = CallbackParams::parse(&format!("code=c&state={state}&iss={iss}")).unwrap();
-    assert_eq!(world.rp.finish_login(foreign, &params).await.unwrap_err(), LoginError::WrongProvider);
+    let mut early = serde_json::to_value(&flow).unwrap();
+    early.as_object_mut().unwrap().remove("issuer");
+    for foreign in [
+        Flow { idp: "other".into(), ..flow.clone() },
+        Flow { issuer: "https://before.example".into(), ..flow.clone() },
+        serde_json::from_value(early).unwrap(),
+    ] {
+        assert_eq!(world.rp.finish_login(foreign, &params).await.unwrap_err(), LoginError::WrongProvider);
+    }
     assert!(world.requests("/token").is_empty());
 }
 

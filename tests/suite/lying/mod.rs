@@ -3,6 +3,7 @@
 
 mod login;
 mod logout;
+mod moved;
 mod refresh;
 
 use crate::harness::{Edge, Setup, Upstream};

@@ -1,6 +1,8 @@
 //! Lies and faults when a token is renewed: what ends a session, what never does, and that a rotated
 //! refresh token is not lost with an answer that is of no use otherwise.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::edge_at;
@@ -136,6 +138,63 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
         assert!(!detail.contains("service_audiences"), "{detail}");
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "the session lives");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_once() {
+    let (liar, upstream, own) = (Liar::start().await, Upstream::start().await, "https://own.example.test");
+    let mut setup = Setup::new().service("own", &upstream.url(), Some(own));
+    for mode in ["service_token", "on_behalf_of", "session_passthrough"] {
+        setup = setup.route(&format!(
+            "{{ id: {mode}, path: \"/{mode}/*\", target_service: own_service, preserve_path: true, auth: session, \
+             token_policy: {{ mode: {mode} }} }}"
+        ));
+    }
+    let edge = setup.provider_at(&liar.base).start().await;
+    // Without `expires_in` it is the token's own end that counts: here the provider's clock is an hour behind.
+    let late = json!(liar.sign(&json!({ "aud": own, "exp": now() - 3300 })));
+    for over in [json!(0), json!(-5), Value::Null] {
+        let answer = json!({ "access_token": late, "expires_in": over, "refresh_token": "rt-0" });
+        let asked = || liar.asked("/token").len();
+        let before = asked();
+        let browser = logged_in(&edge, &liar, &answer).await;
+        let begun = Instant::now();
+        // The first is fetched after the login, too; the last is everybody's.
+        let paths = ["/api/own/x", "/session_passthrough/x", "/on_behalf_of/x", "/service_token/x"];
+        for (number, path) in (1..).zip(paths) {
+            while begun.elapsed() < Duration::from_secs(number) {
+                let herd = (0..10).map(|_| async { browser.get(edge.url(path)).await.status() });
+                let answers = futures::future::join_all(herd).await;
+                assert!(answers.iter().all(|status| *status == 200), "{over} {path}: {answers:?}");
+            }
+            // The code, and one token for each path.
+            let count = asked() - before;
+            assert!(count as u64 <= 1 + number, "{over} {path}: asked {count} times");
+        }
+        let before = asked();
+        eventually!("it is asked again in the end", {
+            browser.get(edge.url("/api/own/x")).await;
+            asked() > before
+        });
+        assert!(begun.elapsed() > Duration::from_millis(4_900), "{over}: after {:?}", begun.elapsed());
+    }
+    eventually!("the log says why", edge.log.has(&["a token was over when it came", "compare the clock"]));
+}
+
+#[tokio::test]
+async fn a_client_that_the_provider_knows_again_is_served_as_soon_as_after_an_outage() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let browser = logged_in(&edge, &liar, &SHORT()).await;
+    liar.answer("/token", Canned::Whole(401, "application/json", r#"{"error":"invalid_client"}"#.to_owned()));
+    let (before, begun) = (liar.asked("/token").len(), Instant::now());
+    for _ in 0..10 {
+        assert_eq!(problem(pass(&browser, &edge).await).await["code"], "no_token_available");
+    }
+    liar.answer("/token", Canned::json(&tokens(&json!({}))));
+    eventually!("it is asked again", pass(&browser, &edge).await.status() == 200);
+    assert_eq!(liar.asked("/token").len(), before + 2);
+    assert!(begun.elapsed() > Duration::from_millis(4_900), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
