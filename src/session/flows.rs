@@ -38,7 +38,9 @@ impl Sessions {
 
     /// Whether `id` is told for the first time before `until`; it then counts as told until then.
     pub async fn first_time(&self, id: &str, until: UnixTime) -> Result<bool, StoreError> {
-        self.store.put_note(&told_name(id), b"told".to_vec(), until, self.now()?).await
+        // A store that is asked again after a lost answer knows its own note by its value: no two may be equal.
+        let value = random_text()?.into_bytes();
+        self.store.put_note(&told_name(id), value, until, self.now()?).await
     }
 
     /// Makes the next [`Self::first_time`] of `id` the first one again.
@@ -64,13 +66,18 @@ impl Sessions {
 
     /// Takes the lease `name` for `span`; `None` while somebody has it.
     pub async fn lease(&self, name: &str, span: Duration) -> Result<Option<Lease>, StoreError> {
-        let mut random = [0; 12];
-        rand::fill(&mut random).map_err(|_| no_random(NoRandom))?;
-        let holder = URL_SAFE_NO_PAD.encode(random);
+        let holder = random_text()?;
         let fence = self.store.lease(name, &holder, span, self.now()?).await?;
         let (name, store, clock) = (name.to_owned(), Arc::clone(&self.store), Arc::clone(&self.clock));
         Ok(fence.map(|fence| Lease { fence, name, holder, span, clock, store }))
     }
+}
+
+/// Of 96 random bits.
+fn random_text() -> Result<String, StoreError> {
+    let mut random = [0; 12];
+    rand::fill(&mut random).map_err(|_| no_random(NoRandom))?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
 fn forborne_name(name: &str) -> String {

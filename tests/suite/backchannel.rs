@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::harness::{AUDIENCES, Browser, Edge, RawClient, Setup, Upstream, http_client, problem};
+use crate::harness::{AUDIENCES, Browser, Edge, RawClient, Redis, Setup, Upstream, http_client, problem};
 
 const PATH: &str = "/auth/backchannel-logout";
 
@@ -24,13 +24,18 @@ async fn is_in(browser: &Browser, edge: &Edge) -> bool {
 
 /// An edge whose provider sends its logout tokens elsewhere: the test holds them in its hand.
 async fn edge_with_captured_tokens(store: Option<&str>) -> (Edge, Upstream) {
+    let (setup, ear) = setup_with_captured_tokens(store).await;
+    (setup.start().await, ear)
+}
+
+async fn setup_with_captured_tokens(store: Option<&str>) -> (Setup, Upstream) {
     let (mut setup, _) = setup().await;
     let ear = Upstream::start().await;
     if let Some(store) = store {
         setup = setup.store(store);
     }
     let setup = setup.registered("backchannel_logout_session_required", json!(true));
-    (setup.registered("backchannel_logout_uri", json!(format!("{}/heard", ear.url()))).start().await, ear)
+    (setup.registered("backchannel_logout_uri", json!(format!("{}/heard", ear.url()))), ear)
 }
 
 /// The logout token of a browser that logs out at the provider.
@@ -103,6 +108,22 @@ async fn a_logout_token_counts_once_and_only_as_it_was_signed() {
     assert!(!is_in(&browser, &edge).await);
     assert_refused(post(&edge, &token).await, "the same jti again").await;
     assert!(!edge.log.text().contains(&token), "no token in the log");
+}
+
+/// Each store keeps the `jti` in its own way.
+#[tokio::test]
+async fn a_logout_token_counts_once_on_every_store_and_for_all_replicas() {
+    let redis = Redis::start("");
+    for store in [Some(redis.url()), Some("memory:".to_owned()), None] {
+        let (setup, ear) = setup_with_captured_tokens(store.as_deref()).await;
+        let edge = setup.clone().start().await;
+        let other = if store == Some(redis.url()) { Some(setup.start_beside(&edge).await) } else { None };
+        let token = capture(&Browser::logged_in(&edge, "ada").await, &edge, &ear).await;
+        assert_eq!(post(&edge, &token).await.status(), 200, "{store:?}");
+        for replica in [Some(&edge), other.as_ref()].into_iter().flatten() {
+            assert_refused(post(replica, &token).await, "the same jti again").await;
+        }
+    }
 }
 
 #[tokio::test]
