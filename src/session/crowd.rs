@@ -112,7 +112,9 @@ impl Sessions {
         self.waiting.leave(network_of(client));
     }
 
-    /// Ends the oldest other sessions of this person where there are more than allowed; how many.
+    /// Ends the oldest sessions of this person where there are more than allowed; how many. All replicas
+    /// agree on which those are: of logins that come at once each counts them, and the same stay. The
+    /// newest itself is among them only where as many as are allowed have come after it.
     pub async fn end_oldest(&self, newest: &Session) -> Result<usize, StoreError> {
         if self.max_per_user == 0 {
             return Ok(0);
@@ -120,18 +122,8 @@ impl Sessions {
         let (issuer, subject) = (newest.identity.issuer.clone(), newest.identity.subject.clone());
         let now = self.as_told(self.now()?);
         let keys = self.store.find(&Selector::Subject { issuer, subject }, now).await?;
-        if keys.len() <= self.max_per_user {
-            return Ok(0);
-        }
-        let mut others = Vec::with_capacity(keys.len());
-        for key in keys.into_iter().filter(|key| *key != newest.key) {
-            if let Some(record) = self.store.load(&key, now).await? {
-                others.push((record.created_at, key));
-            }
-        }
-        others.sort_by_key(|(created_at, key)| (*created_at, key.0));
         let mut ended = 0;
-        for (_, key) in others.iter().take((others.len() + 1).saturating_sub(self.max_per_user)) {
+        for key in keys.iter().take(keys.len().saturating_sub(self.max_per_user)) {
             ended += usize::from(self.end_key(key, "superseded").await?);
         }
         Ok(ended)

@@ -100,6 +100,24 @@ async fn save_compares_and_leaves_the_sliding_end() {
     .await;
 }
 
+#[tokio::test]
+async fn a_persons_sessions_are_found_in_the_order_they_came() {
+    every_store(|store| async move {
+        // Of one second, and named without order.
+        let names: Vec<u8> = (0..30).map(|number| number * 7 % 31 + 100).collect();
+        for name in &names {
+            store.insert(&key(*name), record(1, "in-turn")).await.unwrap();
+        }
+        assert_eq!(store.save(&key(names[3]), record(2, "in-turn"), 1).await.unwrap(), Saved::Yes);
+        store.touch(&key(names[5]), UnixTime(10_200)).await.unwrap();
+        for selector in [subject("in-turn"), idp_session("sid-in-turn")] {
+            let found = store.find(&selector, NOW).await.unwrap();
+            assert_eq!(found.iter().map(|key| key.0[0]).collect::<Vec<_>>(), names);
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_hundred_saves_of_one_version_one_is_written() {
     every_store(|store| async move {

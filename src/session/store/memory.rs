@@ -22,11 +22,18 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct State {
-    sessions: HashMap<SessionKey, Record>,
+    sessions: HashMap<SessionKey, Kept>,
+    inserted: u64,
     index: HashMap<Selector, HashSet<SessionKey>>,
     notes: HashMap<String, Note>,
     leases: HashMap<String, Held>,
     fence: u64,
+}
+
+struct Kept {
+    /// Counts insertions.
+    turn: u64,
+    record: Record,
 }
 
 struct Note {
@@ -58,16 +65,16 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl State {
-    fn put(&mut self, key: SessionKey, record: Record) {
+    fn put(&mut self, key: SessionKey, turn: u64, record: Record) {
         self.remove(&key);
         for selector in selectors(&record) {
             self.index.entry(selector).or_default().insert(key);
         }
-        self.sessions.insert(key, record);
+        self.sessions.insert(key, Kept { turn, record });
     }
 
     fn remove(&mut self, key: &SessionKey) -> bool {
-        let Some(record) = self.sessions.remove(key) else { return false };
+        let Some(Kept { record, .. }) = self.sessions.remove(key) else { return false };
         for selector in selectors(&record) {
             if let Some(keys) = self.index.get_mut(&selector) {
                 keys.remove(key);
@@ -79,8 +86,8 @@ impl State {
         true
     }
 
-    fn live(&self, key: &SessionKey, now: UnixTime) -> Option<&Record> {
-        self.sessions.get(key).filter(|record| is_live(record, now))
+    fn live(&self, key: &SessionKey, now: UnixTime) -> Option<&Kept> {
+        self.sessions.get(key).filter(|kept| is_live(&kept.record, now))
     }
 }
 
@@ -99,7 +106,7 @@ fn selectors(record: &Record) -> impl Iterator<Item = Selector> {
 #[async_trait]
 impl SessionStore for MemoryStore {
     async fn load(&self, key: &SessionKey, now: UnixTime) -> Result<Option<Record>, StoreError> {
-        Ok(self.state().live(key, now).cloned())
+        Ok(self.state().live(key, now).map(|kept| kept.record.clone()))
     }
 
     async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
@@ -107,24 +114,26 @@ impl SessionStore for MemoryStore {
         if state.sessions.contains_key(key) {
             return Err(StoreError::new("memory", "a session of that key is there already"));
         }
-        state.put(*key, record);
+        state.inserted = state.inserted.saturating_add(1);
+        let turn = state.inserted;
+        state.put(*key, turn, record);
         Ok(())
     }
 
     async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
         let mut state = self.state();
-        let expires_at = match state.sessions.get(key) {
+        let (turn, expires_at) = match state.sessions.get(key) {
             None => return Ok(Saved::Gone),
-            Some(there) if there.version != expected => return Ok(Saved::Conflict),
-            Some(there) => there.expires_at,
+            Some(there) if there.record.version != expected => return Ok(Saved::Conflict),
+            Some(there) => (there.turn, there.record.expires_at),
         };
-        state.put(*key, Record { expires_at, ..record });
+        state.put(*key, turn, Record { expires_at, ..record });
         Ok(Saved::Yes)
     }
 
     async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError> {
         let mut state = self.state();
-        let Some(record) = state.sessions.get_mut(key) else { return Ok(false) };
+        let Some(Kept { record, .. }) = state.sessions.get_mut(key) else { return Ok(false) };
         record.expires_at = record.expires_at.max(expires_at).min(record.ends_at);
         Ok(true)
     }
@@ -136,18 +145,20 @@ impl SessionStore for MemoryStore {
     async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {
         let state = self.state();
         let keys = state.index.get(selector).into_iter().flatten();
-        Ok(keys.filter(|key| state.live(key, now).is_some()).copied().collect())
+        let mut found: Vec<_> = keys.filter_map(|key| Some((state.live(key, now)?.turn, *key))).collect();
+        found.sort_unstable_by_key(|(turn, _)| *turn);
+        Ok(found.into_iter().map(|(_, key)| key).collect())
     }
 
     async fn count(&self, now: UnixTime) -> Result<u64, StoreError> {
-        Ok(self.state().sessions.values().filter(|record| is_live(record, now)).map(|_| 1).sum())
+        Ok(self.state().sessions.values().filter(|kept| is_live(&kept.record, now)).map(|_| 1).sum())
     }
 
     async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError> {
         let mut state = self.state();
         state.notes.retain(|_, note| now < note.expires_at);
         state.leases.retain(|_, held| now < held.expires_at);
-        let dead = state.sessions.iter().filter(|(_, record)| !is_live(record, now));
+        let dead = state.sessions.iter().filter(|(_, kept)| !is_live(&kept.record, now));
         let dead: Vec<SessionKey> = dead.map(|(key, _)| *key).collect();
         Ok(dead.iter().filter(|key| state.remove(key)).map(|_| 1).sum())
     }

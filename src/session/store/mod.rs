@@ -113,7 +113,8 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError>;
     /// Ends a session; `false` when it was not there.
     async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError>;
-    /// The keys of all live sessions that `selector` means.
+    /// The keys of all live sessions that `selector` means, in the order of their insertion: the oldest
+    /// first, for everybody who shares the store.
     async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError>;
     /// Live sessions.
     async fn count(&self, now: UnixTime) -> Result<u64, StoreError>;

@@ -64,21 +64,41 @@ async fn one_replica_has_the_right_to_fetch() {
 }
 
 #[tokio::test]
-async fn the_oldest_give_way_and_the_newest_never() {
+async fn the_oldest_give_way_whoever_counts() {
     let house = house_with(SessionConfig { max_per_user: 3, ..config(StoreConfig::Memory) });
     let mut made = Vec::new();
     let (bobs, _) = house.sessions.create(NewSession::sample("bob")).await.unwrap();
+    // All within one second.
     for _ in 0..5 {
         made.push(house.sessions.create(NewSession::sample("ada")).await.unwrap());
-        house.clock.advance(Duration::from_secs(1));
     }
-    assert_eq!(house.sessions.end_oldest(&made[0].1).await.unwrap(), 2, "the one just made counts as the newest");
+    let session = house.sessions.find(&made[0].0).await.unwrap().unwrap();
+    house.sessions.update(&session, other_tokens(&session)).await.unwrap();
+    assert_eq!(house.sessions.end_oldest(&made[1].1).await.unwrap(), 2, "three have come after both");
     let mut live = Vec::new();
     for (cookie, _) in &made {
         live.push(house.sessions.find(cookie).await.unwrap().is_some());
     }
-    assert_eq!(live, [true, false, false, true, true]);
+    assert_eq!(live, [false, false, true, true, true], "a renewal makes nobody younger");
     assert!(house.sessions.find(&bobs).await.unwrap().is_some());
     assert_eq!(house.sessions.end_oldest(&made[4].1).await.unwrap(), 0);
     assert_eq!(house.metrics.sessions_destroyed.with_label_values(&["superseded"]).get(), 2);
+}
+
+#[tokio::test]
+async fn logins_at_once_do_not_end_each_other() {
+    let house = house_with(SessionConfig { max_per_user: 1, ..config(StoreConfig::Memory) });
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(house.sessions.create(NewSession::sample("ada")).await.unwrap());
+    }
+    // Each counts after all are there.
+    for (_, session) in &made {
+        house.sessions.end_oldest(session).await.unwrap();
+    }
+    let mut live = Vec::new();
+    for (cookie, _) in &made {
+        live.push(house.sessions.find(cookie).await.unwrap().is_some());
+    }
+    assert_eq!(live, [false, false, true]);
 }

@@ -5,7 +5,7 @@ use futures::StreamExt as _;
 use futures::stream;
 use redis::Value;
 
-use super::super::{Record, Selector, SessionStore as _, StoreError};
+use super::super::{Record, Selector, StoreError};
 use super::ask::Question;
 use super::key::{LISTS, session_key};
 use super::record::{first_number, number, unclear};
@@ -94,15 +94,19 @@ impl RedisStore {
     pub(super) async fn find_live(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {
         let lowest = format!("({}", now.0);
         let keys = self.members(self.names.selector(selector), &lowest, "+inf", usize::MAX >> 1).await?;
-        let mut records =
-            stream::iter(keys).map(|key| async move { (key, self.load(&key, now).await) }).buffer_unordered(AT_ONCE);
+        let mut records = stream::iter(keys)
+            .map(|key| async move { (key, self.load_placed(&key, now).await) })
+            .buffer_unordered(AT_ONCE);
         let mut found = Vec::new();
         while let Some((key, record)) = records.next().await {
-            if record?.is_some_and(|record| is_meant(selector, &record)) {
-                found.push(key);
+            if let Some((record, place)) = record?
+                && is_meant(selector, &record)
+            {
+                found.push((place, key));
             }
         }
-        Ok(found)
+        found.sort_unstable_by_key(|(place, key)| (*place, key.0));
+        Ok(found.into_iter().map(|(_, key)| key).collect())
     }
 
     async fn members(

@@ -78,6 +78,12 @@ impl RedisStore {
         (self.asker.nodes.dial.channel.clone(), self.asker.nodes.message(&key.hex()))
     }
 
+    /// A live record, with its place among others.
+    async fn load_placed(&self, key: &SessionKey, now: UnixTime) -> Result<Option<(Record, i64)>, StoreError> {
+        let found = record(&self.asker.ask(Question::new("load", script::LOAD, self.names.session(key))).await?)?;
+        Ok(found.filter(|(record, _)| now < record.expires_at && now < record.ends_at))
+    }
+
     async fn insert_here(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
         self.enter(key, &record).await?;
         let question = Question::new("insert", script::INSERT, self.names.session(key))
@@ -163,8 +169,7 @@ fn millis(span: Duration) -> u64 {
 #[async_trait]
 impl SessionStore for RedisStore {
     async fn load(&self, key: &SessionKey, now: UnixTime) -> Result<Option<Record>, StoreError> {
-        let found = record(&self.asker.ask(Question::new("load", script::LOAD, self.names.session(key))).await?)?;
-        Ok(found.filter(|record| now < record.expires_at && now < record.ends_at))
+        Ok(self.load_placed(key, now).await?.map(|(record, _)| record))
     }
 
     async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {

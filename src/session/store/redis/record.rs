@@ -15,15 +15,15 @@ pub(super) fn read_optional(text: &str) -> Option<String> {
     text.strip_prefix('=').map(ToOwned::to_owned)
 }
 
-/// The fields that `LOAD` gives; `None`: nothing is there.
-pub(super) fn record(answer: &[Value]) -> Result<Option<Record>, StoreError> {
+/// The fields that `LOAD` gives, with the record's place among others; `None`: nothing is there.
+pub(super) fn record(answer: &[Value]) -> Result<Option<(Record, i64)>, StoreError> {
     let Some(Value::Array(fields)) = answer.first() else { return Err(unclear()) };
-    let [version, issuer, subject, idp_session, created_at, expires_at, ends_at, Value::BulkString(sealed)] =
+    let [version, issuer, subject, idp_session, created_at, expires_at, ends_at, Value::BulkString(sealed), place] =
         fields.as_slice()
     else {
         return if fields.iter().all(|field| *field == Value::Nil) { Ok(None) } else { Err(unclear()) };
     };
-    Ok(Some(Record {
+    let record = Record {
         version: number(version)?.try_into().map_err(|_| unclear())?,
         issuer: text(issuer)?,
         subject: text(subject)?,
@@ -32,7 +32,13 @@ pub(super) fn record(answer: &[Value]) -> Result<Option<Record>, StoreError> {
         expires_at: UnixTime(number(expires_at)?),
         ends_at: UnixTime(number(ends_at)?),
         sealed: sealed.clone(),
-    }))
+    };
+    let place = match place {
+        // Of a version before that kept none: the second it began in.
+        Value::Nil => record.created_at.0.saturating_mul(1_000_000),
+        place => number(place)?,
+    };
+    Ok(Some((record, place)))
 }
 
 /// A number, however Redis gives it.

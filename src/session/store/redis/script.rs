@@ -1,17 +1,19 @@
 //! What Redis does in one step. Each script touches one key, or two with one hash tag, and answers
 //! with the number of its question first: an answer to another question is so never taken for ours.
 
-/// The record; nil where a field is not there.
+/// The record, and its place among others of the person; nil where a field is not there.
 pub(super) const LOAD: &str = "
-return {ARGV[1], redis.call('HMGET', KEYS[1], 'v', 'iss', 'sub', 'sid', 'c', 'x', 'e', 'd')}";
+return {ARGV[1], redis.call('HMGET', KEYS[1], 'v', 'iss', 'sub', 'sid', 'c', 'x', 'e', 'd', 'o')}";
 
 /// ARGV: px, then the record as `LOAD` gives it. 0: the key is taken by another record. Asked again
-/// after a lost answer, it finds its own.
+/// after a lost answer, it finds its own. Its place is the server's time in microseconds: seconds would not tell the
+/// logins of one moment apart.
 pub(super) const INSERT: &str = "
 local there = redis.call('HMGET', KEYS[1], 'd', 'sub')
 if there[1] then return {ARGV[1], (there[1] == ARGV[10] and there[2] == ARGV[5]) and 1 or 0} end
+local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'v', ARGV[3], 'iss', ARGV[4], 'sub', ARGV[5], 'sid', ARGV[6],
-  'c', ARGV[7], 'x', ARGV[8], 'e', ARGV[9], 'd', ARGV[10])
+  'c', ARGV[7], 'x', ARGV[8], 'e', ARGV[9], 'd', ARGV[10], 'o', string.format('%.0f', time[1] * 1000000 + time[2]))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {ARGV[1], 1}";
 

@@ -90,15 +90,18 @@ fn save(connection: &Connection, key: SessionKey, record: &Record, expected: u64
     Ok(if there { Saved::Conflict } else { Saved::Gone })
 }
 
+/// A new row's number is greater than any other's there is (sqlite.org/autoinc.html).
 fn find(connection: &Connection, selector: &Selector, now: UnixTime) -> rusqlite::Result<Vec<SessionKey>> {
     let (sql, name, issuer) = match selector {
         Selector::Subject { issuer, subject } => (
-            "SELECT key FROM sessions WHERE subject = ?1 AND issuer = ?2 AND ?3 < min(expires_at, ends_at)",
+            "SELECT key FROM sessions WHERE subject = ?1 AND issuer = ?2 AND ?3 < min(expires_at, ends_at)
+             ORDER BY rowid",
             subject,
             issuer,
         ),
         Selector::IdpSession { issuer, sid } => (
-            "SELECT key FROM sessions WHERE idp_session = ?1 AND issuer = ?2 AND ?3 < min(expires_at, ends_at)",
+            "SELECT key FROM sessions WHERE idp_session = ?1 AND issuer = ?2 AND ?3 < min(expires_at, ends_at)
+             ORDER BY rowid",
             sid,
             issuer,
         ),
