@@ -176,6 +176,39 @@ async fn an_allowed_origin_gets_its_preflight_answered_here() {
 }
 
 #[tokio::test]
+async fn where_origins_are_listed_every_answer_varies_by_origin_and_says_so_once() {
+    let (edge, upstream, browser) = edge().await;
+    let vary = |answer: &reqwest::Response| -> Vec<String> {
+        answer.headers().get_all("vary").iter().map(|line| line.to_str().unwrap().to_owned()).collect()
+    };
+    for origin in [None, Some(APP), Some("https://evil.example")] {
+        for path in ["/open/x", "/api/own/x", "/auth/session", "/auth/login", "/nowhere", "/open/../x"] {
+            for client in [&http_client(), &browser.client] {
+                let get = client.get(edge.url(path));
+                let get = origin.iter().fold(get, |get, origin| get.header("origin", *origin));
+                assert_eq!(vary(&get.send().await.unwrap()), ["Origin"], "{path} {origin:?}");
+            }
+        }
+        let preflight = http_client().request(reqwest::Method::OPTIONS, edge.url("/api/own/x"));
+        let preflight = preflight.header("access-control-request-method", "PUT");
+        let preflight = preflight.header("origin", origin.unwrap_or("null"));
+        assert_eq!(vary(&preflight.send().await.unwrap()), ["Origin"], "{origin:?}");
+    }
+    for (said, told) in [
+        ("Vary: Accept", vec!["Accept", "Origin"]),
+        ("Vary: accept, ORIGIN", vec!["accept, ORIGIN"]),
+        ("Vary: *", vec!["*"]),
+    ] {
+        upstream.behave(crate::harness::Say::cache_control("no-cache", &format!("{said}\r\n")));
+        assert_eq!(vary(&http_client().get(edge.url("/open/x")).send().await.unwrap()), told);
+    }
+    let silent = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).start().await;
+    upstream.behave(crate::harness::Say::cache_control("no-cache", ""));
+    let answer = http_client().get(silent.url("/auth/session")).header("origin", APP).send().await.unwrap();
+    assert!(vary(&answer).is_empty(), "nobody is listed");
+}
+
+#[tokio::test]
 async fn csrf_token_mode_asks_for_the_header() {
     let upstream = Upstream::start().await;
     let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).top("csrf: { mode: token }");

@@ -3,7 +3,7 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -109,7 +109,7 @@ fn preflight(headers: &HeaderMap) -> Reply {
 }
 
 /// The headers by which an allowed origin may read an answer.
-pub(in crate::proxy) fn cors_headers(origin: &HeaderValue) -> [(HeaderName, HeaderValue); 4] {
+pub(in crate::proxy) fn cors_headers(origin: &HeaderValue) -> [(HeaderName, HeaderValue); 3] {
     [
         (ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
         (ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")),
@@ -117,6 +117,5 @@ pub(in crate::proxy) fn cors_headers(origin: &HeaderValue) -> [(HeaderName, Head
             ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static("X-Correlation-ID, Retry-After, RateLimit, RateLimit-Policy"),
         ),
-        (VARY, HeaderValue::from_static("Origin")),
     ]
 }

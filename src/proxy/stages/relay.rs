@@ -32,12 +32,22 @@ pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContex
     }
     if let Some(origin) = &ctx.cors_origin {
         for (name, value) in cors_headers(origin) {
-            if name == VARY {
-                response.append_header(name, value)?;
-            } else {
-                response.insert_header(name, value)?;
-            }
+            response.insert_header(name, value)?;
         }
+    }
+    if !ctx.gateway.origins.allowed.is_empty() {
+        vary_by_origin(response)?;
+    }
+    Ok(())
+}
+
+/// Fetch, "CORS protocol and HTTP caches": told also where no listed origin asks, or a cache would give a listed one
+/// this answer without the headers it needs.
+fn vary_by_origin(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let lines = response.headers.get_all(VARY).iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    if !names.any(|name| name == b"*" || name.eq_ignore_ascii_case(b"origin")) {
+        response.append_header(VARY, HeaderValue::from_static("Origin"))?;
     }
     Ok(())
 }
