@@ -20,8 +20,11 @@ impl Endpoints {
             return refuse(&ProxyError::MethodNotAllowed { allow: vec![Method::GET, Method::HEAD] });
         }
         match path {
-            "/metrics" => Reply::empty(StatusCode::OK)
-                .with_body("text/plain; version=0.0.4; charset=utf-8", self.metrics.render()),
+            "/metrics" => {
+                self.facade.show();
+                Reply::empty(StatusCode::OK)
+                    .with_body("text/plain; version=0.0.4; charset=utf-8", self.metrics.render())
+            }
             "/status" => self.status(loaded).await,
             "/health/live" => health::live(),
             _ => self.ready_in_detail().await,

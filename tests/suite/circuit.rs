@@ -76,6 +76,18 @@ async fn a_failing_service_is_asked_up_to_the_threshold_and_then_once_a_period()
 }
 
 #[tokio::test]
+async fn the_gauge_says_half_open_though_nobody_asks() {
+    let upstream = Upstream::start().await;
+    let (edge, browser) = edge_to(&upstream, "{ threshold: 1, reset_time: 1 }", 256).await;
+    upstream.behave(Behaviour::Status(500));
+    browser.get(svc(&edge)).await;
+    let gauge = async || edge.metric("circuit_breaker_status{service=\"svc\"}").await;
+    assert_eq!(gauge().await, 1);
+    eventually!("time alone opens it by half", gauge().await == 2);
+    assert_eq!(state(&edge).await, "half_open");
+}
+
+#[tokio::test]
 async fn a_hanging_service_holds_nobody_longer_than_its_time_and_nobody_else_at_all() {
     const PLACES: usize = 20;
     let upstream = Upstream::start().await;
