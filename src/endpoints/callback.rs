@@ -33,29 +33,33 @@ impl Endpoints {
                 return store_page("/auth/login", asked);
             }
         };
-        let Some(KeptFlow { flow, binding }) = kept else { return self.stale(asked).await };
+        let Some(KeptFlow { flow, binding }) = kept else { return self.stale(asked, None).await };
         asked.client.inspect(|client| self.sessions.leave_login(*client));
         let flow_id = FlowBinding::id(&state);
-        let bound = self.cookies.flow_read(&asked.parts.headers, &flow_id);
-        let reply = if bound.is_some_and(|value| binding.matches(value)) {
-            self.complete(asked, flow, &params).await
-        } else {
-            let retry = login_url(&flow.return_to);
-            refused("this login was started in another browser, or its cookie is gone", &retry, asked)
+        let reply = match self.cookies.flow_read(&asked.parts.headers, &flow_id) {
+            Some(value) if binding.matches(value) => self.complete(asked, flow, &params).await,
+            Some(_) => refused("this login was started in another browser", &login_url(&flow.return_to), asked),
+            // Given up for those of younger tabs, or never here. Nothing of this login is used: it is spent, and the
+            // code with it; a new one belongs to the browser that begins it.
+            None => self.stale(asked, Some(&flow.return_to)).await,
         };
         reply.with_cookie(self.cookies.flow_expire(&flow_id).ok())
     }
 
-    /// Back button, reload, bookmark: the flow is used up or too old.
-    async fn stale(&self, asked: Asked<'_>) -> Reply {
+    /// Back button, reload, bookmark: the flow is used up or too old; or it is there and this browser's cookie is not.
+    async fn stale(&self, asked: Asked<'_>, return_to: Option<&str>) -> Reply {
+        let target = return_to.unwrap_or("/");
         if self.session_of(asked.parts).await.is_ok() {
-            return Reply::redirect("/");
+            return Reply::redirect(target);
         }
+        let again = return_to.map_or_else(|| "/auth/login".to_owned(), login_url);
         if self.restarted(asked) {
-            return refused("this login has expired", "/", asked).with_cookie(self.cookies.flow_expire(RESTARTED).ok());
+            let retry = return_to.map_or("/", |_| again.as_str());
+            return refused("this login has expired", retry, asked)
+                .with_cookie(self.cookies.flow_expire(RESTARTED).ok());
         }
         tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
-        Reply::redirect("/auth/login").with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
+        Reply::redirect(&again).with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
     }
 
     fn restarted(&self, asked: Asked<'_>) -> bool {

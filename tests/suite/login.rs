@@ -149,6 +149,32 @@ async fn a_stale_callback_without_a_session_restarts_the_login_once() {
 }
 
 #[tokio::test]
+async fn a_login_whose_cookie_gave_way_to_younger_tabs_starts_again_once() {
+    let (edge, _upstream) = edge().await;
+    // The one has lost the cookies of the other's tabs.
+    let (tabs, browser) = (Browser::new(), Browser::new());
+    let [first, second, third, fourth] = [
+        tabs.authorize(&edge, "ada", "/first?a=b").await,
+        tabs.authorize(&edge, "ada", "/second").await,
+        tabs.authorize(&edge, "ada", "/third").await,
+        tabs.authorize(&edge, "ada", "/fourth").await,
+    ];
+    let answer = browser.get(&first).await;
+    assert_eq!(location(&answer).as_deref(), Some("/auth/login?return_to=%2Ffirst%3Fa%3Db"), "{}", answer.status());
+    assert_eq!(browser.get(&second).await.status(), 400, "once");
+    assert_eq!(edge.grants("authorization_code").await, 0, "no code was redeemed");
+    assert_eq!(session_of(&browser, &edge).await.0, 401);
+    browser.login(&edge, "ada", "/").await;
+    assert_eq!(location(&browser.get(&third).await).as_deref(), Some("/third"), "the session goes on");
+    // Another value in the cookie: not this browser's.
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    let header = browser.cookie_header(&edge.origin);
+    let name = header.split("; ").filter_map(|pair| pair.split('=').next()).rfind(|name| name.starts_with("bff_flow_"));
+    elsewhere.put_cookie(&edge.origin, &format!("{}=guess; Path=/", name.unwrap()));
+    assert_eq!(elsewhere.get(&callback).await.status(), 400);
+}
+
+#[tokio::test]
 async fn another_browser_cannot_finish_a_login() {
     let (edge, _upstream) = edge().await;
     let (victim, attacker) = (Browser::new(), Browser::new());
