@@ -1,7 +1,7 @@
 //! `POST /auth/logout`: the session ends here and in the store, then at the provider.
 
 use http::StatusCode;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, ORIGIN};
 use serde_json::json;
 use url::{Url, form_urlencoded};
 
@@ -50,10 +50,19 @@ impl Endpoints {
     fn refuse_foreign_navigation(&self, asked: Asked<'_>) -> Result<(), ProxyError> {
         let foreign = matches!(asked.header("sec-fetch-site"), Some("cross-site" | "same-site"));
         let part_of_a_page = asked.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
-        if !asked.parts.method.is_safe() || !(foreign || part_of_a_page) {
+        // Navigations by GET carry no `Origin`; who sends one and nothing else is an older browser's script.
+        let ours = self.public_url.origin().ascii_serialization();
+        let elsewhere = asked.parts.headers.get_all(ORIGIN).iter().any(|origin| origin.as_bytes() != ours.as_bytes());
+        let reason = if !asked.parts.method.is_safe() {
             return Ok(());
-        }
-        self.metrics.csrf_violations.with_label_values(&["fetch_site"]).inc();
+        } else if foreign || part_of_a_page {
+            "fetch_site"
+        } else if elsewhere {
+            "origin"
+        } else {
+            return Ok(());
+        };
+        self.metrics.csrf_violations.with_label_values(&[reason]).inc();
         Err(ProxyError::CsrfFailed("logout by GET is for navigations from our own pages".to_owned()))
     }
 

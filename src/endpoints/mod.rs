@@ -106,6 +106,8 @@ impl Endpoint {
         const READ: &[Method] = &[Method::GET, Method::HEAD];
         const LOGOUT: &[Method] = &[Method::GET, Method::POST];
         match self {
+            // A HEAD changes nothing (RFC 9110 §9.2.1), and these do.
+            Self::Login | Self::Callback => &[Method::GET],
             Self::Logout => LOGOUT,
             Self::BackchannelLogout => &[Method::POST],
             // Other proxies send the original method to a ForwardAuth address: any will do.

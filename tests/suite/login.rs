@@ -359,8 +359,27 @@ async fn a_foreign_page_cannot_log_the_user_out() {
     assert!(get.send().await.unwrap().status().is_client_error());
     let image = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "same-origin");
     assert!(image.header("sec-fetch-mode", "no-cors").send().await.unwrap().status().is_client_error());
+    for origin in ["https://evil.example", "null"] {
+        let old = browser.client.get(edge.url("/auth/logout")).header("origin", origin);
+        assert_eq!(problem(old.send().await.unwrap()).await["code"], "csrf_failed", "{origin}");
+    }
     assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"fetch_site\"}").await, 3, "all are counted");
+    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"origin\"}").await, 2);
     assert_eq!(session_of(&browser, &edge).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_head_begins_no_login_and_ends_none() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/here").await;
+    for url in [edge.url("/auth/login"), callback.clone()] {
+        let answer = browser.client.head(&url).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &"GET".parse().unwrap()), "{url}");
+        assert!(!answer.headers().contains_key("set-cookie"), "{url}");
+    }
+    assert_eq!(edge.grants("authorization_code").await, 0);
+    assert_eq!(location(&browser.get(&callback).await).as_deref(), Some("/here"), "the flow was not spent");
 }
 
 #[tokio::test]
