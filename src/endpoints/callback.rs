@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::login::{KeptFlow, login_url, provider_page, store_page};
+use super::login::{KeptFlow, login_url, provider_page, store_page, trouble_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
@@ -189,9 +189,21 @@ fn login_failed(error: &LoginError, retry: &str, asked: Asked<'_>) -> Reply {
     let LoginError::Denied { error: code, description } = error else {
         return refused(&error.to_string(), retry, asked);
     };
+    if let Some(status) = trouble(code) {
+        return trouble_page(status, error, retry, asked);
+    }
     tracing::warn!(%error, correlation_id = asked.correlation_id, "the provider refused a login");
     let text = format!("The login service refused: {} ({code})", description.as_deref().unwrap_or("no reason given"));
     message_page(StatusCode::FORBIDDEN, "You were not logged in", &text, retry, asked.correlation_id)
+}
+
+/// RFC 6749 §4.1.2.1: the codes that stand for a 500 and a 503, which a redirect cannot be.
+fn trouble(code: &str) -> Option<StatusCode> {
+    match code {
+        "server_error" => Some(StatusCode::BAD_GATEWAY),
+        "temporarily_unavailable" => Some(StatusCode::SERVICE_UNAVAILABLE),
+        _ => None,
+    }
 }
 
 fn refused(reason: &str, retry: &str, asked: Asked<'_>) -> Reply {

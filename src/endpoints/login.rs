@@ -92,6 +92,19 @@ pub(super) fn provider_page(error: &dyn std::fmt::Display, retry: &str, asked: A
     .with(RETRY_AFTER, HeaderValue::from_static("5"))
 }
 
+/// The provider says itself that it cannot go on.
+pub(super) fn trouble_page(status: StatusCode, error: &dyn std::fmt::Display, retry: &str, asked: Asked<'_>) -> Reply {
+    tracing::error!(%error, correlation_id = asked.correlation_id, "the identity provider is in trouble");
+    message_page(
+        status,
+        "The login service is in trouble",
+        "It could not complete this login, and you have not been refused; try again in a moment.",
+        retry,
+        asked.correlation_id,
+    )
+    .with(RETRY_AFTER, HeaderValue::from_static("5"))
+}
+
 /// A flood of logins must not fill the store with flows.
 fn crowded_page(crowded: Crowded, retry: &str, asked: Asked<'_>) -> Reply {
     tracing::warn!(reason = %crowded, correlation_id = asked.correlation_id, "a login is not begun");

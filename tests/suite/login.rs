@@ -215,18 +215,35 @@ async fn a_tampered_answer_of_the_provider_is_refused() {
 #[tokio::test]
 async fn an_error_of_the_provider_is_shown_escaped_and_without_a_loop() {
     let (edge, _upstream) = edge().await;
+    let answer = answered_with(&edge, "access_denied").await;
+    assert_eq!(answer.status(), 403);
+    assert!(!answer.text().await.unwrap().contains("<script>"));
+}
+
+#[tokio::test]
+async fn a_provider_in_trouble_has_refused_nobody() {
+    let (edge, _upstream) = edge().await;
+    for (code, status) in [("server_error", 502), ("temporarily_unavailable", 503)] {
+        let answer = answered_with(&edge, code).await;
+        assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (status, true), "{code}");
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("in trouble") && page.contains("/auth/login?return_to=%2F"), "{page}");
+        assert!(!page.contains("<script>"));
+    }
+}
+
+/// The callback, to which the provider brings an error instead of a code.
+async fn answered_with(edge: &Edge, error: &str) -> reqwest::Response {
     let browser = Browser::new();
-    let callback = Url::parse(&browser.authorize(&edge, "ada", "/").await).unwrap();
+    let callback = Url::parse(&browser.authorize(edge, "ada", "/").await).unwrap();
     let state = callback.query_pairs().find(|(key, _)| key == "state").unwrap().1.into_owned();
     let mut bad = Url::parse(&edge.url("/auth/callback")).unwrap();
     bad.query_pairs_mut()
-        .append_pair("error", "access_denied")
+        .append_pair("error", error)
         .append_pair("error_description", "<script>alert(1)</script>")
         .append_pair("state", &state)
         .append_pair("iss", &edge.provider.issuer);
-    let answer = browser.get(&bad).await;
-    assert!(answer.status().is_client_error(), "{}", answer.status());
-    assert!(!answer.text().await.unwrap().contains("<script>"));
+    browser.get(&bad).await
 }
 
 #[tokio::test]

@@ -240,7 +240,7 @@ async fn an_answer_that_is_not_the_providers_sends_no_code_anywhere() {
         ("no code", ours, "", 400, "carries no code"),
         ("an empty code", ours, "code=", 400, "carries no code"),
         ("an error", ours, script, 403, "the provider refused a login"),
-        ("an error beside a code", ours, "error=server_error&code=c", 403, "the provider refused a login"),
+        ("an error beside a code", ours, "error=server_error&code=c", 502, "the identity provider is in trouble"),
     ] {
         let begun = begin(&edge, &liar).await;
         let page = begun.assert_page(&edge, &begun.back(&edge, iss, more), status, what).await;
