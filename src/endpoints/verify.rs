@@ -1,16 +1,16 @@
 //! `GET /auth/verify`: ForwardAuth for another proxy, which lets a request pass on 200.
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use super::{Asked, Endpoints};
 use crate::reply::{ProxyError, Reply};
+use crate::session::escaped;
 
 impl Endpoints {
     pub(super) async fn verify(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
         let session = self.session_of(asked.parts).await?;
         let said = [
-            ("x-user-id", utf8_percent_encode(&session.identity.subject, CONTROLS).to_string()),
+            ("x-user-id", escaped(&session.identity.subject)),
             ("x-session-id", self.sessions.log_id(&session)),
             ("x-auth-time", session.authenticated_at.to_string()),
         ];

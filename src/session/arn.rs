@@ -18,18 +18,23 @@ impl Identity {
 /// The audit name of `subject` at the provider of this alias, whoever vouches for it.
 #[must_use]
 pub fn arn(provider: &str, subject: &str) -> String {
-    let provider = utf8_percent_encode(provider, UNSAFE);
-    let subject = utf8_percent_encode(subject, UNSAFE);
-    format!("auth:account:{provider}:{subject}")
+    format!("auth:account:{}:{}", escaped(provider), escaped(subject))
+}
+
+/// A name as a header value carries it; two names never become one.
+#[must_use]
+pub fn escaped(name: &str) -> String {
+    utf8_percent_encode(name, UNSAFE).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::arn;
+    use super::{arn, escaped};
 
     #[test]
     fn what_a_header_cannot_carry_is_percent_encoded() {
         assert_eq!(arn("corp", "ada@example.com"), "auth:account:corp:ada@example.com");
         assert_eq!(arn("corp", "käthe x\r\n"), "auth:account:corp:k%C3%A4the%20x%0D%0A");
+        assert_ne!(escaped("ü"), escaped("%C3%BC"));
     }
 }

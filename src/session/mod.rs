@@ -28,7 +28,7 @@ mod tending;
 mod tests;
 mod time;
 
-pub use arn::arn;
+pub use arn::{arn, escaped};
 pub use cookie::{InvalidCookie, Reading, SessionCookie};
 pub use cookie_pairs::Cut;
 pub use cookie_token::{CookieToken, NoRandom};
