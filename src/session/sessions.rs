@@ -18,7 +18,9 @@ use super::near::{ENTRIES, NearCache};
 use super::ready::Ready;
 use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
-use super::store::{Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError};
+use super::store::{
+    Counted, Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError,
+};
 use crate::config::{SessionConfig, StoreConfig};
 use crate::resilience::{Clock, Rate, Standing, UnixTime};
 use crate::telemetry::Metrics;
@@ -78,6 +80,7 @@ impl Sessions {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let store: Arc<dyn SessionStore> = Arc::new(Counted::new(store, metrics.store_errors.clone()));
         let near = Arc::new(NearCache::new(ENTRIES));
         let live = Arc::new(LiveConnections::new(Arc::clone(&metrics)));
         let hearing = Arc::new(Hearing::new(Arc::clone(&near), Arc::clone(&live), Arc::clone(&clock)));

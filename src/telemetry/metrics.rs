@@ -87,6 +87,7 @@ metrics! {
     cache_misses: IntCounter = "cache_misses_total", "Cacheable requests that were not in the cache";
     cache_entries: IntGauge = "cache_entries", "Entries in the response cache";
     cache_bytes: IntGauge = "cache_bytes", "Bytes in the response cache";
+    store_errors: IntCounterVec = "bff_store_errors_total", "Operations that the session store failed, of whatever kind it is", ["operation"];
     redis_operations: IntCounterVec = "bff_redis_operations_total", "Redis operations by status", ["operation", "status"];
     redis_latency: HistogramVec = "bff_redis_latency_seconds", "Time of Redis operations", ["operation"], FAST;
     config_reloads: IntCounterVec = "bff_config_reloads_total", "Reloads of the configuration, by status (success, refused)", ["status"];

@@ -58,6 +58,10 @@ async fn a_full_disk_pauses_logins_and_nothing_else() {
     let callback = half_way.authorize(&edge, "eve", "/").await;
     edge.fill_disk(true);
     a_full_store_hurts_logins_only(&edge, &ada, (&half_way, &callback)).await;
+    for operation in ["put_note", "take_note"] {
+        let failed = edge.metric(&format!("bff_store_errors_total{{operation=\"{operation}\"}}")).await;
+        assert!(failed > 0, "an alarm: {operation}");
+    }
     edge.fill_disk(false);
     half_way.login(&edge, "eve", "/").await;
     for browser in [&ada, &half_way] {

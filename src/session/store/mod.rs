@@ -1,6 +1,7 @@
 //! Where sessions live. The trait is storage-shaped: it moves sealed records and knows nothing of
 //! OAuth. Every store passes the one contract suite in `tests/`.
 
+mod counted;
 mod memory;
 mod redis;
 mod sqlite;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(super) use counted::Counted;
 pub use memory::MemoryStore;
 pub use redis::RedisStore;
 pub use sqlite::SqliteStore;
