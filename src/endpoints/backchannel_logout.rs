@@ -44,8 +44,11 @@ impl Endpoints {
     /// How many sessions ended; `None` when this notice was heeded before.
     async fn heed(&self, notice: &LogoutNotice) -> Result<Option<usize>, StoreError> {
         let id = format!("{} {}", notice.issuer, notice.id);
-        if !self.sessions.first_time(&id, notice.refused_from).await? {
-            return Ok(None);
+        match self.sessions.first_time(&id, notice.refused_from).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            // A store that is full still forgets: better heeded twice than not at all.
+            Err(error) => tracing::error!(%error, "a logout token is heeded, and cannot be noted as used (jti)"),
         }
         let Some(selector) = selector(notice) else { return Ok(Some(0)) };
         let ended = self.sessions.end_all(&selector, REASON).await;

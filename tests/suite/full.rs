@@ -49,6 +49,18 @@ async fn a_full_redis_pauses_logins_and_nothing_else() {
     assert_eq!(half_way.get(other.url("/api/own/x")).await.status(), 200);
 }
 
+/// Deleting needs no room.
+#[tokio::test]
+async fn a_full_redis_lets_the_provider_end_a_session() {
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url()).start().await;
+    let ada = Browser::logged_in(&edge, "ada").await;
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1));
+    ada.logout_at_provider(&edge).await;
+    eventually!("the session is over", ada.get(edge.url("/auth/session")).await.status() == 401);
+    assert_eq!(edge.metric("bff_sessions_destroyed_total{reason=\"backchannel_logout\"}").await, 1);
+}
+
 #[tokio::test]
 async fn a_full_disk_pauses_logins_and_nothing_else() {
     let upstream = Upstream::start().await;
