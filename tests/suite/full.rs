@@ -49,6 +49,25 @@ async fn a_full_redis_pauses_logins_and_nothing_else() {
     assert_eq!(half_way.get(other.url("/api/own/x")).await.status(), 200);
 }
 
+#[tokio::test]
+async fn a_full_redis_keeps_what_is_renewed() {
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(3).store(&redis.url());
+    let edge = setup.clone().session("lifetime_seconds: 8").start().await;
+    let other = setup.session("lifetime_seconds: 8").start_beside(&edge).await;
+    let ada = Browser::logged_in(&edge, "ada").await;
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1));
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(10) {
+        for edge in [&edge, &other] {
+            assert_eq!(ada.get(edge.url("/api/own/x")).await.status(), 200, "after {:?}", begun.elapsed());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    assert!(edge.grants("refresh_token").await >= 2);
+    assert_eq!(edge.grants("refused").await, 0, "one refresh for both");
+}
+
 /// Deleting needs no room.
 #[tokio::test]
 async fn a_full_redis_lets_the_provider_end_a_session() {

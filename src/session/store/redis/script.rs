@@ -1,5 +1,9 @@
 //! What Redis does in one step. Each script touches one key, or two with one hash tag, and answers
 //! with the number of its question first: an answer to another question is so never taken for ours.
+//!
+//! A Redis that is full refuses the first write of a script if that may need memory, and none after a write that needs
+//! none (redis.io: scripting with Lua, in low memory conditions; in every version, where `allow-oom` is of Redis 7). What
+//! keeps those logged in who are so begins with such a write, which changes nothing. Logins do not.
 
 /// The record, and its place among others of the person; nil where a field is not there.
 pub(super) const LOAD: &str = "
@@ -24,6 +28,7 @@ local there = redis.call('HMGET', KEYS[1], 'v', 'd')
 if not there[1] then return {ARGV[1], -1} end
 if there[1] == ARGV[5] and there[2] == ARGV[11] then return {ARGV[1], 1} end
 if there[1] ~= ARGV[2] then return {ARGV[1], 0} end
+redis.call('HDEL', KEYS[1], 'none')
 redis.call('HSET', KEYS[1], 'v', ARGV[5], 'iss', ARGV[6], 'sub', ARGV[7], 'sid', ARGV[8],
   'c', ARGV[9], 'e', ARGV[10], 'd', ARGV[11])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
@@ -36,6 +41,7 @@ if not there[1] then return {ARGV[1], 0} end
 local old = tonumber(there[1])
 local new = math.min(tonumber(there[2]), math.max(old, tonumber(ARGV[2])))
 if new > old then
+  redis.call('HDEL', KEYS[1], 'none')
   redis.call('HSET', KEYS[1], 'x', string.format('%.0f', new))
   local left = redis.call('PTTL', KEYS[1])
   if left > 0 then redis.call('PEXPIRE', KEYS[1], string.format('%.0f', left + (new - old) * 1000)) end
@@ -94,6 +100,7 @@ return {ARGV[1], there}";
 
 /// ARGV: px, `END:value`.
 pub(super) const SET_NOTE: &str = "
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
 return {ARGV[1], 1}";
 
@@ -105,6 +112,7 @@ pub(super) const READ_NOTE: &str = "return {ARGV[1], redis.call('GET', KEYS[1])}
 pub(super) const LEASE: &str = "
 local there = redis.call('GET', KEYS[1])
 if there and there ~= ARGV[2] then return {ARGV[1], false} end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 local time = redis.call('TIME')
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
