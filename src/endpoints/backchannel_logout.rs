@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::{Asked, Endpoints};
+use super::{Asked, Endpoints, refused_by_store};
 use crate::oidc::{LogoutNotice, LogoutTokenError};
 use crate::reply::{ProxyError, Reply};
 use crate::session::{Selector, StoreError};
@@ -36,7 +36,7 @@ impl Endpoints {
             Ok(None) => Ok(refused("the logout token was used before (jti)", asked)),
             Err(error) => {
                 tracing::error!(%error, correlation_id = asked.correlation_id, "a back-channel logout cannot be done");
-                Err(ProxyError::StoreUnavailable)
+                Err(refused_by_store(&error))
             }
         }
     }

@@ -5,7 +5,7 @@ use http::header::{ACCEPT, ORIGIN};
 use serde_json::json;
 use url::{Url, form_urlencoded};
 
-use super::{Asked, Endpoints, return_to};
+use super::{Asked, Endpoints, refused_by_store, return_to};
 use crate::reply::{ProxyError, Reply};
 use crate::session::{Selector, Session};
 
@@ -90,7 +90,7 @@ impl Endpoints {
         };
         ended.await.map_err(|error| {
             tracing::error!(%error, "a session could not be ended");
-            ProxyError::StoreUnavailable
+            refused_by_store(&error)
         })
     }
 }

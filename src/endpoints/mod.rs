@@ -26,7 +26,7 @@ use crate::legacy::Facade;
 use crate::oidc::RelyingParty;
 use crate::reply::{ProxyError, Reply};
 use crate::resilience::Clock;
-use crate::session::{Reading, Session, SessionCookie, Sessions};
+use crate::session::{Reading, Session, SessionCookie, Sessions, StoreError};
 use crate::telemetry::Metrics;
 use crate::token::TokenBroker;
 
@@ -166,6 +166,11 @@ impl Asked<'_> {
     }
 }
 
+/// A store's error as the client is told it; the log has the rest.
+fn refused_by_store(error: &StoreError) -> ProxyError {
+    if error.full { ProxyError::StoreFull } else { ProxyError::StoreUnavailable }
+}
+
 /// The runtime objects our endpoints work with. Shared as `Arc<Endpoints>`.
 #[derive(Debug)]
 pub struct Endpoints {
@@ -238,7 +243,7 @@ impl Endpoints {
                 Ok(None) => Err(ProxyError::NotAuthenticated),
                 Err(error) => {
                     tracing::error!(%error, "a session cannot be looked up");
-                    Err(ProxyError::StoreUnavailable)
+                    Err(refused_by_store(&error))
                 }
             },
             Reading::None | Reading::Malformed => Err(ProxyError::NotAuthenticated),

@@ -101,6 +101,9 @@ pub enum ProxyError {
     /// The session store could not be asked. The session may well be alive.
     #[error("the session store cannot be reached; the session is kept, try again")]
     StoreUnavailable,
+    /// The session store takes nothing more.
+    #[error("the session store is full; the session is kept, try again")]
+    StoreFull,
     /// The service refused the connection, broke it, or spoke no HTTP.
     #[error("{0}")]
     UpstreamError(String),

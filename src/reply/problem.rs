@@ -73,6 +73,7 @@ impl ProxyError {
             Self::StoreUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Session store unreachable")
             }
+            Self::StoreFull => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Session store full"),
             Self::NotStored => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Nothing is stored"),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
@@ -93,6 +94,7 @@ impl ProxyError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::StoreUnavailable
+            | Self::StoreFull
             | Self::Busy
             | Self::TooManyConnections
             | Self::NothingLeft
@@ -176,6 +178,7 @@ mod tests {
             ProxyError::CircuitOpen { retry_after: Duration::from_millis(12_001) },
             ProxyError::NotStored,
             ProxyError::StoreUnavailable,
+            ProxyError::StoreFull,
             ProxyError::UpstreamTimeout(Duration::from_secs(30)),
         ];
         let around = Circumstances { correlation_id: "c-1", login_url: "/auth/login", navigation: false };

@@ -45,6 +45,9 @@ pub enum NoBearer {
     /// The session store could not be asked, so nothing may be renewed.
     #[error("{0}")]
     StoreDown(String),
+    /// The session store has no room for what is to be renewed.
+    #[error("{0}")]
+    StoreFull(String),
 }
 
 /// What the login's own token is called where services are named.

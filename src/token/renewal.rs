@@ -353,5 +353,5 @@ async fn end(desk: &Desk, session: &Session, reason: &'static str) -> Result<Arc
 }
 
 fn store_down(error: &StoreError) -> NoBearer {
-    NoBearer::StoreDown(error.to_string())
+    if error.full { NoBearer::StoreFull(error.to_string()) } else { NoBearer::StoreDown(error.to_string()) }
 }

@@ -109,6 +109,26 @@ async fn news_travels_to_every_replica() {
 }
 
 #[tokio::test]
+async fn a_full_one_says_so_and_takes_what_is_renewed() {
+    let redis = Redis::start("maxmemory-policy noeviction");
+    let store = redis_store(&redis.url());
+    store.insert(&key(1), record(1, 1)).await.unwrap();
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1));
+    let (end, span) = (UnixTime(10_100), Duration::from_secs(3));
+    assert!(store.insert(&key(2), record(1, 2)).await.unwrap_err().full);
+    assert!(store.put_note("flow:a", vec![1], end, NOW).await.unwrap_err().full, "logins");
+    assert!(store.lease("refresh:a", "me", span, NOW).await.unwrap().is_some());
+    assert!(store.lease("refresh:a", "me", span, NOW).await.unwrap().is_some(), "held on to");
+    assert_eq!(store.lease("refresh:a", "you", span, NOW).await.unwrap(), None);
+    assert_eq!(store.save(&key(1), record(2, 1), 1).await.unwrap(), Saved::Yes);
+    assert!(store.touch(&key(1), UnixTime(10_950)).await.unwrap());
+    assert_eq!(store.load(&key(1), NOW).await.unwrap().unwrap().expires_at, UnixTime(10_950));
+    store.set_note("forborne:a", vec![1], end, NOW).await.unwrap();
+    assert_eq!(store.read_note("forborne:a", NOW).await.unwrap(), Some(vec![1]));
+    assert!(store.delete(&key(1)).await.unwrap());
+}
+
+#[tokio::test]
 async fn who_empties_it_is_heard() {
     let (redis, cluster) = (Redis::start(""), Cluster::start(false));
     for (url, server) in [(redis.url(), &redis), (cluster.url(), &cluster.masters[1])] {

@@ -42,5 +42,9 @@ pub(in crate::proxy) async fn obtain_bearer(
             tracing::error!(reason, correlation_id = &*ctx.correlation_id, "a token cannot be renewed");
             Err(ProxyError::StoreUnavailable)
         }
+        Err(NoBearer::StoreFull(reason)) => {
+            tracing::error!(reason, correlation_id = &*ctx.correlation_id, "a token cannot be renewed");
+            Err(ProxyError::StoreFull)
+        }
     }
 }

@@ -49,12 +49,19 @@ pub struct StoreError {
     pub engine: &'static str,
     /// For the log and the operator; names no session.
     pub reason: String,
+    /// It answers, and has no room for what was to be written.
+    pub full: bool,
 }
 
 impl StoreError {
     /// An error of `engine` because of `reason`.
     pub(super) fn new(engine: &'static str, reason: impl fmt::Display) -> Self {
-        Self { engine, reason: reason.to_string() }
+        Self { engine, reason: reason.to_string(), full: false }
+    }
+
+    /// The same, for want of room.
+    pub(super) fn full(engine: &'static str, reason: impl fmt::Display) -> Self {
+        Self { full: true, ..Self::new(engine, reason) }
     }
 }
 

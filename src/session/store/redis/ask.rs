@@ -72,6 +72,7 @@ pub(super) struct Asker {
 /// Why there is no answer.
 enum Fault {
     Timeout,
+    Full(String),
     Error(String),
 }
 
@@ -95,7 +96,7 @@ impl Asker {
             let status = match &answer {
                 Ok(_) => "success",
                 Err(Fault::Timeout) => "timeout",
-                Err(Fault::Error(_)) => "error",
+                Err(Fault::Full(_) | Fault::Error(_)) => "error",
             };
             asker.operations.with_label_values(&[operation, status]).inc();
             asker.latency.with_label_values(&[operation]).observe(begun.elapsed().as_secs_f64());
@@ -104,6 +105,7 @@ impl Asker {
         match task.await {
             Ok(Ok(values)) => Ok(values),
             Ok(Err(Fault::Timeout)) => Err(StoreError::new("redis", format!("no answer to {operation} in time"))),
+            Ok(Err(Fault::Full(reason))) => Err(StoreError::full("redis", reason)),
             Ok(Err(Fault::Error(reason))) => Err(StoreError::new("redis", reason)),
             Err(stopped) => Err(StoreError::new("redis", stopped)),
         }
@@ -192,7 +194,7 @@ impl Asker {
                 self.nodes.lost.notify_one();
                 Next::Again(None, reason)
             }
-            redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => Next::Done(Err(Fault::Error(reason))),
+            redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => Next::Done(Err(refused(&error, reason))),
             _ => {
                 link.fail(connection.number, &reason);
                 if error.is_timeout() {
@@ -213,6 +215,11 @@ impl Asker {
         let left = deadline.saturating_duration_since(Instant::now());
         let _ = timeout(left.min(LIMIT / 4), maps.changed()).await;
     }
+}
+
+/// Redis 6 says that it is full within the error of the script.
+fn refused(error: &redis::RedisError, reason: String) -> Fault {
+    if error.code() == Some("OOM") || reason.contains("-OOM ") { Fault::Full(reason) } else { Fault::Error(reason) }
 }
 
 async fn send(

@@ -72,12 +72,13 @@ impl Thread {
                 return None;
             }
             let done = match connection {
-                Ok(connection) => work(connection).map_err(|error| StoreError::new("sqlite", error)),
+                Ok(connection) => work(connection).map_err(failed),
                 Err(why) => Err(why.clone()),
             };
             Some(Box::new(move |fate: &Result<(), StoreError>| {
-                // A caller who has left needs no answer.
-                let _left = reply.send(fate.clone().and(done));
+                // What went wrong with the request itself says more than that all was rolled back. A caller who has
+                // left needs no answer.
+                let _left = reply.send(done.and_then(|done| fate.clone().map(|()| done)));
             }))
         });
         let asked = async {
@@ -116,7 +117,7 @@ fn serve(connection: &Connection, mut requests: mpsc::Receiver<Request>) {
 /// One transaction for all `writes`. A statement that fails undoes only itself (`ON CONFLICT
 /// ABORT`); nobody is told of success before the commit.
 fn run_as_one(connection: &Connection, writes: Vec<Request>) {
-    let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| StoreError::new("sqlite", error));
+    let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(failed);
     let mut answers = Vec::with_capacity(writes.len());
     for request in writes {
         let open = match &begun {
@@ -130,7 +131,7 @@ fn run_as_one(connection: &Connection, writes: Vec<Request>) {
     let fate = match begun {
         Err(why) => Err(why),
         Ok(()) if connection.is_autocommit() => Err(rolled_back()),
-        Ok(()) => connection.execute_batch("COMMIT").map_err(|error| StoreError::new("sqlite", error)),
+        Ok(()) => connection.execute_batch("COMMIT").map_err(failed),
     };
     if !connection.is_autocommit() {
         // Nothing to do about a rollback that fails: the next BEGIN says so.
@@ -145,6 +146,15 @@ fn run_as_one(connection: &Connection, writes: Vec<Request>) {
 fn answer_all(answers: impl IntoIterator<Item = Answer>, fate: &Result<(), StoreError>) {
     for answer in answers {
         answer(fate);
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: rusqlite::Error) -> StoreError {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        StoreError::full("sqlite", error)
+    } else {
+        StoreError::new("sqlite", error)
     }
 }
 
@@ -177,7 +187,7 @@ mod tests {
         let thread = Thread::start(limited(&folder.path().join("small.db"))).unwrap();
         thread.ask(Kind::Write, |connection| put(connection, 10)).await.unwrap();
         let full = thread.ask(Kind::Write, |connection| put(connection, 1_000_000)).await.unwrap_err();
-        assert!(full.reason.contains("full"), "{full}");
+        assert!(full.full && full.reason.contains("full"), "{full}");
         assert_eq!(thread.ask(Kind::Read, rows).await.unwrap(), 1);
         thread.ask(Kind::Write, |connection| put(connection, 10)).await.unwrap();
         assert_eq!(thread.ask(Kind::Read, rows).await.unwrap(), 2);
