@@ -392,6 +392,10 @@ async fn sqlite_makes_its_file_for_its_owner_alone() {
     }
     std::fs::remove_file(&path).unwrap();
     assert!(store.ping().await.unwrap_err().reason.contains("removed"));
+    assert!(store.insert(&key(2), record(1, "ada")).await.unwrap_err().reason.contains("removed"), "no login");
+    let flow = store.put_note("flow", vec![1], UnixTime(10_100), NOW).await;
+    assert!(flow.unwrap_err().reason.contains("removed"), "and none begun");
+    assert_eq!(store.load(&key(1), NOW).await.unwrap(), Some(record(1, "ada")), "who is logged in goes on");
 }
 
 #[test]

@@ -38,6 +38,20 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// SQLite goes on with a file that somebody removed; everything in it is lost at the next start.
+    async fn ask_while_there<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let path = self.path.clone();
+        let looked = move |connection: &Connection| if path.exists() { work(connection).map(Some) } else { Ok(None) };
+        let removed = || StoreError::new("sqlite", format!("{} has been removed", self.path.display()));
+        self.thread.ask(kind, looked).await?.ok_or_else(removed)
+    }
+}
+
 /// Grows when another connection commits; our own writes do not count (sqlite.org/pragma.html).
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA data_version")?.query_one([], |row| row.get(0))
@@ -171,7 +185,7 @@ impl SessionStore for SqliteStore {
             ])?;
             Ok(())
         };
-        self.thread.ask(Kind::Take, work).await
+        self.ask_while_there(Kind::Take, work).await
     }
 
     async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
@@ -235,7 +249,7 @@ impl SessionStore for SqliteStore {
             )?;
             Ok(put.execute(params![name, value, expires_at.0, now.0])? > 0)
         };
-        self.thread.ask(Kind::Take, work).await
+        self.ask_while_there(Kind::Take, work).await
     }
 
     async fn take_note(&self, name: &str, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
@@ -296,16 +310,9 @@ impl SessionStore for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let path = self.path.clone();
-        // SQLite goes on with a file that somebody removed; everything in it is lost at the next start.
-        let there = self.thread.ask(Kind::Read, move |connection| {
-            connection.prepare_cached("SELECT value FROM fence")?.query_one([], |row| row.get::<_, i64>(0))?;
-            Ok(path.exists())
-        });
-        if there.await? {
-            Ok(())
-        } else {
-            Err(StoreError::new("sqlite", format!("{} has been removed", self.path.display())))
-        }
+        let look = |connection: &Connection| {
+            connection.prepare_cached("SELECT value FROM fence")?.query_one([], |row| row.get::<_, i64>(0)).map(drop)
+        };
+        self.ask_while_there(Kind::Read, look).await
     }
 }
