@@ -31,6 +31,9 @@ pub(crate) mod rush;
 mod upstream;
 mod wire;
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 pub(crate) use browser::{Browser, location};
 pub(crate) use config::{SESSION_SECRET, Setup};
 pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
@@ -55,7 +58,15 @@ pub(crate) fn told(name: &str) -> Option<usize> {
 
 /// A port nobody listens on at the moment.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // The kernel may name one again before its first owner has bound it.
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// The claims of a JWT, unchecked.
