@@ -155,6 +155,8 @@ async fn client_errors_and_clients_that_leave_never_open_a_circuit() {
     }
     eventually!("nobody is waiting", edge.metric("http_requests_in_flight").await <= 1);
     assert_eq!(state(&edge).await["state"], "closed");
+    let left = "http_requests_total{endpoint=\"legacy-res-admin\",method=\"GET\",status=\"499\"}";
+    eventually!("they are said to have left", edge.metric(left).await == 10);
 }
 
 #[tokio::test]

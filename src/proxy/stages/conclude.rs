@@ -14,6 +14,9 @@ use crate::telemetry::AccessLine;
 use super::fail::error_label;
 use super::{legacy, recall};
 
+/// The client left before it was answered: nginx's word for it.
+const LEFT: u16 = 499;
+
 /// Counts the request and writes its line.
 pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext, error: Option<&Error>) {
     legacy::judge(ctx, error);
@@ -26,7 +29,7 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
     }
     let elapsed = ctx.started.elapsed();
     let written = session.response_written().map(|response| response.status.as_u16());
-    let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(0);
+    let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(LEFT);
     let metrics = &gateway.metrics;
     let method = method_label(session);
     if let Some(meters) = &ctx.meters {
