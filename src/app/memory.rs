@@ -1,5 +1,4 @@
-//! Memory is watched, so that requests are refused before the kernel ends the process, and everybody's with it. What a
-//! request takes cannot be known before: nearly nothing, or most of a megabyte while its client takes no answer.
+//! Memory is watched, so that requests are refused before the kernel ends the process, and everybody's with it.
 
 use std::time::Duration;
 

@@ -82,27 +82,19 @@ pub(crate) fn login_url(return_to: &str) -> String {
 
 pub(super) fn provider_page(error: &dyn std::fmt::Display, retry: &str, asked: Asked<'_>) -> Reply {
     tracing::error!(%error, correlation_id = asked.correlation_id, "the identity provider cannot be used");
-    message_page(
-        StatusCode::BAD_GATEWAY,
-        "The login service does not answer",
-        "You cannot be logged in right now. Nothing is lost; try again in a moment.",
-        retry,
-        asked.correlation_id,
-    )
-    .with(RETRY_AFTER, HeaderValue::from_static("5"))
+    let text = "You cannot be logged in right now. Nothing is lost; try again in a moment.";
+    in_a_moment(StatusCode::BAD_GATEWAY, "The login service does not answer", text, retry, asked)
 }
 
 /// The provider says itself that it cannot go on.
 pub(super) fn trouble_page(status: StatusCode, error: &dyn std::fmt::Display, retry: &str, asked: Asked<'_>) -> Reply {
     tracing::error!(%error, correlation_id = asked.correlation_id, "the identity provider is in trouble");
-    message_page(
-        status,
-        "The login service is in trouble",
-        "It could not complete this login, and you have not been refused; try again in a moment.",
-        retry,
-        asked.correlation_id,
-    )
-    .with(RETRY_AFTER, HeaderValue::from_static("5"))
+    let text = "It could not complete this login, and you have not been refused; try again in a moment.";
+    in_a_moment(status, "The login service is in trouble", text, retry, asked)
+}
+
+fn in_a_moment(status: StatusCode, title: &str, text: &str, retry: &str, asked: Asked<'_>) -> Reply {
+    message_page(status, title, text, retry, asked.correlation_id).with(RETRY_AFTER, HeaderValue::from_static("5"))
 }
 
 /// A flood of logins must not fill the store with flows.

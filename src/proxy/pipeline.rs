@@ -118,10 +118,6 @@ impl ProxyHttp for Bff {
         let within = if end { connect::ended(ctx) } else { relay::within(s, ctx) };
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())
     }
-    fn response_body_filter(&self, s: &mut Downstream, body: &mut Body, _end: bool, _ctx: &mut Ctx) -> Wait {
-        relay::spare_heads(s, body);
-        Ok(None)
-    }
     fn error_while_proxy(
         &self,
         _: &HttpPeer,

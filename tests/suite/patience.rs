@@ -1,11 +1,12 @@
 //! How long a service is waited for, and who is to blame when it takes longer.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use reqwest::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Browser, Edge, RawClient, Setup, builder};
 
@@ -14,32 +15,40 @@ const SERVICE: Duration = Duration::from_secs(1);
 const LARGE: usize = 24_000_000;
 const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
 
-/// A service that reads a body of so many bytes and then answers with pieces of one size, each so much after the last.
-async fn answering(upload: usize, pieces: usize, size: usize, every: Duration) -> String {
+/// A service that holds this conversation on each of its connections.
+async fn service<F: Future<Output = io::Result<usize>> + Send + 'static>(
+    conversation: impl Fn(TcpStream) -> F + Send + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut request, piece) = (Vec::new(), vec![b'x'; size]);
-                let whole = |request: &[u8]| {
-                    let head = request.windows(4).position(|end| end == b"\r\n\r\n");
-                    head.is_some_and(|end| request.len() >= end + 4 + upload)
-                };
-                while !whole(&request) {
-                    stream.read_buf(&mut request).await?;
-                }
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", pieces * size);
-                stream.write_all(head.as_bytes()).await?;
-                for _ in 0..pieces {
-                    tokio::time::sleep(every).await;
-                    stream.write_all(&piece).await?;
-                }
-                stream.read(&mut [0]).await
-            });
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(conversation(stream));
         }
     });
     url
+}
+
+/// A service that reads a body of so many bytes and then answers with pieces of one size, each so much after the last.
+async fn answering(upload: usize, pieces: usize, size: usize, every: Duration) -> String {
+    service(move |mut stream| async move {
+        let (mut request, piece) = (Vec::new(), vec![b'x'; size]);
+        let whole = |request: &[u8]| {
+            let head = request.windows(4).position(|end| end == b"\r\n\r\n");
+            head.is_some_and(|end| request.len() >= end + 4 + upload)
+        };
+        while !whole(&request) {
+            stream.read_buf(&mut request).await?;
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", pieces * size);
+        stream.write_all(head.as_bytes()).await?;
+        for _ in 0..pieces {
+            tokio::time::sleep(every).await;
+            stream.write_all(&piece).await?;
+        }
+        stream.read(&mut [0]).await
+    })
+    .await
 }
 
 /// The service gets one second, as `own_service` and as `svc` of the façade, whose circuit opens at once.
@@ -98,19 +107,13 @@ async fn the_time_of_an_upload_is_not_taken_from_the_answers() {
 
 /// A service that writes this much of an answer after so long, and nothing more.
 async fn falling_silent(after: Duration, start: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                stream.read_buf(&mut Vec::with_capacity(4096)).await?;
-                tokio::time::sleep(after).await;
-                stream.write_all(start.as_bytes()).await?;
-                stream.read(&mut [0; 4096]).await
-            });
-        }
-    });
-    url
+    service(move |mut stream| async move {
+        stream.read_buf(&mut Vec::with_capacity(4096)).await?;
+        tokio::time::sleep(after).await;
+        stream.write_all(start.as_bytes()).await?;
+        stream.read(&mut [0; 4096]).await
+    })
+    .await
 }
 
 #[tokio::test]
@@ -144,20 +147,15 @@ async fn an_answer_that_falls_silent_ends_with_its_services_time() {
 
 #[tokio::test]
 async fn a_service_gains_no_time_by_inviting_a_body_that_is_there() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                stream.read_buf(&mut Vec::with_capacity(4096)).await?;
-                for _ in 0..20 {
-                    tokio::time::sleep(SERVICE / 3).await;
-                    stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
-                }
-                stream.read(&mut [0]).await
-            });
+    let url = service(move |mut stream| async move {
+        stream.read_buf(&mut Vec::with_capacity(4096)).await?;
+        for _ in 0..20 {
+            tokio::time::sleep(SERVICE / 3).await;
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-    });
+        stream.read(&mut [0]).await
+    })
+    .await;
     let edge = hasty(&url).await;
     let client = builder().build().unwrap();
     let begun = Instant::now();

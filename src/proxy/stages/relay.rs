@@ -1,6 +1,5 @@
 //! Relay: the service's answer on its way back.
 
-use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
     CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
@@ -57,13 +56,6 @@ fn vary_by_origin(response: &mut ResponseHeader) -> pingora::Result<()> {
 pub(in crate::proxy) fn suit_old_clients(session: &mut Downstream, response: &mut ResponseHeader) {
     if session.req_header().version == Version::HTTP_10 && response.remove_header(&TRANSFER_ENCODING).is_some() {
         session.set_keepalive(None);
-    }
-}
-
-/// RFC 9110 §9.3.2: what is fetched for the cache at a HEAD goes no further. On HTTP/1 the engine knows.
-pub(in crate::proxy) fn spare_heads(session: &Downstream, body: &mut Option<Bytes>) {
-    if session.is_http2() && session.req_header().method == Method::HEAD {
-        *body = None;
     }
 }
 

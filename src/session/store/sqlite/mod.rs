@@ -36,9 +36,7 @@ impl SqliteStore {
         let seen = data_version(&connection).map_err(|error| named(error.to_string()))?;
         Ok(Self { path: path.to_owned(), thread: Thread::start(connection)?, seen: AtomicI64::new(seen) })
     }
-}
 
-impl SqliteStore {
     /// SQLite goes on with a file that somebody removed; everything in it is lost at the next start.
     async fn ask_while_there<T: Send + 'static>(
         &self,
