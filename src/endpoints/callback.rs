@@ -78,8 +78,8 @@ impl Endpoints {
             }
             Err(error) => return login_failed(&error, &retry, asked),
         };
-        let orphan = login.tokens.refresh_token.clone();
         let previous = self.cookies.read(&asked.parts.headers);
+        let orphan = login.tokens.refresh_token.clone().filter(|_| matches!(previous, Reading::None));
         let created = self.sessions.create(new_session(login)).await;
         let (cookie, session) = match created {
             Ok(created) => created,
@@ -124,7 +124,8 @@ impl Endpoints {
         self.broker.map_in_background(session);
     }
 
-    /// The browser gets a new session at every login: the one it had must not live on unseen.
+    /// The browser gets a new session at every login: the one it had must not live on unseen. Its refresh token is not
+    /// revoked: providers revoke the whole grant with it (RFC 7009 §2.1), which the logins of one browser may share.
     async fn end_previous(&self, previous: Reading) {
         if let Reading::One(token) = previous
             && let Ok(Some(old)) = self.sessions.find(&token).await
@@ -143,7 +144,7 @@ impl Endpoints {
         }
     }
 
-    /// What the provider gave and nobody can keep is given back.
+    /// What the provider gave and nobody can keep is given back, unless the browser may have a session of the same grant.
     fn not_stored(&self, error: &StoreError, orphan: Option<Secret>, retry: &str, asked: Asked<'_>) -> Reply {
         tracing::error!(%error, correlation_id = asked.correlation_id, "a login succeeded but cannot be stored");
         self.revoke_in_background(orphan);

@@ -211,20 +211,26 @@ async fn nobody_gets_an_answer_of_somebody_else() {
     println!("answers from the cache of the first: {stored}");
 }
 
-/// libfaketime, where the distribution puts it; tests/run installs it.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// libfaketime, where Debian puts it for this machine's architecture; tests/run installs it.
+fn faketime() -> String {
+    let places = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let mut libraries =
+        places.map(|place| place.join("faketime/libfaketimeMT.so.1")).filter(|library| library.exists());
+    let library = libraries.next().expect("libfaketime is needed; tests/run installs it");
+    library.to_str().unwrap().to_owned()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_whose_clock_is_wrong_goes_by_the_stores() {
     let (redis, upstream) = (Redis::start(""), Upstream::start().await);
     let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).store(&redis.url());
     let setup = setup.session("lifetime_seconds: 1200");
-    assert!(std::path::Path::new(FAKETIME).exists(), "libfaketime is needed; tests/run installs it");
+    let faketime = faketime();
     let first = setup.clone().start().await;
     let browser = Browser::logged_in(&first, "ada").await;
     let before = first.grants("refresh_token").await;
     for wrong in ["+10m", "-10m", "+1h"] {
-        let astray = setup.clone().env("LD_PRELOAD", FAKETIME).env("FAKETIME", wrong);
+        let astray = setup.clone().env("LD_PRELOAD", &faketime).env("FAKETIME", wrong);
         let astray = astray.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").start_beside(&first).await;
         // From its first moment on.
         for edge in [&astray, &first, &astray] {
@@ -253,7 +259,7 @@ async fn a_replica_that_was_not_told_the_time_ends_nothing() {
     let browser = Browser::logged_in(&first, "ada").await;
     let way = Way::to(redis.port).await;
     way.set(Fault::BlackHole);
-    let astray = setup.store(&format!("redis://127.0.0.1:{}", way.port)).env("LD_PRELOAD", FAKETIME);
+    let astray = setup.store(&format!("redis://127.0.0.1:{}", way.port)).env("LD_PRELOAD", &faketime());
     let astray = astray.env("FAKETIME", "+1h").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").start_beside(&first).await;
     let (client, url, cookie) = (http_client(), astray.url("/api/own/x"), browser.cookie_header(&first.origin));
     for _ in 0..3 {

@@ -68,6 +68,25 @@ async fn a_full_redis_keeps_what_is_renewed() {
     assert_eq!(edge.grants("refused").await, 0, "one refresh for both");
 }
 
+/// One browser's logins may share a grant at the provider, which ends with the first refresh token that is revoked.
+#[tokio::test]
+async fn a_login_that_cannot_be_kept_does_not_cost_the_one_before() {
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(3).store(&redis.url());
+    let edge = setup.start().await;
+    let ada = Browser::logged_in(&edge, "ada").await;
+    let callback = ada.authorize(&edge, "ada", "/").await;
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1));
+    assert_eq!(ada.get(callback).await.status(), 503);
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(0));
+    let renewed = edge.grants("refresh_token").await;
+    eventually!("her token is renewed", {
+        assert_eq!(ada.get(edge.url("/api/own/x")).await.status(), 200, "the session she had");
+        edge.grants("refresh_token").await > renewed
+    });
+    assert_eq!(edge.grants("revoked").await, 0);
+}
+
 /// Deleting needs no room.
 #[tokio::test]
 async fn a_full_redis_lets_the_provider_end_a_session() {
