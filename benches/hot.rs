@@ -112,7 +112,7 @@ fn bench_callers_token(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let parts = Parts::new(dir.path());
     let (clock, metrics) = (Arc::clone(&parts.clock), Arc::clone(&parts.metrics));
-    let Ok(bearers) = BearerValidator::new(&parts.config.idps, clock, metrics) else { panic!("the entry works") };
+    let Ok(bearers) = BearerValidator::new(&parts.config.idps, None, clock, metrics) else { panic!("the entry works") };
     let known = parts.provider.access_token("known");
     runtime.block_on(bearers.validate(&known)).unwrap();
     criterion.bench_function("bearer/seen before", |bencher| {

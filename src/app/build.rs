@@ -181,7 +181,7 @@ fn relying_party(
         .map_err(|error| StartError::Idp(entry.name.clone(), error))
 }
 
-/// As it was, with its keys and remembered tokens, unless an entry changed.
+/// As it was, with its keys and remembered tokens, unless an entry changed: then with the keys of those that did not.
 fn bearers(
     config: &Config,
     old: Option<&Gateway>,
@@ -191,7 +191,8 @@ fn bearers(
     if let Some(old) = old.filter(|old| old.written.idps == config.idps) {
         return Ok(Arc::clone(&old.bearers));
     }
-    BearerValidator::new(&config.idps, Arc::clone(clock), Arc::clone(metrics))
+    let before = old.map(|old| &*old.bearers);
+    BearerValidator::new(&config.idps, before, Arc::clone(clock), Arc::clone(metrics))
         .map(Arc::new)
         .map_err(|(entry, error)| StartError::Idp(entry, error))
 }
@@ -217,7 +218,11 @@ fn broker(
         return Arc::clone(&old.broker);
     }
     let (sessions, relying_party) = (Arc::clone(sessions), Arc::clone(relying_party));
-    Arc::new(TokenBroker::new(sessions, relying_party, settings, Arc::clone(clock), Arc::clone(metrics)))
+    let broker = TokenBroker::new(sessions, relying_party, settings, Arc::clone(clock), Arc::clone(metrics));
+    Arc::new(match old {
+        Some(old) => broker.after(&old.broker),
+        None => broker,
+    })
 }
 
 /// A provider that binds tokens to resources grants a scope only if the login asked for it; one

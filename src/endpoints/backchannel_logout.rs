@@ -27,7 +27,7 @@ impl Endpoints {
             }
             Err(error) => return Ok(refused(&error.to_string(), asked)),
         };
-        match self.heed(&notice).await {
+        match self.heed(&notice, asked).await {
             // Nobody of that name here is as good: the provider asks every client of the login.
             Ok(Some(ended)) => {
                 tracing::info!(correlation_id = asked.correlation_id, ended, "the provider ended a login");
@@ -42,22 +42,33 @@ impl Endpoints {
     }
 
     /// How many sessions ended; `None` when this notice was heeded before.
-    async fn heed(&self, notice: &LogoutNotice) -> Result<Option<usize>, StoreError> {
+    async fn heed(&self, notice: &LogoutNotice, asked: Asked<'_>) -> Result<Option<usize>, StoreError> {
         let id = format!("{} {}", notice.issuer, notice.id);
-        match self.sessions.first_time(&id, notice.refused_from).await {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            // A store that is full still forgets: better heeded twice than not at all.
-            Err(error) => tracing::error!(%error, "a logout token is heeded, and cannot be noted as used (jti)"),
+        if self.sessions.was_told(&id).await? {
+            return Ok(None);
         }
-        let Some(selector) = selector(notice) else { return Ok(Some(0)) };
-        let ended = self.sessions.end_all(&selector, REASON).await;
-        if ended.is_err() {
-            // What was not done may be asked for again.
-            let _ = self.sessions.untell(&id).await;
+        if let Some(sid) = &notice.idp_session
+            && let Err(error) = self.sessions.tell(&ended_login(&notice.issuer, sid), notice.refused_from).await
+        {
+            let correlation_id = asked.correlation_id;
+            tracing::warn!(%error, correlation_id, "a login that is being completed at this moment may outlive its logout");
         }
-        ended.map(Some)
+        let ended = match selector(notice) {
+            Some(selector) => self.sessions.end_all(&selector, REASON).await?,
+            None => 0,
+        };
+        // When it is done: what was not may be asked for again. A store that is full still forgets.
+        if let Err(error) = self.sessions.tell(&id, notice.refused_from).await {
+            let correlation_id = asked.correlation_id;
+            tracing::error!(%error, correlation_id, "a logout token was heeded, and cannot be noted as used (jti)");
+        }
+        Ok(Some(ended))
     }
+}
+
+/// What is told of a login that has ended at the provider: its session may come a moment later.
+pub(super) fn ended_login(issuer: &str, sid: &str) -> String {
+    format!("ended {} {issuer} {sid}", issuer.len())
 }
 
 /// §2.4: with a `sid` that one login has ended, without one all of the person's.

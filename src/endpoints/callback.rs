@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::backchannel_logout::ended_login;
 use super::login::{KeptFlow, login_url, provider_page, store_page, trouble_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
-use crate::reply::{Reply, message_page, onward_page};
+use crate::reply::{ProxyError, Reply, message_page, onward_page};
 use crate::session::{FlowBinding, Identity, NewSession, Reading, Session, StoreError, Tokens};
 use crate::token::access_token;
 
@@ -33,48 +34,62 @@ impl Endpoints {
                 return store_page("/auth/login", asked);
             }
         };
-        let Some(KeptFlow { flow, binding }) = kept else { return self.stale(asked, None).await };
+        let Some(KeptFlow { flow, binding, again }) = kept else { return self.stale(asked).await };
         asked.client.inspect(|client| self.sessions.leave_login(*client));
         let flow_id = FlowBinding::id(&state);
         let reply = match self.cookies.flow_read(&asked.parts.headers, &flow_id) {
-            Some(value) if binding.matches(value) => self.complete(asked, flow, &params).await,
+            Some(value) if binding.matches(value) => self.complete(asked, flow, again, &params).await,
             Some(_) => refused("this login was started in another browser", &login_url(&flow.return_to), asked),
-            // Given up for those of younger tabs, or never here. Nothing of this login is used: it is spent, and the
-            // code with it; a new one belongs to the browser that begins it.
-            None => self.stale(asked, Some(&flow.return_to)).await,
+            None => self.unbound(asked, flow.return_to, again).await,
         };
         reply.with_cookie(self.cookies.flow_expire(&flow_id).ok())
     }
 
-    /// Back button, reload, bookmark: the flow is used up or too old; or it is there and this browser's cookie is not.
-    async fn stale(&self, asked: Asked<'_>, return_to: Option<&str>) -> Reply {
-        let target = return_to.unwrap_or("/");
-        if self.session_of(asked.parts).await.is_ok() {
-            return Reply::redirect(target);
+    /// The flow's cookie was given up for those of younger tabs, or was never here. Nothing of this login is used: it is
+    /// spent, and the code with it; a new one belongs to the browser that begins it, if that keeps cookies at all.
+    async fn unbound(&self, asked: Asked<'_>, return_to: String, again: bool) -> Reply {
+        match self.session_of(asked.parts, &asked.correlation_id).await {
+            Ok(_session) => Reply::redirect(&return_to),
+            Err(ProxyError::StoreUnavailable | ProxyError::StoreFull) => store_page(&login_url(&return_to), asked),
+            Err(_none) if again || self.restarted(asked) => {
+                refused("this browser does not keep the cookie of its login", &login_url(&return_to), asked)
+                    .with_cookie(self.cookies.flow_expire(RESTARTED).ok())
+            }
+            Err(_none) => {
+                tracing::info!(correlation_id = asked.correlation_id, "a callback without its cookie: a new login");
+                let begun = self.begin(asked, return_to, true).await;
+                begun.with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
+            }
         }
-        let again = return_to.map_or_else(|| "/auth/login".to_owned(), login_url);
-        if self.restarted(asked) {
-            let retry = return_to.map_or("/", |_| again.as_str());
-            return refused("this login has expired", retry, asked)
-                .with_cookie(self.cookies.flow_expire(RESTARTED).ok());
+    }
+
+    /// Back button, reload, bookmark: the flow is used up or too old.
+    async fn stale(&self, asked: Asked<'_>) -> Reply {
+        match self.session_of(asked.parts, &asked.correlation_id).await {
+            Ok(_session) => Reply::redirect("/"),
+            Err(ProxyError::StoreUnavailable | ProxyError::StoreFull) => store_page("/", asked),
+            Err(_none) if self.restarted(asked) => {
+                refused("this login has expired", "/", asked).with_cookie(self.cookies.flow_expire(RESTARTED).ok())
+            }
+            Err(_none) => {
+                tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
+                Reply::redirect("/auth/login").with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
+            }
         }
-        tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
-        Reply::redirect(&again).with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
     }
 
     fn restarted(&self, asked: Asked<'_>) -> bool {
         self.cookies.flow_read(&asked.parts.headers, RESTARTED).is_some()
     }
 
-    async fn complete(&self, asked: Asked<'_>, flow: Flow, params: &CallbackParams) -> Reply {
+    async fn complete(&self, asked: Asked<'_>, flow: Flow, again: bool, params: &CallbackParams) -> Reply {
         let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
         let wanted = flow.audiences.clone();
         let login = match self.relying_party.finish_login(flow, params).await {
             Ok(login) => login,
-            Err(error) if !self.restarted(asked) && self.goes_if_begun_anew(&error, &wanted).await => {
-                let again = self.begin(asked, return_to).await;
-                return again.with_cookie(self.cookies.flow_set(RESTARTED, "1").ok());
+            Err(error) if !again && self.goes_if_begun_anew(&error, &wanted).await => {
+                return self.begin(asked, return_to, true).await;
             }
             Err(error) => return login_failed(&error, &retry, asked),
         };
@@ -85,8 +100,11 @@ impl Endpoints {
             Ok(created) => created,
             Err(error) => return self.not_stored(&error, orphan, &retry, asked),
         };
-        self.end_previous(previous).await;
-        self.end_oldest(&session).await;
+        if let Err(reply) = self.require_login_lasts(&session, &retry, asked).await {
+            return reply;
+        }
+        self.end_previous(previous, asked).await;
+        self.end_oldest(&session, asked).await;
         self.greet(asked, session);
         self.go_on(asked, &return_to)
             .with_cookie(Some(self.cookies.set(&cookie)))
@@ -126,21 +144,44 @@ impl Endpoints {
 
     /// The browser gets a new session at every login: the one it had must not live on unseen. Its refresh token is not
     /// revoked: providers revoke the whole grant with it (RFC 7009 §2.1), which the logins of one browser may share.
-    async fn end_previous(&self, previous: Reading) {
-        if let Reading::One(token) = previous
-            && let Ok(Some(old)) = self.sessions.find(&token).await
-            && let Err(error) = self.sessions.end(&old, "replaced").await
-        {
-            tracing::warn!(%error, "the browser's earlier session could not be ended");
+    async fn end_previous(&self, previous: Reading, asked: Asked<'_>) {
+        let Reading::One(token) = previous else { return };
+        let ended = match self.sessions.find(&token).await {
+            Ok(Some(old)) => self.sessions.replace(&old).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            let correlation_id = asked.correlation_id;
+            tracing::warn!(%error, correlation_id, "the browser's earlier session could not be ended");
         }
     }
 
     /// One person has only so many sessions: the oldest give way.
-    async fn end_oldest(&self, newest: &Session) {
+    async fn end_oldest(&self, newest: &Session, asked: Asked<'_>) {
+        let correlation_id = asked.correlation_id;
         match self.sessions.end_oldest(newest).await {
             Ok(0) => {}
-            Ok(ended) => tracing::info!(ended, session = %self.sessions.log_id(newest), "older sessions gave way"),
-            Err(error) => tracing::warn!(%error, "this person's older sessions could not be counted"),
+            Ok(ended) => {
+                let session = self.sessions.log_id(newest);
+                tracing::info!(ended, session, correlation_id, "older sessions gave way");
+            }
+            Err(error) => tracing::warn!(%error, correlation_id, "this person's older sessions could not be counted"),
+        }
+    }
+
+    /// The provider may have ended the login while it was completed here: its word found no session then.
+    async fn require_login_lasts(&self, session: &Session, retry: &str, asked: Asked<'_>) -> Result<(), Reply> {
+        let Some(sid) = &session.idp_session else { return Ok(()) };
+        match self.sessions.was_told(&ended_login(&session.identity.issuer, sid)).await {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                if let Err(error) = self.sessions.end(session, "backchannel_logout").await {
+                    tracing::error!(%error, correlation_id = asked.correlation_id, "a session could not be ended");
+                }
+                Err(refused("the provider has ended this login meanwhile", retry, asked))
+            }
+            Err(error) => Err(self.not_stored(&error, None, retry, asked)),
         }
     }
 

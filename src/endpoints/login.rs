@@ -20,6 +20,9 @@ pub(super) struct KeptFlow {
     pub(super) flow: Flow,
     /// What the flow's cookie must carry.
     pub(super) binding: FlowBinding,
+    /// It is the second try of a login. Kept here: the browser may keep no cookies.
+    #[serde(default)]
+    pub(super) again: bool,
 }
 
 impl Endpoints {
@@ -27,25 +30,25 @@ impl Endpoints {
         let wanted = form_urlencoded::parse(asked.query().as_bytes()).find(|(name, _)| name == "return_to");
         let wanted = wanted.map(|(_, value)| value.into_owned()).unwrap_or_default();
         let return_to = return_to::safe(&wanted, &self.public_url, &self.allowed_redirect_hosts);
-        self.begin(asked, return_to).await
+        self.begin(asked, return_to, false).await
     }
 
-    /// Sends the browser to the provider; a page if that cannot be.
-    pub(super) async fn begin(&self, asked: Asked<'_>, return_to: String) -> Reply {
+    /// Sends the browser to the provider; a page if that cannot be. `again`: in the place of a login that came to nothing.
+    pub(super) async fn begin(&self, asked: Asked<'_>, return_to: String, again: bool) -> Reply {
         let retry = login_url(&return_to);
         if let Some(client) = asked.client
             && let Err(crowded) = self.sessions.enter_login(client)
         {
             return crowded_page(crowded, &retry, asked);
         }
-        self.begin_flow(asked, return_to, &retry).await.unwrap_or_else(|failed| {
+        self.begin_flow(asked, return_to, again, &retry).await.unwrap_or_else(|failed| {
             asked.client.inspect(|client| self.sessions.leave_login(*client));
             failed
         })
     }
 
     /// `Err`: no flow was begun, and this page says why.
-    async fn begin_flow(&self, asked: Asked<'_>, return_to: String, retry: &str) -> Result<Reply, Reply> {
+    async fn begin_flow(&self, asked: Asked<'_>, return_to: String, again: bool, retry: &str) -> Result<Reply, Reply> {
         let ask = LoginAsk {
             audiences: self.audiences.clone(),
             scopes: self.service_scopes.clone(),
@@ -58,7 +61,7 @@ impl Endpoints {
         };
         let state = flow.state.expose().to_owned();
         let (cookie_value, binding) = FlowBinding::generate();
-        let kept = serde_json::to_vec(&KeptFlow { flow, binding }).unwrap_or_default();
+        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again }).unwrap_or_default();
         if let Err(error) = self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await {
             tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be started");
             return Err(store_page(retry, asked));

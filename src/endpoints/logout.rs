@@ -7,7 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::{Asked, Endpoints, refused_by_store, return_to};
 use crate::reply::{ProxyError, Reply};
-use crate::session::{Selector, Session};
+use crate::session::{Session, StoreError};
 
 impl Endpoints {
     pub(super) async fn logout(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
@@ -17,11 +17,21 @@ impl Endpoints {
         let back = return_to::safe(value("return_to").unwrap_or("/"), &self.public_url, &self.allowed_redirect_hosts);
         let back = self.public_url.join(&back).unwrap_or_else(|_| self.public_url.clone());
 
-        let target = match self.session_of(asked.parts).await {
+        let target = match self.session_of(asked.parts, &asked.correlation_id).await {
             Ok(session) => {
                 self.require_csrf_token(asked, &session)?;
-                self.end(&session, value("everywhere") == Some("true")).await?;
-                self.leave_provider(&session, &back).unwrap_or(back)
+                if value("everywhere") == Some("true") {
+                    // The own one last: while it lives, what failed can be asked for again.
+                    self.sessions
+                        .end_others(&session, "logout_everywhere")
+                        .await
+                        .map_err(|error| not_ended(&error, asked))?;
+                }
+                let ended = self.sessions.end(&session, "logout").await;
+                // The store's answer may be lost where the session is not: nobody would come back with it.
+                let farewell = self.leave_provider(&session, &back);
+                ended.map_err(|error| not_ended(&error, asked))?;
+                farewell.unwrap_or(back)
             }
             Err(ProxyError::NotAuthenticated) => back,
             // Saying "logged out" while the session lives on would be a lie: the cookie stays, too.
@@ -75,24 +85,11 @@ impl Endpoints {
         self.metrics.csrf_violations.with_label_values(&["token"]).inc();
         Err(ProxyError::CsrfFailed("X-CSRF-Token is missing or wrong; /auth/session hands it out".to_owned()))
     }
+}
 
-    async fn end(&self, session: &Session, everywhere: bool) -> Result<(), ProxyError> {
-        let ended = async {
-            self.sessions.end(session, "logout").await?;
-            if everywhere {
-                let person = Selector::Subject {
-                    issuer: session.identity.issuer.clone(),
-                    subject: session.identity.subject.clone(),
-                };
-                self.sessions.end_all(&person, "logout_everywhere").await?;
-            }
-            Ok::<(), crate::session::StoreError>(())
-        };
-        ended.await.map_err(|error| {
-            tracing::error!(%error, "a session could not be ended");
-            refused_by_store(&error)
-        })
-    }
+fn not_ended(error: &StoreError, asked: Asked<'_>) -> ProxyError {
+    tracing::error!(%error, correlation_id = asked.correlation_id, "a session could not be ended");
+    refused_by_store(error)
 }
 
 /// A redirect; for a script that asks for JSON the address, since `fetch` cannot follow it elsewhere.

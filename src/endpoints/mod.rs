@@ -13,6 +13,7 @@ mod return_to;
 mod session_status;
 mod verify;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -233,7 +234,11 @@ impl Endpoints {
     }
 
     /// The live session of a request. The same answer for every caller: the pipeline, our endpoints.
-    pub async fn session_of(&self, parts: &request::Parts) -> Result<Arc<Session>, ProxyError> {
+    pub async fn session_of(
+        &self,
+        parts: &request::Parts,
+        correlation_id: &(dyn fmt::Display + Sync),
+    ) -> Result<Arc<Session>, ProxyError> {
         if !parts.headers.contains_key(COOKIE) {
             return Err(ProxyError::NotAuthenticated);
         }
@@ -242,7 +247,7 @@ impl Endpoints {
                 Ok(Some(session)) => Ok(session),
                 Ok(None) => Err(ProxyError::NotAuthenticated),
                 Err(error) => {
-                    tracing::error!(%error, "a session cannot be looked up");
+                    tracing::error!(%error, %correlation_id, "a session cannot be looked up");
                     Err(refused_by_store(&error))
                 }
             },

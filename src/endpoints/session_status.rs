@@ -8,7 +8,7 @@ use crate::reply::{ProxyError, Reply};
 
 impl Endpoints {
     pub(super) async fn session_status(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
-        let session = match self.session_of(asked.parts).await {
+        let session = match self.session_of(asked.parts, &asked.correlation_id).await {
             Ok(session) => session,
             Err(ProxyError::NotAuthenticated) => {
                 return Ok(Reply::json(StatusCode::UNAUTHORIZED, &json!({ "authenticated": false })));

@@ -8,7 +8,7 @@ use crate::session::escaped;
 
 impl Endpoints {
     pub(super) async fn verify(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
-        let session = self.session_of(asked.parts).await?;
+        let session = self.session_of(asked.parts, &asked.correlation_id).await?;
         let said = [
             ("x-user-id", escaped(&session.identity.subject)),
             ("x-session-id", self.sessions.log_id(&session)),

@@ -15,18 +15,26 @@ use crate::config::AudienceParameter;
 /// How long a refusal is believed; a provider that was mended in the meantime is asked again.
 const BELIEVED: Duration = Duration::from_secs(300);
 
+/// How long an answer is not asked for again: anybody can send us the error that makes us ask.
+const ASKED_LATELY: Duration = Duration::from_secs(10);
+
 /// The refused ones, and since when.
 #[derive(Debug, Default)]
-pub(super) struct RefusedAudiences(Mutex<HashMap<String, Instant>>);
+pub(super) struct RefusedAudiences {
+    refused: Mutex<HashMap<String, Instant>>,
+    /// Those asked about, and when. Held by the one who asks.
+    asked: tokio::sync::Mutex<HashMap<String, Instant>>,
+}
 
 impl RefusedAudiences {
     pub(super) fn contains(&self, audience: &str) -> bool {
-        let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.get(audience).is_some_and(|since| since.elapsed() < BELIEVED)
     }
 
     fn add(&self, audience: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(audience.to_owned(), Instant::now());
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.insert(audience.to_owned(), Instant::now());
     }
 }
 
@@ -45,8 +53,12 @@ impl RelyingParty {
         if self.idp.audience_parameter != AudienceParameter::Resource {
             return false;
         }
-        let mut any = false;
+        let mut asked = self.refused.asked.lock().await;
         for audience in audiences {
+            if asked.get(audience).is_some_and(|when| when.elapsed() < ASKED_LATELY) {
+                continue;
+            }
+            asked.insert(audience.clone(), Instant::now());
             if refuses(&self.http, self.question(endpoint.clone(), "openid", Some(audience))).await {
                 tracing::error!(
                     idp = self.name(),
@@ -55,10 +67,9 @@ impl RelyingParty {
                      or correct service_audiences in settings.yaml"
                 );
                 self.refused.add(audience);
-                any = true;
             }
         }
-        any
+        audiences.iter().any(|audience| self.refuses_audience(audience))
     }
 
     /// An authorization request that no page can come of.

@@ -165,7 +165,9 @@ impl RelyingParty {
         }
         let code = callback.code.as_ref().ok_or(LoginError::NoCode)?;
         let grant = Grant::Code { code, redirect_uri: &self.redirect_uri, verifier: &flow.verifier };
-        let ask = Ask { audience: self.idp.audience.as_deref(), scopes: &[] };
+        // What was left out of the login is left out here: it would be refused, or spend the code for nothing.
+        let own = self.idp.audience.as_ref().filter(|own| flow.audiences.contains(own));
+        let ask = Ask { audience: own.map(String::as_str), scopes: &[] };
         let tokens = self.tokens.redeem(&grant, &ask).await?;
         let id_token = tokens.id_token.clone().ok_or(IdTokenError::Absent)?;
         let expected = Expected { nonce: Some(&flow.nonce), access_token: &tokens.access_token };

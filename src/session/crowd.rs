@@ -119,15 +119,24 @@ impl Sessions {
         if self.max_per_user == 0 {
             return Ok(0);
         }
-        let (issuer, subject) = (newest.identity.issuer.clone(), newest.identity.subject.clone());
-        let now = self.as_told(self.now()?);
-        let keys = self.store.find(&Selector::Subject { issuer, subject }, now).await?;
+        let keys = self.keys_of(&person(newest)).await?;
         let mut ended = 0;
         for key in keys.iter().take(keys.len().saturating_sub(self.max_per_user)) {
             ended += usize::from(self.end_key(key, "superseded").await?);
         }
         Ok(ended)
     }
+
+    /// Ends the other sessions of this one's person; how many that were.
+    pub async fn end_others(&self, session: &Session, reason: &'static str) -> Result<usize, StoreError> {
+        let mut keys = self.keys_of(&person(session)).await?;
+        keys.retain(|key| *key != session.key);
+        self.end_keys(keys, reason).await
+    }
+}
+
+fn person(session: &Session) -> Selector {
+    Selector::Subject { issuer: session.identity.issuer.clone(), subject: session.identity.subject.clone() }
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::cookie_token::NoRandom;
+use super::flow::FLOW_LIFETIME;
+use super::key::SessionKey;
 use super::lease::Lease;
+use super::model::Session;
 use super::sessions::{Sessions, no_random, unsealed};
 use super::store::StoreError;
 use crate::resilience::UnixTime;
@@ -36,16 +39,28 @@ impl Sessions {
         Ok(opened.ok())
     }
 
-    /// Whether `id` is told for the first time before `until`; it then counts as told until then.
-    pub async fn first_time(&self, id: &str, until: UnixTime) -> Result<bool, StoreError> {
-        // A store that is asked again after a lost answer knows its own note by its value: no two may be equal.
-        let value = random_text()?.into_bytes();
-        self.store.put_note(&told_name(id), value, until, self.now()?).await
+    /// Whether `id` counts as told ([`Self::tell`]).
+    pub async fn was_told(&self, id: &str) -> Result<bool, StoreError> {
+        Ok(self.store.read_note(&told_name(id), self.now()?).await?.is_some())
     }
 
-    /// Makes the next [`Self::first_time`] of `id` the first one again.
-    pub async fn untell(&self, id: &str) -> Result<(), StoreError> {
-        self.store.take_note(&told_name(id), self.now()?).await.map(drop)
+    /// From now on `id` counts as told, until `until`.
+    pub async fn tell(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
+        self.store.set_note(&told_name(id), vec![b'1'], until, self.now()?).await
+    }
+
+    /// Ends a session whose browser has got another one.
+    pub async fn replace(&self, old: &Session) -> Result<bool, StoreError> {
+        let until = self.now()?.plus(FLOW_LIFETIME);
+        if let Err(error) = self.tell(&replaced_id(&old.key), until).await {
+            tracing::warn!(%error, "it cannot be noted that a session was replaced");
+        }
+        self.end(old, "replaced").await
+    }
+
+    /// Whether [`Self::replace`] ended it, lately.
+    pub async fn was_replaced(&self, session: &Session) -> Result<bool, StoreError> {
+        self.was_told(&replaced_id(&session.key)).await
     }
 
     /// Asks every replica to leave `name` alone for `span`, and up to a second more: time is counted in seconds here.
@@ -71,6 +86,10 @@ impl Sessions {
         let (name, store, clock) = (name.to_owned(), Arc::clone(&self.store), Arc::clone(&self.clock));
         Ok(fence.map(|fence| Lease { fence, name, holder, span, clock, store }))
     }
+}
+
+fn replaced_id(key: &SessionKey) -> String {
+    format!("replaced {}", key.hex())
 }
 
 /// Of 96 random bits.

@@ -291,15 +291,25 @@ impl Sessions {
         let ended = ended.await?;
         if ended {
             self.metrics.sessions_destroyed.with_label_values(&[reason]).inc();
-            self.metrics.sessions_active.dec();
+            // Not below none: another process may have begun it since the last sweep counted.
+            if self.metrics.sessions_active.get() > 0 {
+                self.metrics.sessions_active.dec();
+            }
         }
         Ok(ended)
     }
 
     /// Ends all sessions that `selector` means; how many that were.
     pub async fn end_all(&self, selector: &Selector, reason: &'static str) -> Result<usize, StoreError> {
+        self.end_keys(self.keys_of(selector).await?, reason).await
+    }
+
+    pub(super) async fn keys_of(&self, selector: &Selector) -> Result<Vec<SessionKey>, StoreError> {
         // A session that is used at this moment may be over as far as the store knows.
-        let keys = self.store.find(selector, self.as_told(self.now()?)).await?;
+        self.store.find(selector, self.as_told(self.now()?)).await
+    }
+
+    pub(super) async fn end_keys(&self, keys: Vec<SessionKey>, reason: &'static str) -> Result<usize, StoreError> {
         // Whoever asks has little patience: a thousand sessions are not ended one after the other.
         let ending = stream::iter(keys).map(|key| async move { self.end_key(&key, reason).await });
         let ended: Vec<_> = ending.buffer_unordered(AT_ONCE).collect().await;

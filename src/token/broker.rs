@@ -23,8 +23,8 @@ use crate::telemetry::Metrics;
 
 /// How long a session leaves a provider alone that just failed it.
 pub(super) const BACK_OFF: Duration = Duration::from_secs(5);
-/// More rounds than flights can get in each other's way.
-const ROUNDS: usize = 16;
+/// A session has one flight at a time, and each round may be lost to another of its tokens: more than anybody needs.
+const ROUNDS: usize = 1_000;
 
 /// `Authorization: Bearer …`, ready to be set. `Debug` hides it.
 #[derive(Debug, Clone)]
@@ -49,6 +49,17 @@ pub enum NoBearer {
     #[error("{0}")]
     StoreFull(String),
 }
+
+impl NoBearer {
+    /// As counted by `bff_token_lookups_total`.
+    pub(super) fn result(&self) -> &'static str {
+        if matches!(self, Self::NotAvailable(_)) { "none" } else { "error" }
+    }
+}
+
+/// Results of a look-up: the token was there, or it was fetched for it.
+const CACHED: &str = "cached";
+const MINTED: &str = "minted";
 
 /// What the login's own token is called where services are named.
 const LOGIN: &str = "login";
@@ -100,6 +111,8 @@ pub(super) struct Desk {
 pub struct TokenBroker {
     desk: Arc<Desk>,
     flights: SingleFlight<SessionKey, Landed>,
+    /// Those of the brokers before this one, while there are any.
+    earlier: Vec<SingleFlight<SessionKey, Landed>>,
     shared: SharedTokens,
     /// Every service with an audience: mapped right after login.
     mapped: Vec<Arc<Need>>,
@@ -138,7 +151,15 @@ impl TokenBroker {
             cached: settings.service_audiences.keys().map(String::as_str).chain([LOGIN]).map(named).collect(),
         };
         let shared = SharedTokens::new(sessions, relying_party, clock, metrics, settings.token_refresh_threshold);
-        Self { desk: Arc::new(desk), flights: SingleFlight::default(), shared, mapped }
+        Self { desk: Arc::new(desk), flights: SingleFlight::default(), earlier: Vec::new(), shared, mapped }
+    }
+
+    /// The same in the place of `old`, whose renewals go on.
+    #[must_use]
+    pub fn after(mut self, old: &Self) -> Self {
+        let before = old.earlier.iter().chain([&old.flights]);
+        self.earlier = before.filter(|flights| flights.under_way() > 0).cloned().collect();
+        self
     }
 
     /// The bearer that `policy` wants for this session; `Ok(None)` when it wants none.
@@ -172,10 +193,10 @@ impl TokenBroker {
             TokenPolicy::Session(need) => self.for_service(session, need).await?,
             TokenPolicy::SessionPassthrough { .. } => self.own_token(session, Target::Login).await?,
             TokenPolicy::ServiceToken { need, cache_ttl } => self.shared.service_token(need, *cache_ttl).await?,
-            TokenPolicy::OnBehalfOf(need) => {
+            TokenPolicy::OnBehalfOf { need, cache_ttl } => {
                 renewal::require_issuer(session, &self.desk.relying_party)?;
                 let subject = self.own_token(session, Target::Login).await?;
-                self.shared.on_behalf_of(session, &subject, need).await?
+                self.shared.on_behalf_of(session, &subject, need, *cache_ttl).await?
             }
         };
         bearer_header(&token).map(Some)
@@ -208,7 +229,7 @@ impl TokenBroker {
     /// Renewals under way. What they bring may be a session's only refresh token, whoever still waits for it.
     #[must_use]
     pub fn renewing(&self) -> usize {
-        self.flights.under_way()
+        self.earlier.iter().chain([&self.flights]).map(SingleFlight::under_way).sum()
     }
 
     /// The services for which this session holds a working token now.
@@ -233,55 +254,67 @@ impl TokenBroker {
         self.own_token(session, Target::Service(Arc::clone(need))).await
     }
 
-    /// One of the session's own tokens, renewed or fetched when due.
+    /// One of the session's own tokens, renewed or fetched when due. Each look-up counts once.
     async fn own_token(&self, session: &Arc<Session>, target: Target) -> Result<AccessToken, NoBearer> {
+        let found = self.look_up(session, &target).await;
+        let result = match &found {
+            Ok((_, result)) => result,
+            Err(reason) => reason.result(),
+        };
+        self.desk.count_lookup(&target, result);
+        found.map(|(token, _result)| token)
+    }
+
+    /// With the token: whether it was there (`cached`) or this look-up fetched it (`minted`).
+    async fn look_up(&self, session: &Arc<Session>, target: &Target) -> Result<(AccessToken, &'static str), NoBearer> {
         let mut current = Arc::clone(session);
         for _round in 0..ROUNDS {
             let desk = &self.desk;
-            let still_works = match desk.held(&current, &target) {
-                Some((token, Freshness::Fresh)) => {
-                    desk.count_lookup(&target, "cached");
-                    return Ok(token.clone());
-                }
-                Some((token, Freshness::Due)) => Some(token.clone()),
+            let still_works = match desk.held(&current, target) {
+                Some((token, Freshness::Fresh)) => return Ok((token.clone(), CACHED)),
+                Some((token, Freshness::Due)) => Some((token.clone(), CACHED)),
                 _ => None,
             };
-            if let Some(known) = desk.known_obstacle(&current.key, &target) {
+            if let Some(known) = desk.known_obstacle(&current.key, target) {
                 return still_works.ok_or(known);
             }
             let patience = still_works.as_ref().map(|_| desk.patience(&current.key));
-            let works = || still_works.as_ref().is_some_and(|token| desk.aged(token).1 != Freshness::Over);
-            let Some(landed) = wait_for(self.fly(&current, &target), patience, works).await else {
+            let works = || still_works.as_ref().is_some_and(|(token, _)| desk.aged(token).1 != Freshness::Over);
+            let Some((landed, ours)) = wait_for(self.fly(&current, target), patience, works).await else {
                 desk.slow.hold(current.key, (), BACK_OFF);
                 return still_works.ok_or_else(interrupted);
             };
             let still_works = works().then_some(still_works).flatten();
             let Some(landed) = landed else { return still_works.ok_or_else(interrupted) };
             match landed.outcome {
-                Ok(renewed) => match desk.held(&renewed, &target) {
+                Ok(renewed) => match desk.held(&renewed, target) {
                     // As young as it gets, even where it is due again already.
-                    Some((token, _)) if landed.target == target => {
-                        desk.count_lookup(&target, "cached");
-                        return Ok(token.clone());
+                    Some((token, _)) if landed.target == *target => {
+                        return Ok((token.clone(), if ours { MINTED } else { CACHED }));
                     }
                     _ => current = renewed,
                 },
                 Err(NoBearer::SessionEnded) => return Err(NoBearer::SessionEnded),
-                Err(reason) if landed.target == target => return still_works.ok_or(reason),
+                Err(reason) if landed.target == *target => return still_works.ok_or(reason),
                 Err(_of_another_service) => {}
             }
         }
         Err(NoBearer::ProviderDown("the token could not be renewed".to_owned()))
     }
 
-    async fn fly(&self, session: &Arc<Session>, target: &Target) -> Option<Landed> {
+    /// What the session's flight brought, and whether it was begun for this.
+    async fn fly(&self, session: &Arc<Session>, target: &Target) -> (Option<Landed>, bool) {
         let (desk, session, wanted) = (Arc::clone(&self.desk), Arc::clone(session), target.clone());
-        self.flights
-            .run(session.key, || async move {
+        let mut ours = false;
+        let landed = self.flights.run(session.key, || {
+            ours = true;
+            async move {
                 let outcome = renewal::renew(&desk, &session, &wanted).await;
                 Landed { target: wanted, outcome }
-            })
-            .await
+            }
+        });
+        let landed = landed.await;
+        (landed, ours)
     }
 }
 
@@ -309,6 +342,18 @@ impl Desk {
             (Some(_), Some(login)) if login.1 == Freshness::Fresh => Some(login),
             (minted, login) => minted.or(login),
         }
+    }
+
+    /// For whom the login token is renewed: the entry's own audience, unless it was left out of this login or is written
+    /// since. A provider that rotates would spend the refresh token on a resource that was not granted.
+    pub(super) fn login_audience<'a>(&'a self, session: &'a Session) -> Option<&'a str> {
+        let own = self.own_audience.as_ref();
+        if !self.resource_indicators {
+            return own.map(String::as_str);
+        }
+        let tokens = &session.tokens;
+        let granted = |audience: &&String| tokens.granted_audiences.contains(audience);
+        own.filter(granted).or_else(|| tokens.login.audience.iter().find(granted)).map(String::as_str)
     }
 
     fn aged<'a>(&self, token: &'a AccessToken) -> (&'a AccessToken, Freshness) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::broker::NoBearer;
 use super::freshness::{Freshness, freshness};
+use super::minted::bounded;
 use crate::resilience::Clock;
 use crate::session::{AccessToken, Lease, Sessions, StoreError};
 
@@ -36,12 +37,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn bound(&self, mut token: AccessToken) -> AccessToken {
-        if let Some(ttl) = self.cache_ttl {
-            let bound = token.issued_at.plus(ttl);
-            token.expires_at = Some(token.expires_at.map_or(bound, |end| end.min(bound)));
-        }
-        token
+    fn bound(&self, token: AccessToken) -> AccessToken {
+        bounded(token, self.cache_ttl)
     }
 }
 
@@ -111,11 +108,12 @@ impl Fleet {
         wanted: &Wanted,
         mint: impl Future<Output = Result<AccessToken, NoBearer>>,
     ) -> Result<(AccessToken, Source), NoBearer> {
-        let token = wanted.bound(mint.await?);
+        let token = mint.await?;
         if let Err(error) = self.sessions.share_token(&wanted.id, &token).await {
             tracing::warn!(%error, "a service token was fetched and cannot be shared with other replicas");
         }
-        Ok((token, Source::Provider))
+        // As it is for the others: their routes may keep it for longer.
+        Ok((wanted.bound(token), Source::Provider))
     }
 }
 

@@ -23,6 +23,15 @@ pub fn access_token(response: &TokenResponse) -> AccessToken {
     }
 }
 
+/// `token` as it is kept where a route says for how long at most (`cache_ttl`).
+pub(super) fn bounded(mut token: AccessToken, cache_ttl: Option<Duration>) -> AccessToken {
+    if let Some(ttl) = cache_ttl {
+        let bound = token.issued_at.plus(ttl);
+        token.expires_at = Some(token.expires_at.map_or(bound, |end| end.min(bound)));
+    }
+    token
+}
+
 /// The same for a token that was asked for because the one before it is over, landed at `now`. If it is over, too, asking
 /// again would only bring the next of its kind: the provider has just issued it, so the services shall judge it.
 pub(super) fn landed(response: &TokenResponse, service: &str, now: UnixTime) -> AccessToken {

@@ -35,7 +35,12 @@ pub enum TokenPolicy {
         cache_ttl: Option<Duration>,
     },
     /// RFC 8693 with the session's access token as subject.
-    OnBehalfOf(Arc<Need>),
+    OnBehalfOf {
+        /// What to ask for.
+        need: Arc<Need>,
+        /// Upper bound on how long it is kept.
+        cache_ttl: Option<Duration>,
+    },
     /// No `Authorization` header.
     None,
 }
@@ -53,13 +58,12 @@ impl TokenPolicy {
                 scopes: scopes.or_else(|| settings.service_scopes.get(service).cloned()).unwrap_or_default(),
             })
         };
+        let cache_ttl = written.and_then(|policy| policy.cache_ttl);
         match written.map(|policy| policy.mode) {
             None => Self::Session(need()),
             Some(TokenMode::SessionPassthrough) => Self::SessionPassthrough { service: service.into() },
-            Some(TokenMode::ServiceToken) => {
-                Self::ServiceToken { need: need(), cache_ttl: written.and_then(|policy| policy.cache_ttl) }
-            }
-            Some(TokenMode::OnBehalfOf) => Self::OnBehalfOf(need()),
+            Some(TokenMode::ServiceToken) => Self::ServiceToken { need: need(), cache_ttl },
+            Some(TokenMode::OnBehalfOf) => Self::OnBehalfOf { need: need(), cache_ttl },
             Some(TokenMode::None) => Self::None,
         }
     }

@@ -22,6 +22,8 @@ const IN_VAIN: Duration = Duration::from_secs(8);
 /// How long a rotated refresh token is tried to be stored before it is given up.
 const SAVE_POLL: Duration = Duration::from_millis(50);
 const SAVE_TRIES: usize = 600;
+/// What is noted for others is rounded up to whole seconds, and read a moment later.
+const FORBORNE_SLACK: Duration = Duration::from_secs(3);
 /// How long a token that the provider refused is not asked for again.
 const REFUSED: Duration = Duration::from_secs(60);
 
@@ -75,10 +77,11 @@ async fn give_back(lease: Lease) {
 
 /// Another replica may have failed a moment ago: then the provider is left alone here, too.
 async fn renew_in_turn(desk: &Desk, session: &Session, target: &Target, name: &str) -> Result<Arc<Session>, NoBearer> {
-    if let Some(left) = desk.sessions.forborne(name).await.map_err(|error| store_down(&error))? {
+    let forborne = desk.sessions.forborne(name).await.map_err(|error| store_down(&error))?;
+    // Nobody asks for longer: the clock was put back meanwhile.
+    if let Some(left) = forborne.filter(|left| *left <= BACK_OFF + FORBORNE_SLACK) {
         let reason = "the provider just failed this session, and is left alone for a moment".to_owned();
         desk.down.hold(session.key, reason.clone(), left);
-        desk.count_lookup(target, "error");
         return Err(NoBearer::ProviderDown(reason));
     }
     let asked = Instant::now();
@@ -180,7 +183,7 @@ async fn ask_provider(
 ) -> Result<TokenResponse, GrantError> {
     let ask = match target {
         Target::Service(need) => Ask { audience: need.audience.as_deref(), scopes: &need.scopes },
-        Target::Login => Ask { audience: desk.own_audience.as_deref(), scopes: &[] },
+        Target::Login => Ask { audience: desk.login_audience(session), scopes: &[] },
     };
     let who = (session.identity.issuer.as_str(), session.identity.subject.as_str());
     let answer = desk.relying_party.refresh(refresh_token, &ask, who).await;
@@ -229,7 +232,9 @@ async fn save(
             Ok(Updated::Saved(saved)) => return Ok(saved),
             Ok(Updated::Conflict(latest)) => current = latest,
             Ok(Updated::Gone) => {
-                if let Some(orphan) = rotated {
+                // The grant of a session that was replaced may be its successor's.
+                let replaced = desk.sessions.was_replaced(&current).await.unwrap_or(true);
+                if let Some(orphan) = rotated.filter(|_| !replaced) {
                     let _ = desk.relying_party.revoke(orphan).await;
                 }
                 return Err(NoBearer::SessionEnded);
@@ -308,22 +313,16 @@ fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Se
     let Err(failed) = outcome else {
         desk.down.lift(&session.key);
         desk.slow.lift(&session.key);
-        desk.count_lookup(target, "minted");
         return;
     };
-    let result = match &failed.reason {
+    match &failed.reason {
         NoBearer::NotAvailable(reason) => {
             let span = if failed.of_client { pause } else { REFUSED };
             desk.refused.hold((session.key, target.clone()), reason.clone(), span);
-            "none"
         }
-        NoBearer::ProviderDown(reason) => {
-            desk.down.hold(session.key, reason.clone(), pause);
-            "error"
-        }
-        _ => "error",
-    };
-    desk.count_lookup(target, result);
+        NoBearer::ProviderDown(reason) => desk.down.hold(session.key, reason.clone(), pause),
+        _ => {}
+    }
 }
 
 /// Spreads the sessions that wait for the same provider over three quarters of a second.

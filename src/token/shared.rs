@@ -9,7 +9,7 @@ use super::broker::{BACK_OFF, NoBearer};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
-use super::minted::landed;
+use super::minted::{bounded, landed};
 use super::patience::{PATIENCE, wait_for};
 use super::policy::Need;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
@@ -27,9 +27,15 @@ struct SharedKey {
     session: Option<SessionKey>,
     audience: Option<String>,
     scopes: Vec<String>,
+    /// Routes may differ in how long they keep it.
+    cache_ttl: Option<Duration>,
 }
 
 impl SharedKey {
+    fn new(session: Option<SessionKey>, need: &Need, cache_ttl: Option<Duration>) -> Self {
+        Self { session, audience: need.audience.clone(), scopes: need.scopes.clone(), cache_ttl }
+    }
+
     /// How long a provider that failed or refused is left alone. There are as many exchanged tokens as sessions.
     fn back_off(&self) -> Duration {
         if self.session.is_some() { BACK_OFF } else { FOR_ALL }
@@ -77,7 +83,7 @@ impl SharedTokens {
         need: &Arc<Need>,
         cache_ttl: Option<Duration>,
     ) -> Result<AccessToken, NoBearer> {
-        let key = SharedKey { session: None, audience: need.audience.clone(), scopes: need.scopes.clone() };
+        let key = SharedKey::new(None, need, cache_ttl);
         let (party, wanted) = (Arc::clone(&self.relying_party), Arc::clone(need));
         let (fleet, id, clock) = (Arc::clone(&self.fleet), self.fleet_wide(need), Arc::clone(&self.clock));
         self.obtain(key, need, move || async move {
@@ -109,15 +115,16 @@ impl SharedTokens {
         session: &Session,
         subject: &AccessToken,
         need: &Arc<Need>,
+        cache_ttl: Option<Duration>,
     ) -> Result<AccessToken, NoBearer> {
-        let key =
-            SharedKey { session: Some(session.key), audience: need.audience.clone(), scopes: need.scopes.clone() };
+        let key = SharedKey::new(Some(session.key), need, cache_ttl);
         let (party, wanted, subject) = (Arc::clone(&self.relying_party), Arc::clone(need), subject.secret.clone());
         let clock = Arc::clone(&self.clock);
         self.obtain(key, need, move || async move {
             let ask = Ask { audience: wanted.audience.as_deref(), scopes: &wanted.scopes };
             let answer = party.exchange(&subject, &ask).await;
-            accept(answer, &wanted, party.issuer(), clock.now()).map(|token| (token, Source::Provider))
+            let token = accept(answer, &wanted, party.issuer(), clock.now())?;
+            Ok((bounded(token, cache_ttl), Source::Provider))
         })
         .await
     }
@@ -138,6 +145,7 @@ impl SharedTokens {
             _ => None,
         };
         if let Some(obstacle) = self.obstacles.reason(&key) {
+            count(if still_works.is_some() { "cached" } else { obstacle.result() });
             return still_works.ok_or(obstacle);
         }
         let patience = still_works.as_ref().map(|_| if self.slow.knew_one(&key) { Duration::ZERO } else { PATIENCE });
@@ -152,7 +160,8 @@ impl SharedTokens {
         count(match &landed {
             Ok((_, Source::Store)) => "cached",
             Ok((_, Source::Provider)) => "minted",
-            Err(_) => "none",
+            Err(_) if still_works.is_some() => "cached",
+            Err(reason) => reason.result(),
         });
         landed.map(|(token, _source)| token).or_else(|reason| still_works.ok_or(reason))
     }

@@ -164,6 +164,42 @@ async fn a_store_that_is_held_up_says_try_again_and_then_does_it() {
     assert!(!is_in(&browser, &edge).await);
 }
 
+/// A provider asks again after a 503, with the same token: it counts as used when it was heeded.
+#[tokio::test]
+async fn a_logout_token_that_could_not_be_heeded_may_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let (edge, ear) = edge_with_captured_tokens(Some(&format!("sqlite:{}", path.display()))).await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let token = capture(&browser, &edge, &ear).await;
+    let store = rusqlite::Connection::open(&path).unwrap();
+    for table in ["sessions", "notes"] {
+        let stuck =
+            format!("CREATE TRIGGER stuck_{table} BEFORE DELETE ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END");
+        store.execute_batch(&stuck).unwrap();
+    }
+    assert_eq!(post(&edge, &token).await.status(), 503);
+    store.execute_batch("DROP TRIGGER stuck_sessions; DROP TRIGGER stuck_notes").unwrap();
+    assert_eq!(post(&edge, &token).await.status(), 200);
+    assert!(!is_in(&browser, &edge).await);
+    assert_refused(post(&edge, &token).await, "the same jti again").await;
+}
+
+/// The provider ends a login whose code is being redeemed: its word comes before there is a session to end.
+#[tokio::test]
+async fn a_login_that_ends_while_it_is_completed_makes_no_session() {
+    let (edge, ear) = edge_with_captured_tokens(None).await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    edge.provider.set_mode(&edge.client_id, "late:1500").await;
+    let (done, ended) = tokio::join!(browser.get(&callback), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        post(&edge, &capture(&browser, &edge, &ear).await).await.status()
+    });
+    assert_eq!((done.status().as_u16(), ended.as_u16()), (400, 200));
+    assert!(!is_in(&browser, &edge).await);
+}
+
 #[tokio::test]
 async fn what_is_no_form_of_a_token_is_refused_and_the_connection_goes_on() {
     let (edge, _ear) = edge_with_captured_tokens(None).await;

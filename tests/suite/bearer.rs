@@ -194,6 +194,24 @@ async fn two_hundred_requests_at_expiry_cost_one_refresh() {
     assert!(after.len() == 1 && !after.contains(&before), "one new token for all: {}", after.len());
 }
 
+/// All of them take turns at one refresh token.
+#[tokio::test]
+async fn a_session_gets_the_tokens_of_many_services_at_once() {
+    let upstream = Upstream::start().await;
+    let audience = AUDIENCES[1];
+    let mut setup = Setup::new();
+    for number in 0..24 {
+        setup = setup.service(&format!("s{number}"), &upstream.url(), Some(audience));
+    }
+    let edge = setup.start().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    browser.get(&callback).await;
+    let paths: Vec<String> = (0..24).map(|number| format!("/api/s{number}/x")).collect();
+    let answers = join_all(paths.iter().map(|path| status_of(&browser, &edge, path))).await;
+    assert_eq!(answers, [200; 24]);
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_during_the_refresh_loses_nothing() {
     let upstream = Upstream::start().await;

@@ -3,13 +3,13 @@
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::harness::{Browser, Edge, Setup, Upstream, http_client, location, problem};
+use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, http_client, location, problem};
 
 const COOKIE: &str = "bff_session";
 
 async fn edge() -> (Edge, Upstream) {
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
     (setup.start().await, upstream)
 }
 
@@ -160,7 +160,8 @@ async fn a_login_whose_cookie_gave_way_to_younger_tabs_starts_again_once() {
         tabs.authorize(&edge, "ada", "/fourth").await,
     ];
     let answer = browser.get(&first).await;
-    assert_eq!(location(&answer).as_deref(), Some("/auth/login?return_to=%2Ffirst%3Fa%3Db"), "{}", answer.status());
+    let again = location(&answer).unwrap();
+    assert!(again.starts_with(&edge.provider.issuer), "{} {again}", answer.status());
     assert_eq!(browser.get(&second).await.status(), 400, "once");
     assert_eq!(edge.grants("authorization_code").await, 0, "no code was redeemed");
     assert_eq!(session_of(&browser, &edge).await.0, 401);
@@ -172,6 +173,20 @@ async fn a_login_whose_cookie_gave_way_to_younger_tabs_starts_again_once() {
         other.put_cookie(&edge.origin, &format!("{}=guess; Path=/", pair.split('=').next().unwrap()));
     }
     assert_eq!(other.get(&fourth).await.status(), 400);
+}
+
+/// One that keeps no cookies cannot be marked by one.
+#[tokio::test]
+async fn a_browser_that_keeps_no_cookies_is_not_sent_round_for_ever() {
+    let (edge, _upstream) = edge().await;
+    let at_provider = Browser::new();
+    let first = at_provider.authorize(&edge, "ada", "/deep").await;
+    let again = location(&http_client().get(first).send().await.unwrap()).unwrap();
+    let second = at_provider.walk(again.parse().unwrap(), "ada", &edge.url("/auth/callback")).await;
+    let end = http_client().get(second).send().await.unwrap();
+    assert_eq!(end.status(), 400);
+    assert!(end.text().await.unwrap().contains("/auth/login?return_to=%2Fdeep"), "a way to try it by hand");
+    assert_eq!(edge.grants("authorization_code").await, 0);
 }
 
 #[tokio::test]
@@ -275,7 +290,7 @@ async fn an_unusable_return_to_becomes_the_root() {
 #[tokio::test]
 async fn a_listed_host_may_be_returned_to() {
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
     let edge = setup.auth("allowed_redirect_hosts: [app.example.com]").start().await;
     let browser = Browser::new();
     assert_eq!(browser.login(&edge, "ada", "https://app.example.com/a?b").await, "https://app.example.com/a?b");
@@ -369,6 +384,46 @@ async fn logout_everywhere_ends_the_other_browsers_too() {
     }
 }
 
+/// What did not succeed can be asked for again: the session that asks goes last. The store deletes all but the oldest.
+#[tokio::test]
+async fn a_logout_everywhere_that_failed_halfway_can_be_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
+    let edge = setup.store(&format!("sqlite:{}", path.display())).start().await;
+    let (phone, desk) = (Browser::logged_in(&edge, "ada").await, Browser::logged_in(&edge, "ada").await);
+    let store = rusqlite::Connection::open(&path).unwrap();
+    let stuck = "CREATE TRIGGER stuck BEFORE DELETE ON sessions WHEN OLD.rowid = (SELECT min(rowid) FROM sessions)
+                 BEGIN SELECT RAISE(ABORT, 'stuck'); END";
+    store.execute_batch(stuck).unwrap();
+    assert_eq!(desk.post(edge.url("/auth/logout?everywhere=true")).await.status(), 503);
+    assert_eq!(session_of(&desk, &edge).await.0, 200, "it may ask again");
+    store.execute_batch("DROP TRIGGER stuck").unwrap();
+    assert_eq!(desk.post(edge.url("/auth/logout?everywhere=true")).await.status(), 302);
+    for browser in [&desk, &phone] {
+        assert_eq!(session_of(browser, &edge).await.0, 401);
+    }
+}
+
+/// The store may have ended the session and its word been lost: then nobody comes back with its tokens.
+#[tokio::test]
+async fn a_logout_that_the_store_does_not_confirm_revokes_the_refresh_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
+    let edge = setup.store(&format!("sqlite:{}", path.display())).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let store = rusqlite::Connection::open(&path).unwrap();
+    store
+        .execute_batch("CREATE TRIGGER stuck BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'stuck'); END")
+        .unwrap();
+    let answer = browser.post(edge.url("/auth/logout")).await;
+    assert_eq!((answer.status().as_u16(), answer.headers().contains_key("set-cookie")), (503, false));
+    eventually!("the refresh token is revoked", edge.provider.live_refresh_tokens(&edge.client_id).await == 0);
+}
+
 #[tokio::test]
 async fn a_foreign_page_cannot_log_the_user_out() {
     let (edge, _upstream) = edge().await;
@@ -405,7 +460,7 @@ async fn a_head_begins_no_login_and_ends_none() {
 #[tokio::test]
 async fn a_login_with_a_session_cookie_alias_is_read_but_never_set() {
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
     let edge = setup.session("cookie_aliases: [_eid_sid]").start().await;
     let browser = Browser::logged_in(&edge, "ada").await;
     let value = browser.cookie(&edge.origin, COOKIE).unwrap();
@@ -418,7 +473,7 @@ async fn a_login_with_a_session_cookie_alias_is_read_but_never_set() {
 #[tokio::test]
 async fn with_strict_cookies_a_page_of_ours_goes_on_instead_of_the_providers_redirect() {
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
     let edge = setup.session("same_site: strict").start().await;
     let browser = Browser::new();
     let callback = browser.authorize(&edge, "ada", "/a?b=\"<&c").await;
@@ -461,7 +516,7 @@ async fn a_client_may_authenticate_in_the_body_or_with_a_key() {
         ),
     ];
     for (lines, metadata) in methods {
-        let setup = Setup::new().service("echo", &upstream.url(), Some(crate::harness::AUDIENCES[0]));
+        let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
         let edge = setup.client_auth(&lines, &metadata).start().await;
         let browser = Browser::logged_in(&edge, "ada").await;
         assert_eq!(session_of(&browser, &edge).await.1["user"]["sub"], "ada", "{lines:?}");

@@ -48,6 +48,27 @@ async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
     assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
 }
 
+/// A reload may make a new broker of tokens; what the old one began is waited for all the same.
+#[tokio::test]
+async fn a_renewal_that_a_reload_left_behind_finishes_too() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8);
+    let mut edge = setup.start().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    edge.provider.set_mode(&edge.client_id, "late:2500").await;
+    assert_eq!(browser.get(&callback).await.status(), 302);
+    edge.rewrite("conf/settings.yaml", |text| format!("{text}\ntoken_refresh_threshold: 250\n"));
+    assert!(edge.reload().await);
+    edge.sigterm();
+    let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");
+    assert_eq!(status.code(), Some(0), "{status}");
+    edge.provider.set_mode(&edge.client_id, "ok").await;
+    edge.start_again().await;
+    assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "the login is still good");
+    assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
+}
+
 #[tokio::test]
 async fn draining_is_told_to_the_load_balancer() {
     let upstream = Upstream::start().await;

@@ -23,53 +23,59 @@ pub(super) struct Entry {
     pub(super) audience: String,
     pub(super) algorithms: Vec<String>,
     pub(super) jwks: Jwks,
+    source: Source,
+    discovery: Discovery,
     /// Where `introspection_url` is written. One that discovery names is not asked: nobody said that
     /// strangers' tokens may be shown there.
     pub(super) introspector: Option<Arc<Introspector>>,
 }
 
 /// Where an entry's keys come from; entries of one source share them.
-#[derive(Debug, PartialEq, Eq)]
-struct Source<'a> {
-    issuer: &'a str,
-    endpoints: [Option<&'a Url>; 6],
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Source {
+    issuer: String,
+    endpoints: [Option<Url>; 6],
 }
 
-impl<'a> Source<'a> {
-    fn of(idp: &'a IdpConfig) -> Self {
+impl Source {
+    fn of(idp: &IdpConfig) -> Self {
         Self {
-            issuer: &idp.issuer,
+            issuer: idp.issuer.clone(),
             endpoints: [
-                idp.authorization_url.as_ref(),
-                idp.token_url.as_ref(),
-                idp.jwks_url.as_ref(),
-                idp.introspection_url.as_ref(),
-                idp.revocation_url.as_ref(),
-                idp.end_session_url.as_ref(),
+                idp.authorization_url.clone(),
+                idp.token_url.clone(),
+                idp.jwks_url.clone(),
+                idp.introspection_url.clone(),
+                idp.revocation_url.clone(),
+                idp.end_session_url.clone(),
             ],
         }
     }
 }
 
-/// Builds the entries; the error names the one that cannot work. Asks nobody.
+/// Builds the entries; the error names the one that cannot work. Asks nobody. `before`: entries of another
+/// configuration, whose keys are good for the same issuer and endpoints.
 pub(super) fn build(
     idps: &[IdpConfig],
+    before: &[Entry],
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<Vec<Entry>, (String, SetupError)> {
-    let mut sources: Vec<(Source<'_>, Discovery, Jwks)> = Vec::new();
+    let known = before.iter().map(|entry| (entry.source.clone(), entry.discovery.clone(), entry.jwks.clone()));
+    let mut sources: Vec<(Source, Discovery, Jwks)> = known.collect();
     let mut introspectors: Vec<(&IdpConfig, Arc<Introspector>)> = Vec::new();
     let mut entries = Vec::new();
     for idp in idps {
         let Some(audience) = &idp.audience else { continue };
         let failed = |error| (idp.name.clone(), error);
-        let (discovery, jwks) = source(idp, &mut sources, clock, metrics).map_err(failed)?;
+        let (source, discovery, jwks) = source(idp, &mut sources, clock, metrics).map_err(failed)?;
         let asked_already = introspectors.iter().find(|(first, _)| ask_alike(first, idp));
         let introspector = match (&idp.introspection_url, asked_already) {
             (None, _) => None,
             (Some(_), Some((_, shared))) => Some(Arc::clone(shared)),
             (Some(url), None) => {
-                let built = Introspector::new(idp, url, discovery, Arc::clone(clock), metrics).map_err(failed)?;
+                let built =
+                    Introspector::new(idp, url, discovery.clone(), Arc::clone(clock), metrics).map_err(failed)?;
                 let built = Arc::new(built);
                 introspectors.push((idp, Arc::clone(&built)));
                 Some(built)
@@ -81,27 +87,29 @@ pub(super) fn build(
             audience: audience.clone(),
             algorithms: idp.algorithms.clone(),
             jwks,
+            source,
+            discovery,
             introspector,
         });
     }
     Ok(entries)
 }
 
-fn source<'a>(
-    idp: &'a IdpConfig,
-    sources: &mut Vec<(Source<'a>, Discovery, Jwks)>,
+fn source(
+    idp: &IdpConfig,
+    sources: &mut Vec<(Source, Discovery, Jwks)>,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
-) -> Result<(Discovery, Jwks), SetupError> {
+) -> Result<(Source, Discovery, Jwks), SetupError> {
     let wanted = Source::of(idp);
-    if let Some((_, discovery, jwks)) = sources.iter().find(|(source, _, _)| *source == wanted) {
-        return Ok((discovery.clone(), jwks.clone()));
+    if let Some(known) = sources.iter().find(|(source, _, _)| *source == wanted) {
+        return Ok(known.clone());
     }
     let http = HttpClient::new(is_local(idp), Arc::clone(metrics))?;
     let discovery = Discovery::new(idp, http.clone(), Arc::clone(clock))?;
     let jwks = Jwks::new(&idp.name, discovery.clone(), http, Arc::clone(clock));
-    sources.push((wanted, discovery.clone(), jwks.clone()));
-    Ok((discovery, jwks))
+    sources.push((wanted.clone(), discovery.clone(), jwks.clone()));
+    Ok((wanted, discovery, jwks))
 }
 
 /// The same question of the same authority by the same client.

@@ -57,9 +57,16 @@ struct Court {
 
 impl BearerValidator {
     /// Asks nobody yet: keys are fetched when the first token needs them. The error names the entry
-    /// that cannot work whatever its provider does.
-    pub fn new(idps: &[IdpConfig], clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, (String, SetupError)> {
-        let entries = entry::build(idps, &clock, &metrics)?;
+    /// that cannot work whatever its provider does. `before`: the one of another configuration, whose keys are kept
+    /// where an issuer and its endpoints are the same.
+    pub fn new(
+        idps: &[IdpConfig],
+        before: Option<&Self>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, (String, SetupError)> {
+        let before = before.map_or(&[][..], |before| &before.court.entries);
+        let entries = entry::build(idps, before, &clock, &metrics)?;
         let mut introspectors: Vec<Arc<Introspector>> = Vec::new();
         for one in entries.iter().filter_map(|entry| entry.introspector.as_ref()) {
             if !introspectors.iter().any(|known| Arc::ptr_eq(known, one)) {

@@ -26,7 +26,7 @@ pub(super) fn validator(world: &World, entries: &[&dyn Fn(&mut IdpConfig)]) -> B
         idp
     };
     let idps: Vec<_> = entries.iter().map(entry).collect();
-    BearerValidator::new(&idps, world.clock.clone(), Arc::new(Metrics::new().unwrap())).unwrap()
+    BearerValidator::new(&idps, None, world.clock.clone(), Arc::new(Metrics::new().unwrap())).unwrap()
 }
 
 fn claims(world: &World) -> Value {

@@ -53,7 +53,7 @@ async fn by_session(gateway: &Gateway, downstream: &Downstream, ctx: &mut Reques
     let request = downstream.req_header();
     // Only a page load by GET may be sent to the login: a redirected POST would lose its body.
     ctx.navigation &= request.method == Method::GET;
-    let session = gateway.endpoints.session_of(request).await?;
+    let session = gateway.endpoints.session_of(request, &ctx.correlation_id).await?;
     if gateway.origins.csrf_token && !is_safe(&request.method) {
         let given = request.headers.get("x-csrf-token").map_or(&b""[..], http::HeaderValue::as_bytes);
         if !gateway.endpoints.sessions.csrf_matches(&session, given) {
