@@ -117,6 +117,84 @@ async fn passthrough_sends_the_login_token_as_it_is() {
     assert!(has_audience(&token, OWN) && token["sub"] == "ada", "{token}");
 }
 
+/// The entry's own audience is another one since: what was granted at the login is what can be renewed, and one that was
+/// not would spend the refresh token.
+#[tokio::test]
+async fn the_login_token_is_renewed_for_what_its_login_was_granted() {
+    let upstream = Upstream::start().await;
+    let policy = "{ id: pass, path: \"/pass/*\", target_service: own_service, preserve_path: true, auth: session, \
+                  token_policy: { mode: session_passthrough } }";
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).access_ttl(3).route(policy);
+    let edge = setup.start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    edge.rewrite("conf/idps.yaml", |text| text.replace(AUDIENCES[0], AUDIENCES[3]));
+    assert!(edge.reload().await);
+    tokio::time::sleep(Duration::from_millis(3200)).await;
+    assert_eq!(status_of(&browser, &edge, "/pass/x").await, 200);
+    assert!(has_audience(&claims(&upstream.last().bearer()), AUDIENCES[0]));
+    assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200, "the refresh token is as good as before");
+    assert_eq!(edge.grants("refused").await, 0);
+}
+
+#[tokio::test]
+async fn a_login_whose_own_audience_the_provider_refuses_goes_on_without_it() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1]));
+    let edge = setup.own_audience("https://unknown.example.test").start().await;
+    let browser = Browser::new();
+    let start = edge.url("/auth/login?return_to=/done").parse().unwrap();
+    browser.walk(start, "ada", &edge.url("/done")).await;
+    assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200);
+}
+
+/// One token for everybody; each route says how old it may be.
+#[tokio::test]
+async fn a_routes_cache_ttl_is_its_own() {
+    let upstream = Upstream::start().await;
+    let brief = format!(
+        "{{ id: brief, path: \"/brief/*\", target_service: shared_service, preserve_path: true, auth: session, \
+         token_policy: {{ mode: service_token, audience: \"{}\", scopes: [read], cache_ttl: 1 }} }}",
+        AUDIENCES[3]
+    );
+    let edge = service_token_setup(&upstream, AUDIENCES[3]).route(&brief).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(status_of(&browser, &edge, "/shared/x").await, 200);
+    assert_eq!(status_of(&browser, &edge, "/brief/x").await, 200);
+    let first = edge.grants("client_credentials").await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(status_of(&browser, &edge, "/shared/x").await, 200);
+    assert_eq!(edge.grants("client_credentials").await, first);
+    assert_eq!(status_of(&browser, &edge, "/brief/x").await, 200);
+    assert_eq!(edge.grants("client_credentials").await, first + 1);
+}
+
+/// What became of each look-up, once.
+#[tokio::test]
+async fn every_look_up_of_a_token_is_counted_once() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).access_ttl(6);
+    let edge = setup.top("token_refresh_threshold: 4").start().await;
+    let seen = async |result: &str| {
+        edge.metric(&format!("bff_token_lookups_total{{result=\"{result}\",service=\"own_service\"}}")).await
+    };
+    let browser = Browser::logged_in(&edge, "ada").await;
+    // Mapped in the background: the look-up that fetched it.
+    eventually!("it is mapped", seen("minted").await == 1);
+    assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200);
+    assert_eq!((seen("minted").await, seen("cached").await), (1, 1));
+    edge.provider.set_mode(&edge.client_id, "500").await;
+    tokio::time::sleep(Duration::from_millis(4300)).await;
+    for _ in 0..5 {
+        assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200, "it still works");
+    }
+    assert_eq!((seen("cached").await, seen("error").await), (6, 0));
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    for _ in 0..3 {
+        assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 502);
+    }
+    assert_eq!((seen("minted").await, seen("cached").await, seen("error").await), (1, 6, 3));
+}
+
 #[tokio::test]
 async fn policy_none_sends_no_token_but_the_identity() {
     let upstream = Upstream::start().await;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, http_client};
+use crate::liar::{self, Canned, Liar};
 
 async fn edge_to(upstream: &Upstream) -> Edge {
     let legacy = format!("legacy_services: {{ old: \"{}\" }}\ncircuit_breaker: {{ threshold: 1 }}\n", upstream.url());
@@ -54,6 +57,30 @@ async fn a_wrong_configuration_is_refused_whole_and_says_where() {
     assert_eq!(status(&edge, "/api/own/x").await, 401, "the old routes stay");
     assert!(edge.log.text().contains("all.yaml:"), "{}", edge.log.text());
     assert_eq!(edge.metric("bff_config_reloads_total{status=\"refused\"}").await, 1);
+}
+
+/// Their provider may be down at that moment.
+#[tokio::test]
+async fn keys_of_an_entry_that_did_not_change_are_kept() {
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let api = AUDIENCES[2];
+    let route = "{ id: open, path: /open/*, target_service: any_service, auth: bearer }";
+    let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 5").route(route);
+    let edge = setup.provider_at(&liar.base).own_audience(api).start().await;
+    let call = async |number: u32| {
+        let end = liar::now() + 300;
+        let token = liar.sign(&json!({ "iss": liar.base, "aud": api, "sub": "job", "exp": end, "jti": number }));
+        http_client().get(edge.url("/open/x")).bearer_auth(token).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(call(1).await, 200);
+    for path in ["/jwks", "/.well-known/openid-configuration"] {
+        liar.answer(path, Canned::Reset);
+    }
+    edge.rewrite("conf/idps.yaml", |text| {
+        format!("{text}  - {{ name: second, issuer: \"https://idp.example\", audience: x, client_id: y, client_secret: \"{}\" }}\n", "s".repeat(32))
+    });
+    assert!(edge.reload().await, "{}", edge.log.text());
+    assert_eq!(call(2).await, 200);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use self::handled::Handled;
-use super::store::{Selector, SessionStore, SqliteStore};
+use super::store::{MemoryStore, Selector, SessionStore, SqliteStore};
 use super::*;
 use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
 use crate::resilience::{Clock, ManualClock, UnixTime};
@@ -294,6 +294,21 @@ async fn a_lease_is_one_holders() {
     lease.release().await.unwrap();
     let again = house.sessions.lease("refresh", Duration::from_secs(10)).await.unwrap().unwrap();
     assert!(again.fence > fence);
+}
+
+/// Whoever held it may have been killed; its end is as far away as the clock was put back.
+#[tokio::test]
+async fn a_lease_of_before_the_clock_was_put_back_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = SqliteStore::open(&folder.path().join("sessions.db")).unwrap();
+    let stores: [Box<dyn SessionStore>; 2] = [Box::new(MemoryStore::new()), Box::new(sqlite)];
+    for store in stores {
+        let lease =
+            async |holder, now| store.lease("refresh", holder, Duration::from_secs(3), UnixTime(now)).await.unwrap();
+        assert!(lease("killed", 10_000).await.is_some());
+        assert!(lease("next", 9_999).await.is_none(), "put right by a second, it is still held");
+        assert!(lease("next", 9_400).await.is_some());
+    }
 }
 
 #[tokio::test]
