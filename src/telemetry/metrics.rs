@@ -70,10 +70,10 @@ metrics! {
     live_connections: IntGauge = "bff_live_connections", "Event streams, streaming answers and WebSockets open now";
     live_ended: IntCounterVec = "bff_live_ended_total", "Of those, ended by us, by reason (session_over, going_away, silent)", ["reason"];
     verify_duration: HistogramVec = "bff_verify_duration_seconds", "Time of the ForwardAuth endpoint", ["status"], FAST;
-    token_lookups: IntCounterVec = "bff_token_lookups_total", "Bearer look-ups by service and result (cached, minted, none, error)", ["service", "result"];
+    token_lookups: IntCounterVec = "bff_token_lookups_total", "Look-ups of a token, by service (login: the one of the login itself) and result (cached, minted, none, error)", ["service", "result"];
     token_refresh: IntCounterVec = "bff_token_refresh_total", "Refresh grants by service and status", ["service", "status"];
     token_exchange: IntCounterVec = "bff_token_exchange_total", "Token requests by grant type and status", ["grant_type", "status"];
-    token_validation: IntCounterVec = "bff_token_validation_total", "Tokens checked by type (id_token, access_token) and status", ["token_type", "status"];
+    token_validation: IntCounterVec = "bff_token_validation_total", "Tokens checked by type (id_token, access_token, logout_token) and status", ["token_type", "status"];
     idp_requests: IntCounterVec = "bff_idp_requests_total", "Requests to the provider by endpoint and status (HTTP status or fault)", ["endpoint", "status"];
     idp_latency: HistogramVec = "bff_idp_latency_seconds", "Time of requests to the provider", ["endpoint"], SLOW;
     csrf_violations: IntCounterVec = "bff_csrf_violations_total", "Requests refused as cross-site", ["reason"];

@@ -12,6 +12,22 @@ async fn status_of(browser: &Browser, edge: &Edge, path: &str) -> u16 {
     browser.get(edge.url(path)).await.status().as_u16()
 }
 
+/// A note that the provider is left alone until a moment that is minutes away: the clock was put back since.
+#[tokio::test]
+async fn a_clock_that_is_put_back_keeps_no_provider_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(3);
+    let edge = setup.store(&format!("sqlite:{}", path.display())).start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let note = "INSERT INTO notes (name, value, expires_at) SELECT 'forborne:refresh:' || lower(hex(key)), \
+                CAST(unixepoch() + 600 AS BLOB), unixepoch() + 600 FROM sessions";
+    assert_eq!(rusqlite::Connection::open(&path).unwrap().execute(note, []).unwrap(), 1);
+    tokio::time::sleep(Duration::from_millis(3200)).await;
+    assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200);
+}
+
 #[tokio::test]
 async fn a_provider_that_is_down_hurts_only_where_a_token_is_needed() {
     let upstream = Upstream::start().await;
