@@ -15,10 +15,24 @@ pub(super) fn is_secret_key(key: &str) -> bool {
         || SECRET_KEYS.iter().any(|known| strsim::damerau_levenshtein(known, &key) <= 2)
 }
 
-/// Whether `text` carries credentials as `scheme://user:password@host` does.
-pub(super) fn has_credentials(text: &str) -> bool {
-    let Some((_, rest)) = text.split_once("://") else { return false };
-    rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+/// Whether `text` must not be shown: it may carry credentials, or a secret behind its key.
+pub(super) fn holds_secret(text: &str) -> bool {
+    has_credentials(text) || behind_secret_key(text).is_some_and(|from| from < text.chars().count())
+}
+
+/// Whether `text` may carry credentials as `scheme://user:password@host` does. A password with a `/`, `?` or `#` in it
+/// makes the URL a wrong one, and so do slips in the scheme: whatever stands before the last `@` counts.
+fn has_credentials(text: &str) -> bool {
+    text.rsplit_once('@').is_some_and(|(before, _)| before.contains(':') || before.contains("//"))
+}
+
+/// `key` as a message may name it: `client_secret:hunter2`, which lacks its blank, is one key to YAML.
+pub(super) fn named(key: &str) -> String {
+    if !holds_secret(key) {
+        return format!("`{key}`");
+    }
+    let name: String = key.chars().take_while(|letter| is_part_of_name(*letter)).collect();
+    format!("`{name}…`")
 }
 
 /// The secrets of a document that could be read.
@@ -30,10 +44,14 @@ pub(super) fn secrets_of(node: &Node) -> Vec<Span> {
 
 fn collect(node: &Node, secret: bool, found: &mut Vec<Span>) {
     match &node.value {
-        Value::Scalar(scalar) if secret || has_credentials(&scalar.text) => found.push(node.spot.span()),
+        Value::Scalar(scalar) if secret || holds_secret(&scalar.text) => found.push(node.spot.span()),
         Value::List(items) => items.iter().for_each(|item| collect(item, secret, found)),
         Value::Map(entries) => {
             for entry in entries {
+                // `password: {x}` is a map to YAML.
+                if secret || holds_secret(&entry.key) {
+                    found.push(entry.key_spot.span());
+                }
                 collect(&entry.node, secret || is_secret_key(&entry.key), found);
             }
         }
@@ -54,12 +72,13 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
             Some(indent)
         } else {
             inside = inside.filter(|_| blank);
-            secret_column(line)
+            behind_secret_key(line)
         };
         if !continues && from.is_some() {
             inside = Some(indent);
         }
-        let from = if has_credentials(line) { Some(indent) } else { from };
+        let value = line.split_once(": ").map_or(line.as_str(), |(_key, value)| value);
+        let from = if has_credentials(value) { Some(indent) } else { from };
         let end = line.chars().count();
         if let Some(from) = from.filter(|from| *from < end) {
             let at = |column: usize| Position { line: index + 1, column: column + 1 };
@@ -69,20 +88,26 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
     found
 }
 
-/// Characters before the value of the first secret key on the line.
-fn secret_column(line: &str) -> Option<usize> {
+/// Characters before what stands behind the first secret's key in `text`, whatever parts the two. In a path or a URL
+/// such a word is no key.
+fn behind_secret_key(text: &str) -> Option<usize> {
     let mut before = 0;
-    for part in line.split_inclusive(':') {
-        before += part.chars().count();
-        let word: String = part.trim_end_matches(':').trim().trim_matches(['"', '\'']).chars().rev().collect();
-        let word: String =
-            word.chars().take_while(|letter| letter.is_alphanumeric() || "_-".contains(*letter)).collect();
-        let word: String = word.chars().rev().collect();
-        if part.ends_with(':') && is_secret_key(&word) {
-            return Some(before);
+    let mut in_path = false;
+    for piece in text.split_inclusive(|letter| !is_part_of_name(letter)) {
+        before += piece.chars().count();
+        let word = piece.trim_end_matches(|letter| !is_part_of_name(letter));
+        let parted = word.len() < piece.len() && !piece.ends_with('/');
+        if parted && !in_path && is_secret_key(word) {
+            let between = text.chars().skip(before).take_while(|letter| "\"' :=".contains(*letter));
+            return Some(before + between.count());
         }
+        in_path = piece.ends_with('/');
     }
     None
+}
+
+fn is_part_of_name(letter: char) -> bool {
+    letter.is_alphanumeric() || "._-".contains(letter)
 }
 
 #[cfg(test)]
@@ -105,5 +130,38 @@ mod tests {
         let source = Source::new(std::path::Path::new("a.yaml"), text);
         let lines: Vec<usize> = secrets_of_text(&source).iter().map(|span| span.start.line).collect();
         assert_eq!(lines, [4, 6, 7]);
+    }
+
+    #[test]
+    fn everything_before_the_last_at_sign_may_be_a_password() {
+        for url in [
+            "redis://:hunter2/abc@127.0.0.1:6379/0",
+            "https://cl:hunter2?x@idp.example/token",
+            "redis+sentinel://u:hun#ter2@a,b/main",
+            "redis//:hunter2@host",
+            "http://u@h/a@b",
+        ] {
+            assert!(holds_secret(url), "{url}");
+        }
+        for harmless in ["http://host/a:b", "me@example.com", "/users/@me", "sqlite:a.db"] {
+            assert!(!holds_secret(harmless), "{harmless}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_lacks_its_blank_or_colon_hides_what_stands_behind_it() {
+        for (text, shown) in [
+            ("client_secret:hunter2", "`client_secret…`"),
+            ("password=hunter2", "`password…`"),
+            ("empowerid_api_key hunter2", "`empowerid_api_key…`"),
+            ("store:redis://:hunter2@h", "`store…`"),
+            ("oops", "`oops`"),
+            ("client_secret", "`client_secret`"),
+        ] {
+            assert_eq!(named(text), shown);
+        }
+        for harmless in ["/run/secrets/tls.key", "secrets/tls.key", "http://password-reset:80/x", "db-password"] {
+            assert!(!holds_secret(harmless), "{harmless}");
+        }
     }
 }

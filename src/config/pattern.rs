@@ -4,7 +4,7 @@
 use super::diagnostic::{Collector, Diagnostic};
 use super::node::Node;
 use super::reader::{refuse, suggest};
-use super::scalar::{quote, text};
+use super::scalar::{quote, quote_text, text};
 
 /// What the wildcard captures is called this in `upstream_path`.
 const WILDCARD: &str = "path";
@@ -25,7 +25,9 @@ pub(super) fn read_pattern(node: &Node, found: &Collector) -> Option<Pattern> {
     let written = text(node, found)?;
     match parse_pattern(&written) {
         Ok(pattern) => Some(pattern),
-        Err((message, label)) => refuse(node, found, format!("the path {} {message}", quote(&written)), label),
+        Err((message, label)) => {
+            refuse(node, found, format!("the path {} {message}", quote(&node.spot, &written)), label)
+        }
     }
 }
 
@@ -139,7 +141,7 @@ fn check_bytes(path: &str) -> Result<(), Refusal> {
 pub(super) fn read_template(node: &Node, pattern: Option<&Pattern>, found: &Collector) -> Option<String> {
     let template = text(node, found)?;
     let refused = |message: &str, label: &str| {
-        refuse(node, found, format!("the upstream path {} {message}", quote(&template)), label)
+        refuse(node, found, format!("the upstream path {} {message}", quote(&node.spot, &template)), label)
     };
     if !template.starts_with('/') {
         return refused("does not begin with `/`", "");
@@ -158,7 +160,7 @@ pub(super) fn read_template(node: &Node, pattern: Option<&Pattern>, found: &Coll
     for name in &names {
         if !pattern.names.iter().any(|known| known == name) {
             let message =
-                format!("the placeholder `{{{name}}}` is not captured by the path {}", quote(&pattern.written));
+                format!("the placeholder `{{{name}}}` is not captured by the path {}", quote_text(&pattern.written));
             let captured: Vec<String> = pattern.names.iter().map(|name| format!("{{{name}}}")).collect();
             let captured = if captured.is_empty() { "nothing".to_owned() } else { captured.join(", ") };
             let error =

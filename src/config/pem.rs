@@ -26,13 +26,19 @@ fn pem_file(node: &Node, found: &Collector, kind: &str) -> Option<PathBuf> {
     let label = "relative paths begin at the working directory";
     match std::fs::read_to_string(&path) {
         Ok(content) if holds(&content, kind) => Some(PathBuf::from(path)),
-        Ok(_) => {
-            refuse(node, found, format!("{} holds no `-----BEGIN {kind}-----`", quote(&path)), "not such a PEM file")
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            refuse(node, found, format!("{} is not a PEM file", quote(&path)), "PEM is text; this is binary (DER?)")
-        }
-        Err(error) => refuse(node, found, format!("cannot read {}: {error}", quote(&path)), label),
+        Ok(_) => refuse(
+            node,
+            found,
+            format!("{} holds no `-----BEGIN {kind}-----`", quote(&node.spot, &path)),
+            "not such a PEM file",
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => refuse(
+            node,
+            found,
+            format!("{} is not a PEM file", quote(&node.spot, &path)),
+            "PEM is text; this is binary (DER?)",
+        ),
+        Err(error) => refuse(node, found, format!("cannot read {}: {error}", quote(&node.spot, &path)), label),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading a map key by key: what is missing, unknown or of another type is collected, and reading goes on.
 
 use super::diagnostic::{Collector, Diagnostic};
+use super::mask::named;
 use super::node::{Entry, Node, Scalar, Value};
 use super::source::Spot;
 
@@ -77,7 +78,7 @@ impl<'a> MapReader<'a> {
     /// Reports every key that nobody asked for.
     pub(super) fn finish(self) {
         for entry in self.entries.iter().filter(|entry| !self.allowed.contains(&entry.key.as_str())) {
-            let error = Diagnostic::error(&entry.key_spot, format!("unknown key `{}`", entry.key));
+            let error = Diagnostic::error(&entry.key_spot, format!("unknown key {}", named(&entry.key)));
             let label = suggest(&entry.key, self.allowed.iter().copied());
             self.found.push(error.label(label).note(format!("allowed here: {}", self.allowed.join(", "))));
         }

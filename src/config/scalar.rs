@@ -7,15 +7,21 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::diagnostic::{Collector, Diagnostic};
-use super::mask::has_credentials;
+use super::mask::holds_secret;
 use super::node::{Node, Value};
 use super::reader::{one_or_many, refuse, scalar, suggest};
 use super::secret::Secret;
+use super::source::Spot;
 use super::unit::{DURATION_FORMS, SIZE_FORMS, parse_duration, parse_size};
 
-/// `` `text` `` for a message, shortened; credentials in a URL are not repeated.
-pub(super) fn quote(text: &str) -> String {
-    if has_credentials(text) {
+/// `` `text` ``, which stands at `spot`, for a message; a secret is not repeated.
+pub(super) fn quote(spot: &Spot, text: &str) -> String {
+    if spot.is_hidden() { "this value".to_owned() } else { quote_text(text) }
+}
+
+/// As [`quote`], for what does not stand in a file.
+pub(super) fn quote_text(text: &str) -> String {
+    if holds_secret(text) {
         return "this value".to_owned();
     }
     let short: String =
@@ -41,7 +47,7 @@ pub(super) fn boolean(node: &Node, found: &Collector) -> Option<bool> {
     match (scalar.plain, scalar.text.as_str()) {
         (true, "true") => Some(true),
         (true, "false") => Some(false),
-        (_, text) => refuse(node, found, format!("expected true or false, found {}", quote(text)), ""),
+        (_, text) => refuse(node, found, format!("expected true or false, found {}", quote(&node.spot, text)), ""),
     }
 }
 
@@ -55,7 +61,7 @@ pub(super) fn whole(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Node, &Col
             refuse(
                 node,
                 found,
-                format!("expected a whole number from {low} to {high}, found {}", quote(&scalar.text)),
+                format!("expected a whole number from {low} to {high}, found {}", quote(&node.spot, &scalar.text)),
                 "",
             )
         })
@@ -70,7 +76,8 @@ pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Nod
             return Some(*meaning);
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let error = Diagnostic::error(&node.spot, format!("{} is not a word known here", quote(&scalar.text)));
+        let error =
+            Diagnostic::error(&node.spot, format!("{} is not a word known here", quote(&node.spot, &scalar.text)));
         let label = suggest(&scalar.text, names.iter().copied());
         found.push(error.label(label).note(format!("allowed here: {}", names.join(", "))));
         None
@@ -81,7 +88,7 @@ pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Nod
 pub(super) fn duration(node: &Node, found: &Collector) -> Option<Duration> {
     let scalar = scalar(node, "a duration", found)?;
     parse_duration(&scalar.text).or_else(|| {
-        let error = Diagnostic::error(&node.spot, format!("{} is not a duration", quote(&scalar.text)));
+        let error = Diagnostic::error(&node.spot, format!("{} is not a duration", quote(&node.spot, &scalar.text)));
         found.push(error.note(format!("allowed: {DURATION_FORMS}, at most ten years")));
         None
     })
@@ -93,11 +100,25 @@ pub(super) fn positive_duration(node: &Node, found: &Collector) -> Option<Durati
     if read.is_zero() { refuse(node, found, "this duration must be above zero", "") } else { Some(read) }
 }
 
+/// A duration that is counted in whole seconds, zero included: a part of one would be none.
+pub(super) fn zero_or_seconds(node: &Node, found: &Collector) -> Option<Duration> {
+    let read = duration(node, found)?;
+    let counts = read.is_zero() || read >= Duration::from_secs(1);
+    if counts { Some(read) } else { refuse(node, found, "this duration must be at least one second", "or 0") }
+}
+
+/// As [`zero_or_seconds`], above zero.
+pub(super) fn seconds(node: &Node, found: &Collector) -> Option<Duration> {
+    let read = positive_duration(node, found)?;
+    let counts = read >= Duration::from_secs(1);
+    if counts { Some(read) } else { refuse(node, found, "this duration must be at least one second", "") }
+}
+
 /// Bytes.
 pub(super) fn size(node: &Node, found: &Collector) -> Option<u64> {
     let scalar = scalar(node, "a size", found)?;
     parse_size(&scalar.text).or_else(|| {
-        let error = Diagnostic::error(&node.spot, format!("{} is not a size", quote(&scalar.text)));
+        let error = Diagnostic::error(&node.spot, format!("{} is not a size", quote(&node.spot, &scalar.text)));
         found.push(error.note(format!("allowed: {SIZE_FORMS}")));
         None
     })
@@ -108,7 +129,10 @@ pub(super) fn socket_address(node: &Node, found: &Collector) -> Option<SocketAdd
     let scalar = scalar(node, "an address such as `127.0.0.1:8080`", found)?;
     let written = scalar.text.replace("localhost:", "127.0.0.1:");
     written.parse().ok().or_else(|| {
-        let error = Diagnostic::error(&node.spot, format!("{} is not an address to listen on", quote(&scalar.text)));
+        let error = Diagnostic::error(
+            &node.spot,
+            format!("{} is not an address to listen on", quote(&node.spot, &scalar.text)),
+        );
         let label =
             match scalar.text.strip_prefix(':').or(Some(&*scalar.text)).filter(|rest| rest.parse::<u16>().is_ok()) {
                 Some(port) => format!("`0.0.0.0:{port}` is every IPv4 interface, `127.0.0.1:{port}` this machine only"),
@@ -126,7 +150,7 @@ pub(super) fn network(node: &Node, found: &Collector) -> Option<IpNet> {
     let scalar = scalar(node, "a network such as `10.0.0.0/8`", found)?;
     let one = || scalar.text.parse::<IpAddr>().ok().map(IpNet::from);
     scalar.text.parse::<IpNet>().ok().or_else(one).or_else(|| {
-        let error = Diagnostic::error(&node.spot, format!("{} is not a network", quote(&scalar.text)));
+        let error = Diagnostic::error(&node.spot, format!("{} is not a network", quote(&node.spot, &scalar.text)));
         found.push(error.note("allowed: CIDR notation or one address: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`"));
         None
     })
@@ -140,7 +164,12 @@ pub(super) fn scopes(node: &Node, found: &Collector) -> Option<Vec<String>> {
     for word in words.map(str::to_owned) {
         // scope-token of RFC 6749 §3.3
         if !word.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
-            return refuse(node, found, format!("{} is not a scope", quote(&word)), "RFC 6749 §3.3: printable ASCII");
+            return refuse(
+                node,
+                found,
+                format!("{} is not a scope", quote(&node.spot, &word)),
+                "RFC 6749 §3.3: printable ASCII",
+            );
         }
         if !seen.contains(&word) {
             seen.push(word);
@@ -165,7 +194,7 @@ pub(super) fn url(node: &Node, found: &Collector) -> Option<Url> {
     let text = text(node, found)?;
     match parse_url(&text) {
         Ok(url) => Some(url),
-        Err(reason) => refuse(node, found, format!("{} is not a usable URL: {reason}", quote(&text)), ""),
+        Err(reason) => refuse(node, found, format!("{} is not a usable URL: {reason}", quote(&node.spot, &text)), ""),
     }
 }
 
@@ -213,7 +242,7 @@ pub(super) fn secret(node: &Node, found: &Collector) -> Option<Secret> {
             let trimmed = content.strip_suffix('\n').unwrap_or(&content);
             let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
             if trimmed.is_empty() {
-                return refuse(node, found, format!("the secret's file {} is empty", quote(path)), "");
+                return refuse(node, found, format!("the secret's file {} is empty", quote_text(path)), "");
             }
             Some(Secret::new(trimmed))
         }
@@ -223,7 +252,7 @@ pub(super) fn secret(node: &Node, found: &Collector) -> Option<Secret> {
             } else {
                 error.to_string()
             };
-            refuse(node, found, format!("cannot read the secret's file {}: {reason}", quote(path)), "")
+            refuse(node, found, format!("cannot read the secret's file {}: {reason}", quote_text(path)), "")
         }
     }
 }

@@ -39,9 +39,22 @@ impl Source {
         Rc::new(Self { path: path.to_owned(), lines, hidden: RefCell::default() })
     }
 
-    /// Everything in these places is covered in whatever is drawn from now on.
+    /// Everything in these places is covered in whatever is drawn from now on, and so is a comment behind it: it may
+    /// be the rest of a secret that holds a ` #`.
     pub(super) fn hide(&self, spans: Vec<Span>) {
-        self.hidden.borrow_mut().extend(spans);
+        let with_comment = spans.into_iter().map(|mut span| {
+            let line = span.end.line.checked_sub(1).and_then(|index| self.lines.get(index));
+            let rest = line.map(|line| line.chars().skip(span.end.column.saturating_sub(1)).collect::<String>());
+            if let Some(rest) = rest.filter(|rest| rest.trim_start().starts_with('#')) {
+                span.end.column += rest.chars().count();
+            }
+            span
+        });
+        self.hidden.borrow_mut().extend(with_comment);
+    }
+
+    fn hides(&self, place: Position) -> bool {
+        self.hidden.borrow().iter().any(|span| span.start <= place && place < span.end)
     }
 
     /// Forgets what was hidden.
@@ -86,6 +99,11 @@ impl Spot {
 
     pub(super) fn span(&self) -> Span {
         self.span
+    }
+
+    /// Whether it is covered: an alias brings a secret to where none is looked for.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.source.hides(self.span.start)
     }
 
     pub(super) fn place(&self) -> Place {

@@ -2,6 +2,7 @@
 //! can never become YAML structure. Keys that are written twice are reported on the same walk.
 
 use super::diagnostic::{Collector, Diagnostic};
+use super::mask::named;
 use super::node::{Entry, Node, Scalar, Value};
 
 /// Looks up one environment variable; `None` is unset.
@@ -42,7 +43,7 @@ fn drop_duplicates(entries: &mut Vec<Entry>, found: &Collector) {
             true
         }
         Some(place) => {
-            let error = Diagnostic::error(&entry.key_spot, format!("the key `{}` is written twice", entry.key));
+            let error = Diagnostic::error(&entry.key_spot, format!("the key {} is written twice", named(&entry.key)));
             found.push(error.label("keep one of the two").note(format!("first written at {place}")));
             false
         }

@@ -72,6 +72,10 @@ impl Builder<'_> {
                 }
                 let plain = style == ScalarStyle::Plain;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                // What should have been a value is a name to YAML: a password, as it may be.
+                if null && anchor != 0 {
+                    return refuse(&spot, "an anchor (`&…`) has nothing behind it", "a value with a `&` is quoted");
+                }
                 let value = if null { Value::Null } else { Value::Scalar(Scalar { text: text.into_owned(), plain }) };
                 self.place(Node { spot, value }, anchor)
             }

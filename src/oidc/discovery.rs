@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 use super::error::{FetchError, IdpError, SetupError, quote};
@@ -25,16 +26,29 @@ pub struct Metadata {
     pub jwks: Option<Url>,
     /// RFC 7009.
     pub revocation: Option<Url>,
-    /// RFC 7662.
-    pub introspection: Option<Url>,
     /// OpenID Connect RP-Initiated Logout.
     pub end_session: Option<Url>,
     /// Every authorization response carries `iss` (RFC 9207 §3).
     pub announces_iss: bool,
     /// JWS algorithms of client assertions; empty: not told.
     pub assertion_algorithms: Vec<String>,
+    /// Endpoints of the document that no login needs and that cannot be used; they are left out.
+    pub unusable: Vec<Unusable>,
     /// False while only `idps.yaml` speaks: the document could not be fetched yet.
     pub discovered: bool,
+}
+
+/// An endpoint of the document that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// The key of the document.
+    pub endpoint: &'static str,
+    /// Its value.
+    pub found: String,
+    /// The key of `idps.yaml` that takes its place.
+    pub instead: &'static str,
+    /// What does not work without it.
+    pub lost: &'static str,
 }
 
 /// The document as it is on the wire; what we do not use is not read.
@@ -44,9 +58,8 @@ struct Document {
     authorization_endpoint: Option<String>,
     token_endpoint: Option<String>,
     jwks_uri: Option<String>,
-    revocation_endpoint: Option<String>,
-    introspection_endpoint: Option<String>,
-    end_session_endpoint: Option<String>,
+    revocation_endpoint: Option<Value>,
+    end_session_endpoint: Option<Value>,
     authorization_response_iss_parameter_supported: Option<bool>,
     token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
 }
@@ -62,6 +75,11 @@ struct Written {
     introspection: Option<Url>,
     end_session: Option<Url>,
 }
+
+/// Key of the document, key of `idps.yaml`, and what does not work without them.
+const REVOCATION: [&str; 3] =
+    ["revocation_endpoint", "revocation_url", "a logout does not revoke the refresh token at the provider"];
+const END_SESSION: [&str; 3] = ["end_session_endpoint", "end_session_url", "a logout here is none at the provider"];
 
 /// The provider's description, kept.
 #[derive(Debug, Clone)]
@@ -117,7 +135,17 @@ async fn discover(http: &HttpClient, address: &Url, written: &Written) -> Result
     if document.issuer != written.issuer {
         return Err(IdpError::WrongIssuer { wanted: written.issuer.clone(), found: quote(&document.issuer) });
     }
-    written.merge(document)
+    let metadata = written.merge(document)?;
+    for Unusable { endpoint, found, lost, .. } in &metadata.unusable {
+        tracing::warn!(
+            issuer = metadata.issuer,
+            endpoint,
+            found,
+            lost,
+            "an endpoint of discovery is not https and is left out"
+        );
+    }
+    Ok(metadata)
 }
 
 impl Written {
@@ -159,10 +187,10 @@ impl Written {
             token: self.token.clone(),
             jwks: self.jwks.clone(),
             revocation: self.revocation.clone(),
-            introspection: self.introspection.clone(),
             end_session: self.end_session.clone(),
             announces_iss: false,
             assertion_algorithms: Vec::new(),
+            unusable: Vec::new(),
             discovered: false,
         }
     }
@@ -170,27 +198,36 @@ impl Written {
     fn merge(&self, found: Document) -> Result<Metadata, IdpError> {
         let choose = |written: &Option<Url>, endpoint, found: Option<String>| match (written, found) {
             (Some(url), _) => Ok(Some(url.clone())),
-            (None, Some(text)) => check(endpoint, &text).map(Some),
+            (None, Some(text)) => usable(&text).map(Some).ok_or(IdpError::Insecure { endpoint, url: quote(&text) }),
             (None, None) => Ok(None),
+        };
+        let mut unusable = Vec::new();
+        let mut choose_optional = |written: &Option<Url>, found: Option<Value>, [endpoint, instead, lost]: [_; 3]| {
+            if written.is_some() {
+                return written.clone();
+            }
+            let value = found?;
+            let url = value.as_str().and_then(usable);
+            if url.is_none() {
+                unusable.push(Unusable { endpoint, found: quote(&value.to_string()), instead, lost });
+            }
+            url
         };
         Ok(Metadata {
             authorization: choose(&self.authorization, "authorization_endpoint", found.authorization_endpoint)?,
             token: choose(&self.token, "token_endpoint", found.token_endpoint)?,
             jwks: choose(&self.jwks, "jwks_uri", found.jwks_uri)?,
-            revocation: choose(&self.revocation, "revocation_endpoint", found.revocation_endpoint)?,
-            introspection: choose(&self.introspection, "introspection_endpoint", found.introspection_endpoint)?,
-            end_session: choose(&self.end_session, "end_session_endpoint", found.end_session_endpoint)?,
+            revocation: choose_optional(&self.revocation, found.revocation_endpoint, REVOCATION),
+            end_session: choose_optional(&self.end_session, found.end_session_endpoint, END_SESSION),
             announces_iss: found.authorization_response_iss_parameter_supported.unwrap_or(false),
             assertion_algorithms: found.token_endpoint_auth_signing_alg_values_supported.unwrap_or_default(),
+            unusable,
             discovered: true,
             issuer: found.issuer,
         })
     }
 }
 
-fn check(endpoint: &'static str, text: &str) -> Result<Url, IdpError> {
-    match Url::parse(text) {
-        Ok(url) if is_safe(&url) => Ok(url),
-        _ => Err(IdpError::Insecure { endpoint, url: quote(text) }),
-    }
+fn usable(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(is_safe)
 }

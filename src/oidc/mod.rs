@@ -33,7 +33,7 @@ mod tests;
 
 pub use bearer::{BearerError, BearerValidator, Caller};
 pub use callback::CallbackParams;
-pub use discovery::Metadata;
+pub use discovery::{Metadata, Unusable};
 pub use error::{CallbackError, FetchError, GrantError, IdTokenError, IdpError, LoginError, SetupError};
 pub use grant::Ask;
 pub use login::{Flow, Login, LoginAsk};

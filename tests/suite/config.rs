@@ -202,6 +202,27 @@ fn who_somebody_is_cannot_be_mapped() {
 }
 
 #[test]
+fn a_host_to_return_to_is_taken_as_addresses_write_it() {
+    for (public_url, hosts) in [
+        ("https://edge.example.com", ["app.example.com", "app.example.com:8443", "xn--bcher-kva.example", "app:80"]),
+        ("http://localhost:8080", ["app.example.com", "app.example.com:8443", "xn--bcher-kva.example", "app"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixtures().join("_base"), folder.path());
+        let written =
+            "[App.example.com:443, 'app.example.com:8443', 'b\u{fc}cher.example', 'app:80', '[2001:DB8::0:1]']";
+        let settings = format!(
+            "server: {{ public_url: '{public_url}' }}\nsession: {{ store: 'memory:' }}\n\
+             auth: {{ allowed_redirect_hosts: {written} }}\n"
+        );
+        fs::write(folder.path().join("conf/settings.yaml"), settings).unwrap();
+        let config = Config::load(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None).unwrap();
+        let (last, others) = config.settings.auth.allowed_redirect_hosts.split_last().unwrap();
+        assert_eq!((others, last.as_str()), (hosts.map(str::to_owned).as_slice(), "[2001:db8::1]"));
+    }
+}
+
+#[test]
 fn a_secret_that_cannot_be_had_is_not_missing_as_well() {
     let idp = "name: main, issuer: https://login.example.com, client_id: bff";
     for (secret, why) in [("${NOT_THERE}", "`NOT_THERE` is not set"), ("file:/not/there", "No such file")] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::report::Report;
 use crate::config::{ClientAuthMethod, Config, IdpConfig};
-use crate::oidc::{ClientStanding, IdpError, RelyingParty, SetupError, WayBack};
+use crate::oidc::{ClientStanding, IdpError, RelyingParty, SetupError, Unusable, WayBack};
 use crate::resilience::Clock;
 use crate::telemetry::Metrics;
 
@@ -67,7 +67,12 @@ pub(super) async fn examine(
 
 async fn discover(party: &RelyingParty, places: &Places, report: &mut Report<'_>) -> bool {
     match party.discover().await {
-        Ok(metadata) => report.good("discovery", format_args!("the issuer is {}", metadata.issuer)),
+        Ok(metadata) => {
+            report.good("discovery", format_args!("the issuer is {}", metadata.issuer));
+            for Unusable { endpoint, found, instead, lost } in &metadata.unusable {
+                report.bad(endpoint, format_args!("{found} is not https, so {lost}"), places.key(instead));
+            }
+        }
         // What is written is enough to go on with.
         Err(error @ IdpError::Discovery { .. }) if party.metadata().is_some() => {
             report.skip("discovery", format_args!("{error}; idps.yaml writes every endpoint that is needed"));

@@ -90,7 +90,8 @@ pub struct AuthConfig {
     pub idp: String,
     /// Always contains `openid`.
     pub oauth_scopes: Vec<String>,
-    /// Hosts (`app.example.com` or `app.example.com:8443`) allowed in `return_to` beyond our own origin.
+    /// Hosts (`app.example.com` or `app.example.com:8443`) allowed in `return_to` beyond our own origin, as the `url`
+    /// crate writes them.
     pub allowed_redirect_hosts: Vec<String>,
 }
 

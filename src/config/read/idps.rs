@@ -112,7 +112,12 @@ fn plain_name(node: &Node, found: &Collector) -> Option<String> {
     if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
         return Some(name);
     }
-    refuse(node, found, format!("{} is not a plain name", quote(&name)), "letters, digits, `.`, `_` and `-` only")
+    refuse(
+        node,
+        found,
+        format!("{} is not a plain name", quote(&node.spot, &name)),
+        "letters, digits, `.`, `_` and `-` only",
+    )
 }
 
 /// Kept as written: it is compared byte for byte with `iss`.
@@ -150,7 +155,8 @@ fn algorithm(node: &Node, found: &Collector) -> Option<String> {
         "HS256" | "HS384" | "HS512" => "a shared-secret signature could be made by anyone who can check it".to_owned(),
         _ => suggest(&name, ALGORITHMS.into_iter()),
     };
-    let error = Diagnostic::error(&node.spot, format!("the algorithm {} is not accepted", quote(&name))).label(label);
+    let error = Diagnostic::error(&node.spot, format!("the algorithm {} is not accepted", quote(&node.spot, &name)))
+        .label(label);
     found.push(error.note(format!("allowed here: {}", ALGORITHMS.join(", "))));
     None
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::{Located, MapReader, suggest, table};
-use crate::config::scalar::{boolean, duration, parse_url, positive_duration, quote, size, url, whole};
+use crate::config::scalar::{boolean, duration, parse_url, positive_duration, quote, quote_text, size, url, whole};
 use crate::config::unit::parse_duration;
 use crate::config::variable::Environment;
 use crate::config::{LegacyConfig, LegacyServiceConfig};
@@ -53,7 +53,7 @@ pub(in crate::config) fn read_legacy(node: &Node, env: Environment<'_>, found: &
 fn check_name(name: &Located<String>, found: &Collector) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.value.is_empty() || name.value.starts_with('.') || !name.value.bytes().all(plain) {
-        let error = Diagnostic::error(&name.spot, format!("{} is not a service name", quote(&name.value)));
+        let error = Diagnostic::error(&name.spot, format!("{} is not a service name", quote(&name.spot, &name.value)));
         found.push(error.label("it is one segment of a path: letters, digits, `.`, `_` and `-` only"));
     }
 }
@@ -71,7 +71,7 @@ fn overridden<T>(
     match parse(&text) {
         Ok(value) => Some(value),
         Err(reason) => {
-            let message = format!("the environment variable `{variable}` is {}: {reason}", quote(&text));
+            let message = format!("the environment variable `{variable}` is {}: {reason}", quote_text(&text));
             found.push(Diagnostic::error(&name.spot, message).label("it overrides this service"));
             None
         }

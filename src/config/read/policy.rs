@@ -3,7 +3,7 @@
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::MapReader;
-use crate::config::scalar::{positive_duration, scopes, text, word};
+use crate::config::scalar::{scopes, seconds, text, word};
 use crate::config::{TokenMode, TokenPolicyConfig};
 
 const MODES: &[(&str, TokenMode)] = &[
@@ -18,7 +18,7 @@ pub(super) fn read_policy(node: &Node, found: &Collector) -> Option<TokenPolicyC
     let mode = map.required("mode", word(MODES));
     let audience = map.located("audience", text);
     let scopes = map.located("scopes", scopes);
-    let cache_ttl = map.located("cache_ttl", positive_duration);
+    let cache_ttl = map.located("cache_ttl", seconds);
     map.finish();
     let mode = mode?.value;
     let unused = match mode {

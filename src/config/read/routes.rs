@@ -130,7 +130,12 @@ fn route_id(node: &Node, found: &Collector) -> Option<String> {
     if id.len() <= 128 && id.bytes().all(plain) {
         return Some(id);
     }
-    refuse(node, found, format!("{} is not a route id", quote(&id)), "at most 128 letters, digits and `._-:/`")
+    refuse(
+        node,
+        found,
+        format!("{} is not a route id", quote(&node.spot, &id)),
+        "at most 128 letters, digits and `._-:/`",
+    )
 }
 
 fn read_methods(node: &Node, found: &Collector) -> Option<Vec<Method>> {
@@ -158,7 +163,7 @@ fn method(node: &Node, found: &Collector) -> Option<Method> {
     if let Some(known) = METHODS.iter().find(|known| **known == name) {
         return Method::from_bytes(known.as_bytes()).ok();
     }
-    let error = Diagnostic::error(&node.spot, format!("{} is not an HTTP method", quote(&name)));
+    let error = Diagnostic::error(&node.spot, format!("{} is not an HTTP method", quote(&node.spot, &name)));
     let label = suggest(&name, METHODS.into_iter());
     found.push(error.label(label).note(format!("allowed here: {}", METHODS.join(", "))));
     None

@@ -98,7 +98,7 @@ fn within_grace(delay: Option<&Located<Duration>>, grace: Duration, found: &Coll
 fn socket_path(node: &Node, found: &Collector) -> Option<PathBuf> {
     let path = text(node, found)?;
     if path.is_empty() || path.len() > 107 {
-        return refuse(node, found, format!("{} is no path of a socket", quote(&path)), "1 to 107 bytes");
+        return refuse(node, found, format!("{} is no path of a socket", quote(&node.spot, &path)), "1 to 107 bytes");
     }
     Some(PathBuf::from(path))
 }
@@ -151,8 +151,13 @@ fn check_addresses(listen: &[Located<SocketAddr>], admin: &Located<SocketAddr>, 
 fn origin_url(node: &Node, found: &Collector) -> Option<Url> {
     let url = url(node, found)?;
     if url.path() != "/" {
-        let label = format!("write `{}`; a path cannot be part of it", url.origin().ascii_serialization());
-        return refuse(node, found, format!("{} is not an origin", quote(url.as_str())), label);
+        // With an `@` in the path, its host and port may be the beginning of a password.
+        let label = if url.path().contains('@') {
+            String::new()
+        } else {
+            format!("write `{}`; a path cannot be part of it", url.origin().ascii_serialization())
+        };
+        return refuse(node, found, format!("{} is not an origin", quote(&node.spot, url.as_str())), label);
     }
     if url.scheme() == "http" && !is_loopback(&url) {
         let error = Diagnostic::error(&node.spot, "`public_url` must be https beyond this machine");
@@ -196,5 +201,5 @@ fn read_tls(node: &Node, found: &Collector) -> Option<TlsConfig> {
 pub(super) fn dns_name(node: &Node, found: &Collector) -> Option<String> {
     let name = text(node, found)?;
     let fits = name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    if fits { Some(name) } else { refuse(node, found, format!("{} is not a host name", quote(&name)), "") }
+    if fits { Some(name) } else { refuse(node, found, format!("{} is not a host name", quote(&node.spot, &name)), "") }
 }

@@ -12,7 +12,7 @@ use super::store::{read_redis, store};
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::{Node, Value};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
-use crate::config::scalar::{any_text, duration, positive_duration, quote, secret, text, whole, word};
+use crate::config::scalar::{any_text, quote, seconds, secret, text, whole, word, zero_or_seconds};
 use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
 
 const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", SameSite::Strict)];
@@ -31,9 +31,9 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
     });
     let aliases = map.field("cookie_aliases", |node, found| one_or_many(node, found, located_cookie));
     let same_site = map.field("same_site", word(SAME_SITE)).unwrap_or(SameSite::Lax);
-    let sliding = map.located("lifetime_seconds", positive_duration);
-    let absolute = map.located("max_lifetime_seconds", positive_duration);
-    let grace = map.field("grace_seconds", duration);
+    let sliding = map.located("lifetime_seconds", seconds);
+    let absolute = map.located("max_lifetime_seconds", seconds);
+    let grace = map.field("grace_seconds", zero_or_seconds);
     let max_per_user = map.field("max_per_user", whole(0..=10_000)).unwrap_or(0);
     let max_flows = map.field("max_flows", whole(0..=10_000_000)).unwrap_or(100_000);
     map.finish();
@@ -124,7 +124,12 @@ fn cookie_name(node: &Node, found: &Collector) -> Option<String> {
     if name.bytes().all(fits) {
         return Some(name);
     }
-    refuse(node, found, format!("{} is not a cookie name", quote(&name)), "letters, digits and !#$%&'*+-.^_`|~ only")
+    refuse(
+        node,
+        found,
+        format!("{} is not a cookie name", quote(&node.spot, &name)),
+        "letters, digits and !#$%&'*+-.^_`|~ only",
+    )
 }
 
 fn located_cookie(node: &Node, found: &Collector) -> Option<Located<String>> {

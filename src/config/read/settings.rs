@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use url::Url;
+use url::{Position, Url};
 
 use super::server::read_server;
 use super::session::read_session;
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::{Located, MapReader, one_or_many, refuse, table};
-use crate::config::scalar::{duration, quote, scopes, secret, text, word};
+use crate::config::scalar::{quote, scopes, secret, text, word, zero_or_seconds};
 use crate::config::source::Spot;
 use crate::config::{AuthConfig, CsrfMode, LogConfig, LogFormat, Secret, ServerConfig, SessionConfig};
 
@@ -45,10 +45,11 @@ pub(in crate::config) fn read_settings(node: &Node, found: &Collector) -> Option
     let empty = Node { spot: node.spot.clone(), value: crate::config::node::Value::Null };
     let server = read_server(map.node("server").unwrap_or(&empty), found);
     let auth_spot = map.key_spot("auth").unwrap_or(&map.spot).clone();
-    let auth = map.field("auth", read_auth);
     let https = server.as_ref().is_none_or(|server| server.public_url.scheme() == "https");
+    let auth = map.field("auth", |node, found| read_auth(node, https, found));
     let session = read_session(map.node("session").unwrap_or(&empty), https, found);
-    let token_refresh_threshold = map.field("token_refresh_threshold", duration).unwrap_or(Duration::from_secs(300));
+    let token_refresh_threshold =
+        map.field("token_refresh_threshold", zero_or_seconds).unwrap_or(Duration::from_secs(300));
     let service_audiences = map.field("service_audiences", |node, found| table(node, found, text)).unwrap_or_default();
     let service_scopes = map.field("service_scopes", |node, found| table(node, found, scopes)).unwrap_or_default();
     let cors_allow_origins = map.field("cors", read_cors).unwrap_or_default();
@@ -76,11 +77,11 @@ pub(in crate::config) fn read_settings(node: &Node, found: &Collector) -> Option
 
 type Auth = (Option<Located<String>>, Vec<String>, Vec<String>);
 
-fn read_auth(node: &Node, found: &Collector) -> Option<Auth> {
+fn read_auth(node: &Node, https: bool, found: &Collector) -> Option<Auth> {
     let mut map = MapReader::new(node, found)?;
     let idp = map.located("idp", text);
     let oauth_scopes = map.field("oauth_scopes", login_scopes).unwrap_or_else(default_scopes);
-    let hosts = map.field("allowed_redirect_hosts", |node, found| one_or_many(node, found, redirect_host));
+    let hosts = map.field("allowed_redirect_hosts", |node, found| one_or_many(node, found, redirect_host(https)));
     map.finish();
     Some((idp, oauth_scopes, hosts.unwrap_or_default()))
 }
@@ -98,15 +99,22 @@ pub(super) fn login_scopes(node: &Node, found: &Collector) -> Option<Vec<String>
     refuse(node, found, "the scopes of a login must contain `openid`", "without it there is no id_token: add `openid`")
 }
 
-fn redirect_host(node: &Node, found: &Collector) -> Option<String> {
-    let host = text(node, found)?;
-    let parsed = Url::parse(&format!("https://{host}")).ok();
-    let plain = !host.contains(['/', '?', '#', '@', '*', '\\']) && !host.contains(char::is_whitespace);
-    if plain && parsed.is_some_and(|url| url.host().is_some()) {
-        return Some(host.to_ascii_lowercase());
+/// A host as it looks in an address that was read (punycode, the short form of an IPv6 address), for it is compared with
+/// one. A port that the scheme implies is in neither. `https`: so are we, and never lead down to http.
+fn redirect_host(https: bool) -> impl Fn(&Node, &Collector) -> Option<String> {
+    move |node, found| {
+        let host = text(node, found)?;
+        let strange = |letter: char| letter.is_whitespace() || letter.is_control() || "/?#@*\\".contains(letter);
+        let plain = !host.contains(strange) && !host.ends_with(':');
+        let read = Url::parse(&format!("https://{host}")).ok().filter(|url| plain && url.has_host());
+        let Some(url) = read else {
+            let message = format!("{} is not a host", quote(&node.spot, &host));
+            let label = "write `app.example.com` or `app.example.com:8443`, without scheme, path or wildcard";
+            return refuse(node, found, message, label);
+        };
+        let entry = &url[Position::BeforeHost..Position::AfterPort];
+        Some(if https { entry } else { entry.strip_suffix(":80").unwrap_or(entry) }.to_owned())
     }
-    let message = format!("{} is not a host", quote(&host));
-    refuse(node, found, message, "write `app.example.com` or `app.example.com:8443`, without scheme, path or wildcard")
 }
 
 fn read_cors(node: &Node, found: &Collector) -> Option<Vec<String>> {
@@ -129,7 +137,8 @@ fn origin(node: &Node, found: &Collector) -> Option<String> {
         Some(exact) if !origin.contains('@') => format!("write `{exact}`"),
         _ => String::new(),
     };
-    let error = Diagnostic::error(&node.spot, format!("{} is not an exact origin", quote(&origin))).label(label);
+    let error =
+        Diagnostic::error(&node.spot, format!("{} is not an exact origin", quote(&node.spot, &origin))).label(label);
     found.push(
         error.note("allowed: scheme, host and, where unusual, port, with nothing behind: `https://app.example.com`"),
     );

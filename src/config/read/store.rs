@@ -6,10 +6,11 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use crate::config::diagnostic::{Collector, Diagnostic};
+use crate::config::mask::holds_secret;
 use crate::config::node::Node;
 use crate::config::pem::{certificate_file, key_file};
 use crate::config::reader::{MapReader, refuse};
-use crate::config::scalar::{duration, quote, secret, text};
+use crate::config::scalar::{duration, quote, quote_text, secret, text};
 use crate::config::source::Spot;
 use crate::config::{RedisAddress, RedisConfig, RedisServers, RedisTlsConfig, Secret, StoreConfig};
 
@@ -31,13 +32,14 @@ pub(super) fn store(node: &Node, found: &Collector) -> Option<StoreConfig> {
             return refuse(node, found, "`sqlite:` needs the path of a file", "e.g. `sqlite:data/sessions.db`");
         }
         if let Some(instead) = misread(path) {
-            let message = format!("{} is not the path of a file", quote(&written));
-            return refuse(node, found, message, format!("write `{instead}`"));
+            let message = format!("{} is not the path of a file", quote(&node.spot, &written));
+            let label = if holds_secret(path) { String::new() } else { format!("write `{instead}`") };
+            return refuse(node, found, message, label);
         }
         return Some(StoreConfig::Sqlite(PathBuf::from(path)));
     }
     if !written.starts_with("redis") {
-        let message = format!("{} is not a session store", quote(&written));
+        let message = format!("{} is not a session store", quote(&node.spot, &written));
         found.push(Diagnostic::error(&node.spot, message).note(STORES));
         return None;
     }
@@ -66,8 +68,11 @@ fn redis(url: &str) -> Result<RedisConfig, String> {
     let tls = match scheme {
         "redis" => None,
         "rediss" => Some(RedisTlsConfig::default()),
-        _ => return Err(format!("`{scheme}://` is not a session store")),
+        _ => return Err(format!("{} is not a session store", quote_text(&format!("{scheme}://")))),
     };
+    if rest.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@')) {
+        return Err("before the `@` of a Redis URL, `/` is written `%2F`, `?` is `%3F` and `#` is `%23`".to_owned());
+    }
     if rest.contains(['?', '#']) {
         return Err("a Redis URL takes no `?` or `#`: options are keys of `session.redis`".to_owned());
     }
@@ -91,7 +96,7 @@ fn redis(url: &str) -> Result<RedisConfig, String> {
         }
         Some("cluster") if matches!(path, "" | "0") => (RedisServers::Cluster(addresses(6379)?), ""),
         Some("cluster") => return Err("a Redis Cluster has no database but 0".to_owned()),
-        Some(other) => return Err(format!("`{scheme}+{other}://` is not a session store")),
+        Some(other) => return Err(format!("{} is not a session store", quote_text(&format!("{scheme}+{other}://")))),
     };
     let database = match database {
         "" => 0,
@@ -221,7 +226,12 @@ fn key_prefix(node: &Node, found: &Collector) -> Option<String> {
     if prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}*?[]\\".contains(&byte)) {
         return Some(prefix);
     }
-    refuse(node, found, format!("{} is not a key prefix", quote(&prefix)), "visible ASCII without {}, *, ?, [], \\")
+    refuse(
+        node,
+        found,
+        format!("{} is not a key prefix", quote(&node.spot, &prefix)),
+        "visible ASCII without {}, *, ?, [], \\",
+    )
 }
 
 #[cfg(test)]
@@ -264,6 +274,8 @@ mod tests {
             "redis+x://a",
             "redisx://a",
             "redis://a?x=1",
+            "redis://u:12/x@a",
+            "redis+sentinel://u:12/x@a",
             "redis://[::1]x",
         ] {
             assert!(redis(wrong).is_err(), "{wrong}");

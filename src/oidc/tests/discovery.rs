@@ -44,6 +44,24 @@ async fn a_document_that_is_not_the_providers_is_not_believed() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_no_login_needs_is_left_out_where_it_cannot_be_used() {
+    for unusable in [json!("http://idp.internal/x"), json!(""), json!(7)] {
+        let world = World::new().await;
+        let mut document = world.document();
+        for endpoint in ["revocation_endpoint", "introspection_endpoint", "end_session_endpoint"] {
+            document[endpoint] = unusable.clone();
+        }
+        world.answer(WELL_KNOWN, Canned::Json(200, document));
+        world.login_with(|_| {}).await.unwrap();
+        let metadata = world.rp.metadata().unwrap();
+        assert_eq!((&metadata.revocation, &metadata.end_session), (&None, &None));
+        let told: Vec<_> = metadata.unusable.iter().map(|unusable| unusable.endpoint).collect();
+        assert_eq!(told, ["revocation_endpoint", "end_session_endpoint"], "introspection is not asked from discovery");
+        assert!(metadata.unusable.iter().all(|known| known.found == unusable.to_string()));
+    }
+}
+
+#[tokio::test]
 async fn a_provider_that_is_down_is_asked_every_two_seconds_and_comes_back() {
     let world = World::new().await;
     world.answer(WELL_KNOWN, Canned::Html(503, ""));
