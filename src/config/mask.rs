@@ -4,7 +4,7 @@
 use super::node::{Node, Value};
 use super::source::{Position, Source, Span};
 
-const SECRET_KEYS: [&str; 3] = ["secret", "client_secret", "empowerid_api_key"];
+const SECRET_KEYS: [&str; 5] = ["secret", "client_secret", "empowerid_api_key", "password", "sentinel_password"];
 const SECRET_WORDS: [&str; 9] =
     ["secret", "password", "passwd", "passphrase", "pwd", "api_key", "apikey", "private_key", "credential"];
 
@@ -12,6 +12,8 @@ const SECRET_WORDS: [&str; 9] =
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "_");
     SECRET_WORDS.iter().any(|word| key.contains(word))
+        || key == "pass"
+        || key.starts_with("empowerid_")
         || SECRET_KEYS.iter().any(|known| strsim::damerau_levenshtein(known, &key) <= 2)
 }
 
@@ -130,6 +132,18 @@ mod tests {
         let source = Source::new(std::path::Path::new("a.yaml"), text);
         let lines: Vec<usize> = secrets_of_text(&source).iter().map(|span| span.start.line).collect();
         assert_eq!(lines, [4, 6, 7]);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_still_a_secrets() {
+        for key in
+            ["client_secert", "passwrod", "pasword", "pass", "sentinel_pasword", "empowerid_key", "Client-Secret"]
+        {
+            assert!(is_secret_key(key), "{key}");
+        }
+        for key in ["path", "server", "store", "empowerid", "key_id", "session", "base_url"] {
+            assert!(!is_secret_key(key), "{key}");
+        }
     }
 
     #[test]
