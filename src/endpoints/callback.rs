@@ -2,6 +2,7 @@
 //! never in a loop, and never in a session.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::StatusCode;
 
@@ -83,6 +84,7 @@ impl Endpoints {
     }
 
     async fn complete(&self, asked: Asked<'_>, flow: Flow, again: bool, params: &CallbackParams) -> Reply {
+        let begun = SystemTime::now();
         let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
         let wanted = flow.audiences.clone();
@@ -100,7 +102,7 @@ impl Endpoints {
             Ok(created) => created,
             Err(error) => return self.not_stored(&error, orphan, &retry, asked),
         };
-        if let Err(reply) = self.require_login_lasts(&session, &retry, asked).await {
+        if let Err(reply) = self.require_login_lasts(&session, begun, &retry, asked).await {
             return reply;
         }
         self.end_previous(previous, asked).await;
@@ -171,9 +173,15 @@ impl Endpoints {
     }
 
     /// The provider may have ended the login while it was completed here: its word found no session then.
-    async fn require_login_lasts(&self, session: &Session, retry: &str, asked: Asked<'_>) -> Result<(), Reply> {
+    async fn require_login_lasts(
+        &self,
+        session: &Session,
+        begun: SystemTime,
+        retry: &str,
+        asked: Asked<'_>,
+    ) -> Result<(), Reply> {
         let Some(sid) = &session.idp_session else { return Ok(()) };
-        match self.sessions.was_told(&ended_login(&session.identity.issuer, sid)).await {
+        match self.sessions.told_since(&ended_login(&session.identity.issuer, sid), begun).await {
             Ok(false) => Ok(()),
             Ok(true) => {
                 if let Err(error) = self.sessions.end(session, "backchannel_logout").await {

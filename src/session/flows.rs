@@ -1,7 +1,7 @@
 //! Logins under way, and leases: what the store keeps for a short while beside the sessions.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
@@ -41,12 +41,20 @@ impl Sessions {
 
     /// Whether `id` counts as told ([`Self::tell`]).
     pub async fn was_told(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.store.read_note(&told_name(id), self.now()?).await?.is_some())
+        self.told_since(id, SystemTime::UNIX_EPOCH).await
+    }
+
+    /// The same, told at `since` or later by the clock of who told it.
+    pub async fn told_since(&self, id: &str, since: SystemTime) -> Result<bool, StoreError> {
+        let note = self.store.read_note(&told_name(id), self.now()?).await?;
+        let when = note.map(|note| str::from_utf8(&note).ok().and_then(|when| when.parse().ok()).unwrap_or(u128::MAX));
+        Ok(when.is_some_and(|when| when >= millis(since)))
     }
 
     /// From now on `id` counts as told, until `until`.
     pub async fn tell(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
-        self.store.set_note(&told_name(id), vec![b'1'], until, self.now()?).await
+        let when = millis(SystemTime::now()).to_string().into_bytes();
+        self.store.set_note(&told_name(id), when, until, self.now()?).await
     }
 
     /// Ends a session whose browser has got another one.
@@ -86,6 +94,10 @@ impl Sessions {
         let (name, store, clock) = (name.to_owned(), Arc::clone(&self.store), Arc::clone(&self.clock));
         Ok(fence.map(|fence| Lease { fence, name, holder, span, clock, store }))
     }
+}
+
+fn millis(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 fn replaced_id(key: &SessionKey) -> String {

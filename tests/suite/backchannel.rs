@@ -198,6 +198,9 @@ async fn a_login_that_ends_while_it_is_completed_makes_no_session() {
     });
     assert_eq!((done.status().as_u16(), ended.as_u16()), (400, 200));
     assert!(!is_in(&browser, &edge).await);
+    edge.provider.set_mode(&edge.client_id, "ok").await;
+    browser.login(&edge, "ada", "/").await;
+    assert!(is_in(&browser, &edge).await, "the next login is another");
 }
 
 #[tokio::test]

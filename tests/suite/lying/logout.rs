@@ -74,3 +74,16 @@ async fn a_logout_token_that_lies_logs_nobody_out() {
     assert_eq!(post(&edge, &token).await, 400, "the same jti again");
     assert!(!edge.log.text().contains(&token));
 }
+
+/// A provider may call each login by the same name.
+#[tokio::test]
+async fn a_login_after_a_logout_of_the_same_sid_is_a_new_one() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let before = logged_in(&edge, &liar, &json!({})).await;
+    assert_eq!(post(&edge, &liar.sign(&claims(&liar, &edge, "none", Value::Null))).await, 200);
+    let after = logged_in(&edge, &liar, &json!({})).await;
+    for (browser, status) in [(before, 401), (after, 200)] {
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), status);
+    }
+}
