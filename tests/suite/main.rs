@@ -51,6 +51,7 @@ mod login;
 mod lying;
 mod marks;
 mod outage;
+mod over_http2;
 mod page;
 mod patience;
 mod provider;

@@ -1,0 +1,46 @@
+//! On HTTP/2 as on HTTP/1: a client that leaves, an answer without a body, cookies.
+
+use std::time::Duration;
+
+use reqwest::Client;
+
+use crate::harness::{Behaviour, Edge, Setup, Upstream, builder, free_port};
+
+async fn edge() -> (Edge, Upstream) {
+    let upstream = Upstream::start().await;
+    let open = |id: &str, service: &str| {
+        format!("{{ id: {id}, path: \"/{id}/*\", target_service: {service}_service, preserve_path: true, auth: none }}")
+    };
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 10");
+    let setup = setup.service_alone("hasty", &upstream.url(), None, "timeout: 0.2");
+    let setup = setup.service_alone("dead", &dead, None, "timeout: 1");
+    let setup = setup.route(&open("own", "own")).route(&open("hasty", "hasty")).route(&open("dead", "dead"));
+    (setup.start().await, upstream)
+}
+
+fn client() -> Client {
+    builder().http2_prior_knowledge().build().unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_cancels_or_hangs_up_has_left() {
+    let (edge, upstream) = edge().await;
+    upstream.behave(Behaviour::Delay(Duration::from_secs(8)));
+    let metric = |method: &str| format!("http_requests_total{{endpoint=\"own\",method=\"{method}\",status=\"499\"}}");
+    let stays = client();
+    for number in 1..=3 {
+        // Its stream is cancelled, and the connection goes on.
+        let asked = tokio::spawn(stays.get(edge.url("/own/x")).send());
+        eventually!("the service is asked", upstream.heads() == number);
+        asked.abort();
+        eventually!("it has left", edge.metric(&metric("GET")).await == number as u64);
+    }
+    let (leaves, heads) = (client(), upstream.heads());
+    let asked = tokio::spawn(leaves.post(edge.url("/own/x")).body("whole").send());
+    eventually!("the service is asked", upstream.heads() > heads);
+    asked.abort();
+    drop(leaves);
+    eventually!("it has left with its connection", edge.metric(&metric("POST")).await == 1);
+    assert!(!edge.log.has(&["bad_request"]), "{}", edge.log.text());
+}
