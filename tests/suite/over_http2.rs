@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reqwest::Client;
 
-use crate::harness::{Behaviour, Edge, Setup, Upstream, builder, free_port};
+use crate::cache::{cached, url};
+use crate::harness::{Behaviour, Edge, Say, Setup, Upstream, builder, free_port};
 
 async fn edge() -> (Edge, Upstream) {
     let upstream = Upstream::start().await;
@@ -43,4 +44,32 @@ async fn a_client_that_cancels_or_hangs_up_has_left() {
     drop(leaves);
     eventually!("it has left with its connection", edge.metric(&metric("POST")).await == 1);
     assert!(!edge.log.has(&["bad_request"]), "{}", edge.log.text());
+}
+
+#[tokio::test]
+async fn a_head_that_the_service_fails_is_answered_whole() {
+    let (edge, upstream) = edge().await;
+    upstream.behave(Behaviour::Delay(Duration::from_secs(1)));
+    let client = client();
+    for (path, status) in [("/dead/x", 502), ("/hasty/x", 504), ("/nowhere", 404)] {
+        let answer = client.head(edge.url(path)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        assert_eq!(answer.bytes().await.expect("its regular end"), "", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_for_which_something_stored_stands_in_is_answered_whole() {
+    let (edge, upstream, browser) = cached().await;
+    upstream.behave(Say::cache_control("max-age=1, stale-if-error=60", "ETag: \"a\"\r\n"));
+    let (client, cookie) = (client(), browser.cookie_header(&edge.origin));
+    let request = |method| client.request(method, url(&edge, "x")).header("cookie", &cookie);
+    assert_eq!(request(reqwest::Method::GET).send().await.unwrap().status(), 200);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    upstream.behave(Behaviour::Close);
+    for held in ["\"b\"", "\"a\""] {
+        let answer = request(reqwest::Method::HEAD).header("if-none-match", held).send().await.unwrap();
+        assert_eq!(answer.headers()["x-cache"], "STALE", "{held}");
+        assert_eq!(answer.bytes().await.expect("its regular end"), "", "{held}");
+    }
 }
