@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, return_to};
 use crate::proxy::context::RequestContext;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
@@ -59,7 +59,8 @@ pub(in crate::proxy) fn admit(
             .ok_or_else(|| ProxyError::BadRequest("the query contains bytes that no URI may carry".to_owned()))?,
         None => "",
     };
-    if ctx.navigation {
+    // What the login would not heed only makes a redirect that servers in front find too large.
+    if ctx.navigation && path.as_str().len() + query.len() <= return_to::MOST {
         let here = format!("{}{query}", path.as_str());
         ctx.login_url = format!("/auth/login?return_to={}", utf8_percent_encode(&here, NON_ALPHANUMERIC)).into();
     }
