@@ -72,3 +72,40 @@ async fn an_old_client_hears_one_answer() {
     assert_eq!(raw(edge.address(), post).await.0.status(), 200);
     assert_eq!(upstream.last().head.one("expect"), None, "nobody waits for a word that may not be said");
 }
+
+#[tokio::test]
+async fn an_answer_has_our_version() {
+    let (edge, upstream) = edge().await;
+    for (lines, asked, framing) in [
+        ("Content-Length: 2\r\nConnection: keep-alive\r\n", "1.1", Some("2")),
+        ("", "1.1", None),
+        ("Content-Length: 2\r\n", "1.0", Some("2")),
+        ("", "1.0", None),
+    ] {
+        upstream.behave(Behaviour::Bytes(format!("HTTP/1.0 200 OK\r\n{lines}\r\nok").into_bytes()));
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send(format!("GET /open/x HTTP/{asked}\r\nHost: h\r\n\r\n")).await;
+        let head = client.head().await;
+        assert_eq!(head.start_line(), "HTTP/1.1 200 OK", "{lines}");
+        assert_eq!(head.one("content-length").as_deref(), framing, "{lines}");
+        let chunked = (framing.is_none() && asked == "1.1").then_some("chunked");
+        assert_eq!(head.one("transfer-encoding").as_deref(), chunked, "{lines}");
+        if framing.is_none() && asked == "1.0" {
+            let mut rest = Vec::new();
+            client.reader.rest(&mut rest).await;
+            assert_eq!(rest, b"ok", "it ends with the connection");
+        } else {
+            assert_eq!(client.reader.body(&head).await.unwrap().start, b"ok", "{lines}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn chunks_of_a_version_that_knows_none_are_an_error() {
+    let (edge, upstream) = edge().await;
+    for lines in ["Transfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n"] {
+        let answer = format!("HTTP/1.0 200 OK\r\n{lines}\r\n2\r\nok\r\n0\r\n\r\n");
+        upstream.behave(Behaviour::Bytes(answer.into_bytes()));
+        assert_eq!(raw(edge.address(), GET).await.0.status(), 502, "{lines}");
+    }
+}

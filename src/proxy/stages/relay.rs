@@ -72,6 +72,10 @@ pub(in crate::proxy) fn take_over(
     }
     let length = settle_length(response).and_then(|length| end_hop(response, ctx).map(|()| length));
     let length = length.map_err(|error| abort(ctx, error).into_up())?;
+    if response.version == Version::HTTP_10 {
+        // RFC 9112 §2.3: an answer has the version of who tells it.
+        response.set_version(Version::HTTP_11);
+    }
     let bodiless = session.req_header().method == Method::HEAD || response.status == StatusCode::NOT_MODIFIED;
     if !bodiless && is_large(response, length) {
         hold_memory(session, ctx).map_err(|error| abort(ctx, error))?;
@@ -118,6 +122,10 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
         return Ok(Some(0));
     }
     let refused = |why: &str| Err(ProxyError::UpstreamError(format!("the service's answer has {why}")));
+    if response.version == Version::HTTP_10 && response.headers.contains_key(TRANSFER_ENCODING) {
+        // §6.1: whoever wrote it, or passed it on, did not know what it means.
+        return refused("a transfer coding, which HTTP/1.0 does not know");
+    }
     let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
     let mut chunked = false;
     match (codings.next(), codings.next()) {
