@@ -55,6 +55,7 @@ mod over_http2;
 mod page;
 mod patience;
 mod provider;
+mod readers;
 mod redis;
 mod refusals;
 mod regression;

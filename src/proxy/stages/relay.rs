@@ -1,8 +1,8 @@
 //! Relay: the service's answer on its way back.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TE,
+    TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -29,6 +29,9 @@ pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContex
         response.insert_header("RateLimit-Policy", policy)?;
         response.insert_header("RateLimit", standing)?;
     }
+    if ctx.who.session().is_some() {
+        keep_readers_ours(response);
+    }
     if let Some(origin) = &ctx.cors_origin {
         for (name, value) in cors_headers(origin) {
             response.insert_header(name, value)?;
@@ -38,6 +41,19 @@ pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContex
         vary_by_origin(response)?;
     }
     Ok(())
+}
+
+/// Where a session answers, the proxy alone says which origins may read it: a service that echoes any origin would open
+/// the session to all of them. Whoever had the answer stored.
+fn keep_readers_ours(response: &mut ResponseHeader) {
+    let theirs = |name: &&HeaderName| name.as_str().starts_with("access-control-");
+    // Most services say nothing about it.
+    if response.headers.keys().any(|name| theirs(&name)) {
+        let names: Vec<HeaderName> = response.headers.keys().filter(theirs).cloned().collect();
+        for name in &names {
+            response.remove_header(name);
+        }
+    }
 }
 
 /// Fetch, "CORS protocol and HTTP caches": told also where no listed origin asks, or a cache would give a listed one
@@ -186,17 +202,10 @@ fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Takes note of the service's answer. On a session route the proxy alone says which origins may
-/// read it: a service that echoes any origin would open the session to all of them.
-fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
-    if response.status.is_informational() {
-        return;
-    }
-    ctx.upstream_status = Some(response.status.as_u16());
-    if ctx.who.session().is_some() {
-        for name in [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS] {
-            response.remove_header(&name);
-        }
+/// Takes note of the service's answer.
+fn received(response: &ResponseHeader, ctx: &mut RequestContext) {
+    if !response.status.is_informational() {
+        ctx.upstream_status = Some(response.status.as_u16());
     }
 }
 
