@@ -59,3 +59,13 @@ async fn a_session_hears_nothing_that_a_service_says_of_it() {
     ];
     assert_eq!(told(&answer), only_ours);
 }
+
+#[tokio::test]
+async fn a_service_that_anybody_may_ask_says_itself_what_may_be_read() {
+    let (edge, _upstream, _browser) = edge().await;
+    let answer = http_client().get(edge.url("/open/x")).header("origin", APP).send().await.unwrap();
+    let exposed = told(&answer).into_iter().filter(|line| line.starts_with("access-control-expose-headers"));
+    let both = [OURS, "X-Total"].map(|names| format!("access-control-expose-headers: {names}"));
+    assert_eq!(exposed.collect::<Vec<_>>(), both);
+    assert_eq!(answer.headers()["access-control-allow-origin"], APP);
+}

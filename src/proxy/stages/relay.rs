@@ -7,7 +7,7 @@ use http::header::{
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
-use super::origin::cors_headers;
+use super::origin::{EXPOSED, cors_headers};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
@@ -36,6 +36,8 @@ pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContex
         for (name, value) in cors_headers(origin) {
             response.insert_header(name, value)?;
         }
+        // A list, to which a service may have said its part.
+        response.append_header(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))?;
     }
     if !ctx.gateway.origins.allowed.is_empty() {
         vary_by_origin(response)?;
