@@ -73,3 +73,17 @@ async fn a_head_for_which_something_stored_stands_in_is_answered_whole() {
         assert_eq!(answer.bytes().await.expect("its regular end"), "", "{held}");
     }
 }
+
+#[tokio::test]
+async fn cookies_are_one_field_however_many_crumbs_they_are() {
+    let (edge, upstream) = edge().await;
+    let crumbs = |fields: usize| {
+        let asked =
+            (0..150).fold(client().get(edge.url("/own/x")), |asked, it| asked.header("cookie", format!("a{it}=b")));
+        (0..fields).fold(asked, |asked, it| asked.header(format!("x-{it}"), "y")).send()
+    };
+    assert_eq!(crumbs(100).await.unwrap().status(), 200);
+    let all: Vec<String> = (0..150).map(|it| format!("a{it}=b")).collect();
+    assert_eq!(upstream.last().head.one("cookie"), Some(all.join("; ")));
+    assert_eq!(crumbs(130).await.unwrap().status(), 431, "the others count");
+}

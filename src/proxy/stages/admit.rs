@@ -2,8 +2,8 @@
 //! timeouts of the client's connection and the correlation id.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Version};
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::endpoints::{Endpoint, return_to};
@@ -91,7 +91,16 @@ fn require_bounded(session: &Downstream) -> Result<(), ProxyError> {
     if request.raw_path().len() > REQUEST_LINE {
         return Err(ProxyError::TargetTooLong);
     }
-    if request.headers.len() > FIELDS { Err(ProxyError::HeaderTooLarge) } else { Ok(()) }
+    let fields = request.headers.len();
+    if fields > FIELDS && fields - spare_crumbs(&request.headers) > FIELDS {
+        return Err(ProxyError::HeaderTooLarge);
+    }
+    Ok(())
+}
+
+/// RFC 9113 §8.2.3: the crumbs of `Cookie` are one field, which a client cut in as many as it liked.
+fn spare_crumbs(headers: &HeaderMap) -> usize {
+    headers.get_all(COOKIE).iter().count().saturating_sub(1)
 }
 
 /// RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`.
