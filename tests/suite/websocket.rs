@@ -19,6 +19,7 @@ async fn echo() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
                 let head = read_head(&mut stream).await;
                 heads.lock().unwrap().push_str(&head);
                 let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                              Connection: X-Hop\r\nX-Hop: 1\r\n\
                               Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
                 stream.write_all(switch.as_bytes()).await.unwrap();
                 let (mut read, mut write) = stream.split();
@@ -63,6 +64,8 @@ async fn a_websocket_passes_only_where_a_route_takes_it_and_from_our_own_pages()
 
     let (mut stream, head) = shake(&edge, "/live/x", &ours).await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let lower = head.to_ascii_lowercase();
+    assert!(lower.contains("\r\nupgrade: websocket\r\n") && !lower.contains("\r\nx-hop:"), "{head}");
     stream.write_all(b"\x81\x02hi").await.unwrap();
     let mut frame = [0; 4];
     stream.read_exact(&mut frame).await.unwrap();

@@ -176,15 +176,19 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
 /// Fields for this hop alone (RFC 9110 §7.6.1), those that the service nominates among them; and a protocol
 /// that nobody asked for.
 fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), ProxyError> {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+    let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if switches && !(ctx.websocket && response.version == Version::HTTP_11) {
         let unasked = "the service switched to another protocol, which nobody had asked for";
-        return if ctx.websocket { Ok(()) } else { Err(ProxyError::UpstreamError(unasked.to_owned())) };
+        return Err(ProxyError::UpstreamError(unasked.to_owned()));
     }
     let kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
     // Most services nominate nothing.
     let lines = response.headers.get_all(CONNECTION);
     let nominated: Vec<HeaderName> = if lines.iter().all(kept) { Vec::new() } else { nominated(response) };
-    for name in nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION]) {
+    // §7.8: there it is what the answer is about.
+    let about_upgrade = switches || response.status == StatusCode::UPGRADE_REQUIRED;
+    let names = nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE]);
+    for name in names.filter(|name| !(about_upgrade && **name == UPGRADE)) {
         while response.headers.contains_key(name) {
             response.remove_header(name);
         }
