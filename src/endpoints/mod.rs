@@ -9,7 +9,7 @@ pub(crate) mod fuzzing;
 mod health;
 mod login;
 mod logout;
-mod return_to;
+pub(crate) mod return_to;
 mod session_status;
 mod verify;
 

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
 /// Bytes of an address, as it is written and as it is sent.
-const MOST: usize = 2048;
+pub(crate) const MOST: usize = 2048;
 
 /// `wanted` if it is safe, else `/`. A path on our origin stays a path; a listed host stays absolute.
 #[must_use]

@@ -93,6 +93,9 @@ pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, 
     session.write_response_header(Box::new(head), bodiless).await?;
     if !bodiless {
         session.write_response_body(Some(reply.body), true).await?;
+    } else if session.is_http2() {
+        // The engine tells nobody that a head is all, and after a failure it ends no stream but by RST_STREAM.
+        session.write_response_body(None, true).await?;
     }
     if !drained && !late {
         linger(session).await;

@@ -1,9 +1,12 @@
 //! What a trusted proxy in front says of the client: `X-Forwarded-*` or `Forwarded` (RFC 7239). Whether to believe it is the caller's to decide.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{FORWARDED, HeaderMap};
+use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use super::headers::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 
 /// The client as a proxy in front saw it. Absent: nothing was said, or nothing readable.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,12 +38,12 @@ pub(in crate::proxy) fn told(headers: &HeaderMap) -> Told {
 /// `X-Forwarded-*`. Of several lines the last one is the trusted proxy's own: it adds below what it was
 /// sent, which anybody may have written.
 fn unregistered(headers: &HeaderMap) -> Told {
-    let chain = lines(headers, "x-forwarded-for");
-    let last = |name: &'static str| lines(headers, name).pop().map(str::to_owned);
+    let lines: Vec<_> = headers.get_all(&FORWARDED_FOR).iter().map(text).collect();
+    let last = |name: &HeaderName| readable(headers.get_all(name).iter().next_back()?.to_str().ok()?);
     Told {
-        chain: (!chain.is_empty()).then(|| chain.join(", ")),
-        proto: last("x-forwarded-proto"),
-        host: last("x-forwarded-host"),
+        chain: chain(lines.iter().flat_map(|line| line.split(','))),
+        proto: last(&FORWARDED_PROTO),
+        host: last(&FORWARDED_HOST),
     }
 }
 
@@ -49,12 +52,11 @@ fn registered(headers: &HeaderMap) -> Told {
     let elements = elements(headers);
     let own = |name: &str| {
         let mut pairs = elements.last()?.iter();
-        pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
+        pairs.find_map(|(key, value)| if key == name { readable(value) } else { None })
     };
-    let nodes = elements.iter().flatten().filter(|(key, value)| key == "for" && !value.is_empty());
-    let hops: Vec<&str> = nodes.map(|(_, node)| address(node)).collect();
+    let nodes = elements.iter().flatten().filter(|(key, _)| key == "for");
     Told {
-        chain: (!hops.is_empty()).then(|| hops.join(", ")),
+        chain: chain(nodes.map(|(_, node)| address(node))),
         proto: own("proto").map(|proto| proto.to_ascii_lowercase()),
         host: own("host"),
     }
@@ -79,14 +81,27 @@ pub(in crate::proxy) fn client(peer: IpAddr, trusted: &[IpNet], headers: &Header
     known
 }
 
-fn lines<'a>(headers: &'a HeaderMap, name: &'static str) -> Vec<&'a str> {
-    headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect()
+/// A line with a sign in place of each byte that nobody can read: the client's part of it must not take the rest along.
+fn text(line: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(line.as_bytes())
+}
+
+/// What is there, and can be read.
+fn readable(value: &str) -> Option<String> {
+    (!value.trim().is_empty() && value.is_ascii()).then(|| value.to_owned())
+}
+
+/// The addresses as one line. What cannot be read keeps its place, by the word of RFC 7239 §6.2.
+fn chain<'a>(hops: impl Iterator<Item = &'a str>) -> Option<String> {
+    let hops = hops.map(str::trim).filter(|hop| !hop.is_empty());
+    let hops: Vec<&str> = hops.map(|hop| if hop.is_ascii() { hop } else { "unknown" }).collect();
+    (!hops.is_empty()).then(|| hops.join(", "))
 }
 
 /// RFC 7239 §4: elements between commas, pairs between semicolons, values as tokens or quoted.
 fn elements(headers: &HeaderMap) -> Vec<Vec<(String, String)>> {
-    let elements = headers.get_all(FORWARDED).iter().filter_map(|line| line.to_str().ok());
-    let elements = elements.flat_map(|line| split(line, ','));
+    let lines: Vec<_> = headers.get_all(FORWARDED).iter().map(text).collect();
+    let elements = lines.iter().flat_map(|line| split(line, ','));
     elements.map(|element| split(element, ';').into_iter().filter_map(pair).collect()).collect()
 }
 
@@ -127,14 +142,12 @@ fn address(node: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn read(lines: &[(&'static str, &str)]) -> [Option<String>; 3] {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let told = told(&headers);
         [told.chain, told.proto, told.host]
@@ -201,5 +214,32 @@ mod tests {
         for nonsense in ["", ",", ";;", "=", "for", "\"", "for=\"", "\\\"=;,"] {
             assert_eq!(read(&[("forwarded", nonsense)])[1..], [None, None], "{nonsense}");
         }
+    }
+
+    #[test]
+    fn what_the_client_wrote_unreadably_takes_nothing_else_along() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let client = |name: &'static str, line: &[u8]| {
+            let headers = [(HeaderName::from_static(name), HeaderValue::from_bytes(line).unwrap())];
+            client("10.0.0.1".parse().unwrap(), &trusted, &headers.into_iter().collect()).to_string()
+        };
+        assert_eq!(client("x-forwarded-for", b"\xff, 203.0.113.7, 10.1.2.3"), "203.0.113.7");
+        assert_eq!(client("x-forwarded-for", b"203.0.113.9, \xc3\xa9, 10.1.2.3"), "10.1.2.3");
+        assert_eq!(client("x-forwarded-for", b"203.0.113.9, , 10.1.2.3"), "203.0.113.9");
+        assert_eq!(client("forwarded", b"for=\xff, for=203.0.113.7;host=\xff"), "203.0.113.7");
+        let lines = [
+            ("x-forwarded-for", "\u{e9}, 203.0.113.7"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "\u{e9}"),
+        ];
+        assert_eq!(read(&lines), [Some("unknown, 203.0.113.7".to_owned()), Some("https".to_owned()), None]);
+    }
+
+    #[test]
+    fn an_empty_line_says_nothing() {
+        let empty = [("x-forwarded-for", ""), ("x-forwarded-proto", ""), ("x-forwarded-host", " ")];
+        assert_eq!(read(&empty), [None, None, None]);
+        let then = [("x-forwarded-for", " , "), ("x-forwarded-for", "203.0.113.7"), ("x-forwarded-proto", "")];
+        assert_eq!(read(&then), [Some("203.0.113.7".to_owned()), None, None]);
     }
 }

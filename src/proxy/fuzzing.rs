@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::correlation::sane;
 use super::forwarded::told;
-use super::headers::traceparent;
+use super::headers::{TRACEPARENT, traceparent};
 
 /// Header lines; the first byte of each says which header it is.
 pub fn forwarded(data: &[u8]) {
@@ -31,6 +31,7 @@ pub fn forwarded(data: &[u8]) {
     if let Some(id) = sane(&headers) {
         assert!(id.len() <= 128 && id.to_str().is_ok());
     }
-    let next = traceparent(headers.get(FORWARDED));
+    let lines = headers.get_all(FORWARDED).iter().map(|line| (TRACEPARENT.clone(), line.clone()));
+    let next = traceparent(&lines.collect());
     assert_eq!(next.map(|(value, _new)| value.len()), Some(55));
 }

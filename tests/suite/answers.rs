@@ -1,6 +1,6 @@
 //! How a service frames its answer is between it and the edge: what a client is told can be read in one way only.
 
-use crate::harness::{Behaviour, Edge, RawClient, Setup, Upstream, raw};
+use crate::harness::{Behaviour, Edge, RawClient, Setup, Upstream, builder, raw};
 
 async fn edge() -> (Edge, Upstream) {
     let upstream = Upstream::start().await;
@@ -71,4 +71,60 @@ async fn an_old_client_hears_one_answer() {
     let post = "POST /open/x HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
     assert_eq!(raw(edge.address(), post).await.0.status(), 200);
     assert_eq!(upstream.last().head.one("expect"), None, "nobody waits for a word that may not be said");
+}
+
+#[tokio::test]
+async fn an_answer_has_our_version() {
+    let (edge, upstream) = edge().await;
+    for (lines, asked, framing) in [
+        ("Content-Length: 2\r\nConnection: keep-alive\r\n", "1.1", Some("2")),
+        ("", "1.1", None),
+        ("Content-Length: 2\r\n", "1.0", Some("2")),
+        ("", "1.0", None),
+    ] {
+        upstream.behave(Behaviour::Bytes(format!("HTTP/1.0 200 OK\r\n{lines}\r\nok").into_bytes()));
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send(format!("GET /open/x HTTP/{asked}\r\nHost: h\r\n\r\n")).await;
+        let head = client.head().await;
+        assert_eq!(head.start_line(), "HTTP/1.1 200 OK", "{lines}");
+        assert_eq!(head.one("content-length").as_deref(), framing, "{lines}");
+        let chunked = (framing.is_none() && asked == "1.1").then_some("chunked");
+        assert_eq!(head.one("transfer-encoding").as_deref(), chunked, "{lines}");
+        if framing.is_none() && asked == "1.0" {
+            let mut rest = Vec::new();
+            client.reader.rest(&mut rest).await;
+            assert_eq!(rest, b"ok", "it ends with the connection");
+        } else {
+            assert_eq!(client.reader.body(&head).await.unwrap().start, b"ok", "{lines}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn chunks_of_a_version_that_knows_none_are_an_error() {
+    let (edge, upstream) = edge().await;
+    for lines in ["Transfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n"] {
+        let answer = format!("HTTP/1.0 200 OK\r\n{lines}\r\n2\r\nok\r\n0\r\n\r\n");
+        upstream.behave(Behaviour::Bytes(answer.into_bytes()));
+        assert_eq!(raw(edge.address(), GET).await.0.status(), 502, "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_about_the_hop_to_the_service_ends_here() {
+    let (edge, upstream) = edge().await;
+    let hop = "TE: x\r\nUpgrade: h2c\r\nKeep-Alive: timeout=5\r\nTrailer: x-sum\r\n";
+    for (status, upgrade) in [(200, None), (426, Some("h2c"))] {
+        let answer = format!("HTTP/1.1 {status} Said\r\n{hop}Content-Length: 2\r\n\r\nok");
+        upstream.behave(Behaviour::Bytes(answer.into_bytes()));
+        let (head, _) = raw(edge.address(), GET).await;
+        assert_eq!(head.status(), status);
+        assert_eq!((head.one("te"), head.one("keep-alive")), (None, None), "{status}");
+        assert_eq!(head.one("upgrade").as_deref(), upgrade, "{status}");
+        assert_eq!(head.one("trailer").as_deref(), Some("x-sum"), "{status}");
+        // RFC 9113 §8.2.2: clients take it for a malformed answer.
+        let h2 = builder().http2_prior_knowledge().build().unwrap();
+        let answer = h2.get(edge.url("/open/x")).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (status, "ok"));
+    }
 }

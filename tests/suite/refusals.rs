@@ -116,6 +116,31 @@ async fn a_missing_session_is_json_for_scripts_and_a_redirect_for_navigations() 
 }
 
 #[tokio::test]
+async fn another_proxy_that_asks_for_a_page_load_is_told_401() {
+    let (edge, _upstream, _browser) = edge().await;
+    for path in ["/auth/verify", "/auth/forward"] {
+        let asked = http_client().get(edge.url(path));
+        let asked = asked.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document");
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{path}");
+        assert_eq!(problem(answer).await["code"], "not_authenticated", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_too_long_to_return_to_is_left_out_of_the_way_to_the_login() {
+    let (edge, _upstream, _browser) = edge().await;
+    let way = async |length: usize| {
+        let path = format!("/api/own/{}", "-".repeat(length - "/api/own/".len()));
+        let asked = http_client().get(edge.url(&path));
+        let asked = asked.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document");
+        location(&asked.send().await.unwrap()).unwrap()
+    };
+    assert!(way(2048).await.starts_with("/auth/login?return_to=%2Fapi%2Fown%2F%2D"));
+    assert_eq!(way(2049).await, "/auth/login");
+}
+
+#[tokio::test]
 async fn a_cross_site_request_is_403_before_anything_happens() {
     let (edge, upstream, browser) = edge().await;
     let post = || browser.client.post(edge.url("/api/own/x"));

@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, raw};
+use crate::harness::{AUDIENCES, Browser, Edge, RawClient, Setup, Upstream, raw};
 
 /// Answers every handshake with 101 and echoes what comes after it.
 async fn echo() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
@@ -19,6 +19,7 @@ async fn echo() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
                 let head = read_head(&mut stream).await;
                 heads.lock().unwrap().push_str(&head);
                 let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                              Connection: X-Hop\r\nX-Hop: 1\r\n\
                               Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
                 stream.write_all(switch.as_bytes()).await.unwrap();
                 let (mut read, mut write) = stream.split();
@@ -63,6 +64,8 @@ async fn a_websocket_passes_only_where_a_route_takes_it_and_from_our_own_pages()
 
     let (mut stream, head) = shake(&edge, "/live/x", &ours).await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let lower = head.to_ascii_lowercase();
+    assert!(lower.contains("\r\nupgrade: websocket\r\n") && !lower.contains("\r\nx-hop:"), "{head}");
     stream.write_all(b"\x81\x02hi").await.unwrap();
     let mut frame = [0; 4];
     stream.read_exact(&mut frame).await.unwrap();
@@ -106,5 +109,26 @@ async fn no_other_protocol_is_offered_to_a_service() {
         let received = upstream.last();
         assert_eq!(received.head.one("upgrade").as_deref(), left, "{path} {offer}");
         assert_eq!(received.head.one("http2-settings"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_is_a_get_that_asks_for_it_in_connection() {
+    let upstream = Upstream::start().await;
+    let live = "{ id: live, path: \"/live/*\", target_service: own_service, preserve_path: true, auth: none, websocket: true }";
+    let edge = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 10").route(live).start().await;
+    for (start, connection, left) in [
+        ("GET", "Connection: keep-alive, upgrade\r\n", Some("websocket")),
+        ("GET", "Connection: keep-alive\r\nConnection: Upgrade\r\n", Some("websocket")),
+        ("GET", "", None),
+        ("GET", "Connection: keep-alive\r\n", None),
+        ("POST", "Connection: Upgrade\r\nContent-Length: 0\r\n", None),
+        ("HEAD", "Connection: Upgrade\r\n", None),
+    ] {
+        let lines = format!("Host: h\r\n{connection}Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send(format!("{start} /live/x HTTP/1.1\r\n{lines}\r\n")).await;
+        assert_eq!(client.head().await.status(), 200, "{start} {connection}");
+        assert_eq!(upstream.last().head.one("upgrade").as_deref(), left, "{start} {connection}");
     }
 }

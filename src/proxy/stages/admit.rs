@@ -2,11 +2,11 @@
 //! timeouts of the client's connection and the correlation id.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Version};
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, return_to};
 use crate::proxy::context::RequestContext;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
@@ -59,7 +59,8 @@ pub(in crate::proxy) fn admit(
             .ok_or_else(|| ProxyError::BadRequest("the query contains bytes that no URI may carry".to_owned()))?,
         None => "",
     };
-    if ctx.navigation {
+    // What the login would not heed only makes a redirect that servers in front find too large.
+    if ctx.navigation && path.as_str().len() + query.len() <= return_to::MOST {
         let here = format!("{}{query}", path.as_str());
         ctx.login_url = format!("/auth/login?return_to={}", utf8_percent_encode(&here, NON_ALPHANUMERIC)).into();
     }
@@ -90,7 +91,16 @@ fn require_bounded(session: &Downstream) -> Result<(), ProxyError> {
     if request.raw_path().len() > REQUEST_LINE {
         return Err(ProxyError::TargetTooLong);
     }
-    if request.headers.len() > FIELDS { Err(ProxyError::HeaderTooLarge) } else { Ok(()) }
+    let fields = request.headers.len();
+    if fields > FIELDS && fields - spare_crumbs(&request.headers) > FIELDS {
+        return Err(ProxyError::HeaderTooLarge);
+    }
+    Ok(())
+}
+
+/// RFC 9113 §8.2.3: the crumbs of `Cookie` are one field, which a client cut in as many as it liked.
+fn spare_crumbs(headers: &HeaderMap) -> usize {
+    headers.get_all(COOKIE).iter().count().saturating_sub(1)
 }
 
 /// RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`.

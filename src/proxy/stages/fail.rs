@@ -69,7 +69,12 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ProxyError::ClientTimeout),
         (
             ErrorSource::Downstream,
-            ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ConnectionClosed,
+            ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectionClosed
+            // Of HTTP/2: the stream is over, by RST_STREAM or with its connection.
+            | ErrorType::H2Error,
         ) => None,
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400)) => {
             Some(ProxyError::BadRequest("the request header is not acceptable".to_owned()))

@@ -34,7 +34,7 @@ pub(in crate::proxy) fn forward(
     let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
     let gateway = &*ctx.gateway;
     let client = Client::of(gateway, session, request);
-    let trace = traceparent(request.headers.get(&TRACEPARENT));
+    let trace = traceparent(&request.headers);
     let ends = request.send_end_stream();
     let mut parts = take_parts(request);
     let headers = &mut parts.headers;

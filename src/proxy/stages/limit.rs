@@ -1,6 +1,7 @@
 //! Limit: the body a route takes, declared or streamed.
 
-use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::Method;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
 
 use crate::proxy::Downstream;
 use crate::reply::ProxyError;
@@ -17,8 +18,12 @@ pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool)
     if !session.is_upgrade_req() {
         return Ok(false);
     }
-    let headers = &session.req_header().headers;
-    if !headers.get_all(UPGRADE).iter().any(|protocol| names_websocket(protocol.as_bytes())) {
+    let request = session.req_header();
+    let names =
+        |field: HeaderName, word: &[u8]| request.headers.get_all(field).iter().any(|list| lists(list.as_bytes(), word));
+    // RFC 6455 §4.1: a handshake is a GET that says so twice.
+    let shakes = request.method == Method::GET && names(CONNECTION, b"upgrade");
+    if !(shakes && names(UPGRADE, b"websocket")) {
         // RFC 9110 §7.8: the offer may be ignored. `h2c` must be: a service that took it would let the
         // client speak to it directly, with whatever identity it likes.
         session.req_header_mut().remove_header(&UPGRADE);
@@ -36,9 +41,8 @@ pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool)
     Ok(true)
 }
 
-/// One of the protocols on offer is WebSocket.
-fn names_websocket(protocols: &[u8]) -> bool {
-    protocols.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+fn lists(list: &[u8], word: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// Refuses a body as soon as what has come exceeds `limit`.

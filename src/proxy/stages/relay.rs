@@ -1,13 +1,13 @@
 //! Relay: the service's answer on its way back.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TE,
+    TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
-use super::origin::cors_headers;
+use super::origin::{EXPOSED, cors_headers};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
@@ -29,15 +29,33 @@ pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContex
         response.insert_header("RateLimit-Policy", policy)?;
         response.insert_header("RateLimit", standing)?;
     }
+    if ctx.who.session().is_some() {
+        keep_readers_ours(response);
+    }
     if let Some(origin) = &ctx.cors_origin {
         for (name, value) in cors_headers(origin) {
             response.insert_header(name, value)?;
         }
+        // A list, to which a service may have said its part.
+        response.append_header(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))?;
     }
     if !ctx.gateway.origins.allowed.is_empty() {
         vary_by_origin(response)?;
     }
     Ok(())
+}
+
+/// Where a session answers, the proxy alone says which origins may read it: a service that echoes any origin would open
+/// the session to all of them. Whoever had the answer stored.
+fn keep_readers_ours(response: &mut ResponseHeader) {
+    let theirs = |name: &&HeaderName| name.as_str().starts_with("access-control-");
+    // Most services say nothing about it.
+    if response.headers.keys().any(|name| theirs(&name)) {
+        let names: Vec<HeaderName> = response.headers.keys().filter(theirs).cloned().collect();
+        for name in &names {
+            response.remove_header(name);
+        }
+    }
 }
 
 /// Fetch, "CORS protocol and HTTP caches": told also where no listed origin asks, or a cache would give a listed one
@@ -72,6 +90,10 @@ pub(in crate::proxy) fn take_over(
     }
     let length = settle_length(response).and_then(|length| end_hop(response, ctx).map(|()| length));
     let length = length.map_err(|error| abort(ctx, error).into_up())?;
+    if response.version == Version::HTTP_10 {
+        // RFC 9112 §2.3: an answer has the version of who tells it.
+        response.set_version(Version::HTTP_11);
+    }
     let bodiless = session.req_header().method == Method::HEAD || response.status == StatusCode::NOT_MODIFIED;
     if !bodiless && is_large(response, length) {
         hold_memory(session, ctx).map_err(|error| abort(ctx, error))?;
@@ -118,6 +140,10 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
         return Ok(Some(0));
     }
     let refused = |why: &str| Err(ProxyError::UpstreamError(format!("the service's answer has {why}")));
+    if response.version == Version::HTTP_10 && response.headers.contains_key(TRANSFER_ENCODING) {
+        // §6.1: whoever wrote it, or passed it on, did not know what it means.
+        return refused("a transfer coding, which HTTP/1.0 does not know");
+    }
     let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
     let mut chunked = false;
     match (codings.next(), codings.next()) {
@@ -150,15 +176,19 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
 /// Fields for this hop alone (RFC 9110 §7.6.1), those that the service nominates among them; and a protocol
 /// that nobody asked for.
 fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), ProxyError> {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+    let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if switches && !(ctx.websocket && response.version == Version::HTTP_11) {
         let unasked = "the service switched to another protocol, which nobody had asked for";
-        return if ctx.websocket { Ok(()) } else { Err(ProxyError::UpstreamError(unasked.to_owned())) };
+        return Err(ProxyError::UpstreamError(unasked.to_owned()));
     }
     let kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
     // Most services nominate nothing.
     let lines = response.headers.get_all(CONNECTION);
     let nominated: Vec<HeaderName> = if lines.iter().all(kept) { Vec::new() } else { nominated(response) };
-    for name in nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION]) {
+    // §7.8: there it is what the answer is about.
+    let about_upgrade = switches || response.status == StatusCode::UPGRADE_REQUIRED;
+    let names = nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE]);
+    for name in names.filter(|name| !(about_upgrade && **name == UPGRADE)) {
         while response.headers.contains_key(name) {
             response.remove_header(name);
         }
@@ -178,17 +208,10 @@ fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Takes note of the service's answer. On a session route the proxy alone says which origins may
-/// read it: a service that echoes any origin would open the session to all of them.
-fn received(response: &mut ResponseHeader, ctx: &mut RequestContext) {
-    if response.status.is_informational() {
-        return;
-    }
-    ctx.upstream_status = Some(response.status.as_u16());
-    if ctx.who.session().is_some() {
-        for name in [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS] {
-            response.remove_header(&name);
-        }
+/// Takes note of the service's answer.
+fn received(response: &ResponseHeader, ctx: &mut RequestContext) {
+    if !response.status.is_informational() {
+        ctx.upstream_status = Some(response.status.as_u16());
     }
 }
 

@@ -33,6 +33,8 @@ pub(in crate::proxy) fn route(
 ) -> Result<Routed, ProxyError> {
     if let Some(endpoint) = Endpoint::at(path.as_str()) {
         count_at(ctx, gateway.own_meters.get(endpoint.name()));
+        // Its answer is what it is, whoever asks: behind `auth_request` a redirect of /auth/verify is an error.
+        ctx.navigation = false;
         return Ok(Routed::Ours(endpoint));
     }
     if let Some(called) = gateway.facade.called(path) {
