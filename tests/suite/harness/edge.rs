@@ -220,7 +220,10 @@ impl Edge {
 
     async fn wait_until_alive(&mut self) {
         let until = std::time::Instant::now() + Duration::from_secs(20);
-        while tokio::net::TcpStream::connect(self.address()).await.is_err() {
+        // Twice in a row: before it listens, the program tries whether it may.
+        let mut answered = 0;
+        while answered < 2 {
+            answered = if tokio::net::TcpStream::connect(self.address()).await.is_ok() { answered + 1 } else { 0 };
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the program ended at its start ({ended:?}):\n{}", self.log.text());
             assert!(std::time::Instant::now() < until, "no listener after 20 s:\n{}", self.log.text());
