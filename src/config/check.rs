@@ -76,9 +76,9 @@ pub(super) fn check_targets(targets: &[Located<String>], services: &[&str], foun
 
 /// Every route can be reached.
 pub(super) fn check_routes(routes: &[WrittenRoute], found: &Collector) {
-    let mut shapes: HashMap<&str, Vec<&WrittenRoute>> = HashMap::new();
+    let mut shapes: HashMap<_, Vec<&WrittenRoute>> = HashMap::new();
     for route in routes {
-        let same = shapes.entry(&route.pattern.shape).or_default();
+        let same = shapes.entry(route.pattern.shape()).or_default();
         if let Some(earlier) = same.iter().find(|earlier| overlap(earlier, route)) {
             let message =
                 format!("the routes `{}` and `{}` can never be told apart", earlier.config.id, route.config.id);
@@ -100,9 +100,11 @@ fn overlap(one: &WrittenRoute, other: &WrittenRoute) -> bool {
 }
 
 fn check_own_paths(route: &WrittenRoute, found: &Collector) {
-    let path = route.pattern.written.as_str();
+    // However it is escaped.
+    let path = route.pattern.literal_prefix();
     if OWN_PATHS.contains(&path) || OWN_PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
-        let error = Diagnostic::error(&route.path, format!("the path `{path}` is answered by this program itself"));
+        let written = route.pattern.as_str();
+        let error = Diagnostic::error(&route.path, format!("the path `{written}` is answered by this program itself"));
         found.push(
             error
                 .label("choose another")
