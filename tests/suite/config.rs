@@ -291,6 +291,25 @@ fn load_with(file: usize, content: &[u8]) -> String {
     found.map_or_else(|findings| findings.to_string(), |config| format!("{config:?}"))
 }
 
+#[test]
+fn what_is_no_text_is_pointed_at_and_covers_its_secrets() {
+    let text = load_with(0, b"auth: { idp: main }\nempowerid_api_key: a-secret-nobody-may-see\xff\n");
+    assert!(text.contains("error: this file is not UTF-8 text") && text.contains("conf/settings.yaml:2:43"), "{text}");
+    assert!(!text.contains("nobody-may-see"), "{text}");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_not_the_absence_of_a_file() {
+    for to in ["/no/such/file", "legacy_services.yaml"] {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixtures().join("_base"), folder.path());
+        let link = folder.path().join("conf/legacy_services.yaml");
+        std::os::unix::fs::symlink(to, link).unwrap();
+        let (code, text) = check(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None);
+        assert!(code == 2 && text.contains("conf/legacy_services.yaml"), "{to}: {text}");
+    }
+}
+
 /// Texts that look enough like the real files to get past the first reader.
 fn mangled() -> impl Strategy<Value = String> {
     let shipped = ["conf/settings.yaml", "conf/idps.yaml", "conf/legacy_services.yaml", "routes/api.yaml"]
