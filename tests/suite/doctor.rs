@@ -138,6 +138,50 @@ async fn a_way_back_that_is_not_registered_names_the_public_url() {
     let (provider, client) = client("doctor-way-back", &json!({"redirect_uris": ["http://localhost:1/x"]})).await;
     let upstream = Upstream::start().await;
     let setup = Setup::new().service("analytics", &upstream.url(), None);
+/// A server of plain HTTP that takes a TLS handshake for a bad request, under an `https` URL.
+async fn answers_anything_with_http() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _ = client.read(&mut [0; 1024]).await;
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    url
+}
+
+fn service_token(more: &str) -> String {
+    format!(
+        "{{ id: st, path: \"/st/*\", target_service: analytics_service, auth: session, \
+         token_policy: {{ mode: service_token, {more} }} }}"
+    )
+}
+
+/// A route with `service_token` gets what `client_credentials` gives, or nothing.
+#[tokio::test]
+async fn a_token_of_our_own_that_is_refused_names_the_policy() {
+    let metadata = json!({ "grant_types": ["authorization_code", "refresh_token"] });
+    let (provider, client) = client("doctor-own-refused", &metadata).await;
+    let upstream = Upstream::start().await;
+    let route = service_token(&format!("audience: \"{}\"", AUDIENCES[1]));
+    let setup = Setup::new().service("analytics", &upstream.url(), None).route(&route);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &[AUDIENCES[1], "grant type is not allowed", "routes[st].token_policy.mode", client]);
+}
+
+/// No login asks for the audience of a policy, so that one which only `client_credentials` gets is well.
+#[tokio::test]
+async fn the_audience_of_a_policy_is_not_asked_for_at_a_login() {
+    let (provider, client) = client("doctor-own-unknown", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let route = service_token(&format!("audience: \"{UNKNOWN}\""));
+    let setup = Setup::new().service("analytics", &upstream.url(), None).route(&route);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &[UNKNOWN, "invalid_target", "routes[st].token_policy.audience"]);
+    assert!(!page.contains("at a login"), "{page}");
+}
+
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["http://localhost:8080/auth/callback", "conf/settings.yaml", "server.public_url"]);
 }
