@@ -2,6 +2,7 @@
 //! with the file and the key to change.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{AUDIENCES, DOCTORED, Provider, Setup, Upstream, doctor, free_port};
 
@@ -95,6 +96,10 @@ async fn a_service_that_is_dead_names_its_base_url() {
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["TLS", "routes/all.yaml:2:", "services.analytics_service.tls"]);
 
+    let setup = Setup::new().service("analytics", &answers_anything_with_http().await, None);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["it answers with something that is no TLS", "services.analytics_service.tls"]);
+
     let legacy = format!("legacy_services: {{ old: \"{gone}\" }}\n");
     let setup = Setup::new().service("analytics", &upstream.url(), None).legacy(&legacy);
     let (code, page) = doctor(setup, &provider.issuer, client).await;
@@ -133,11 +138,6 @@ async fn a_client_without_tokens_of_its_own_is_said_to_be_untested() {
     assert_only(&page, code, &[UNKNOWN, "at a login", "service_audiences.analytics_service"]);
 }
 
-#[tokio::test]
-async fn a_way_back_that_is_not_registered_names_the_public_url() {
-    let (provider, client) = client("doctor-way-back", &json!({"redirect_uris": ["http://localhost:1/x"]})).await;
-    let upstream = Upstream::start().await;
-    let setup = Setup::new().service("analytics", &upstream.url(), None);
 /// A server of plain HTTP that takes a TLS handshake for a bad request, under an `https` URL.
 async fn answers_anything_with_http() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -182,6 +182,11 @@ async fn the_audience_of_a_policy_is_not_asked_for_at_a_login() {
     assert!(!page.contains("at a login"), "{page}");
 }
 
+#[tokio::test]
+async fn a_way_back_that_is_not_registered_names_the_public_url() {
+    let (provider, client) = client("doctor-way-back", &json!({"redirect_uris": ["http://localhost:1/x"]})).await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), None);
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["http://localhost:8080/auth/callback", "conf/settings.yaml", "server.public_url"]);
 }
