@@ -17,6 +17,8 @@ pub mod endpoints;
 pub mod fuzzing;
 pub mod legacy;
 pub mod oidc;
+mod path;
+mod pem;
 pub mod proxy;
 pub mod reply;
 pub mod resilience;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::StartError;
 use crate::config::TlsConfig;
+use crate::pem::{self, Unfit};
 
 /// How often the files are looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(60);
@@ -49,16 +48,13 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn certified(written: &TlsConfig) -> Result<CertifiedKey, StartError> {
-    let chain = CertificateDer::pem_file_iter(&written.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| wrong("cert", &written.cert, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&written.key).map_err(|error| wrong("key", &written.key, &error))?;
-    let signing = rustls::crypto::ring::sign::any_supported_type(&key);
-    let certified = CertifiedKey::new(chain, signing.map_err(|error| wrong("key", &written.key, &error))?);
-    // Half of a renewal: the other file follows in a moment.
-    certified.keys_match().map_err(|error| wrong("key", &written.key, &error))?;
-    Ok(certified)
+    // Half of a renewal is an error, too: the other file follows in a moment.
+    pem::certified(&written.cert, &written.key).map_err(|unfit| match unfit {
+        Unfit::Certificate(reason) => wrong("cert", &written.cert, &reason),
+        Unfit::Key(reason) => wrong("key", &written.key, &reason),
+    })
 }
 
-fn wrong(key: &str, path: &Path, error: &dyn std::fmt::Display) -> StartError {
-    StartError::Engine(format!("{}: {error} (settings.yaml, server.tls.{key})", path.display()))
+fn wrong(key: &str, path: &Path, reason: &str) -> StartError {
+    StartError::Engine(format!("{}: {reason} (settings.yaml, server.tls.{key})", path.display()))
 }

@@ -23,7 +23,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 
-use super::handover;
+use super::{handover, start};
 use crate::proxy::Bff;
 
 const LOOK: Duration = Duration::from_millis(20);
@@ -70,6 +70,7 @@ impl ShutdownSignalWatch for Drain {
             let _ = self.over.try_send(());
             return ShutdownSignal::GracefulTerminate;
         };
+        start::heard_elsewhere();
         let attended = stdin().is_terminal();
         loop {
             tokio::select! {

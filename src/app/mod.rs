@@ -10,6 +10,8 @@ mod memory;
 mod reload;
 mod room;
 mod serve;
+mod start;
 
 pub use build::StartError;
 pub use serve::{Sockets, serve};
+pub use start::hear_signals;

@@ -15,6 +15,7 @@ use super::StartError;
 use super::build::rebuild;
 use super::certificate::{self, Certificate};
 use super::housekeeping::warm;
+use super::start;
 use crate::config::{Config, Findings};
 use crate::proxy::{Bff, Gateway};
 
@@ -56,6 +57,9 @@ impl BackgroundService for OnHangup {
             Ok(hangup) => hangup,
             Err(error) => return tracing::error!(%error, "SIGHUP cannot be received; a reload needs a restart"),
         };
+        if start::take_hangup() {
+            self.hung_up();
+        }
         let mut look = tokio::time::interval(certificate::LOOK);
         loop {
             tokio::select! {

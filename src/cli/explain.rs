@@ -1,6 +1,7 @@
 //! `pingora-bff explain METHOD TARGET`: who answers, why, and what would be sent on. Asks nobody;
 //! the same table and the same path reading as the server.
 
+mod headers;
 mod legacy;
 mod nearest;
 mod own;
@@ -12,7 +13,9 @@ use http::Method;
 use self::page::Page;
 use crate::cli::routes::auth_word;
 use crate::config::Config;
-use crate::routing::{CanonicalPath, Lookup, Route, RouteErrors, RouteTable};
+use crate::proxy::objection;
+use crate::reply::ProxyError;
+use crate::routing::{CanonicalPath, Lookup, Methods, Route, RouteErrors, RouteTable};
 
 /// Exit status: something answers the request.
 const ANSWERED: u8 = 0;
@@ -25,6 +28,16 @@ pub fn render(config: &Config, method: &Method, target: &str) -> Result<(String,
     let table = RouteTable::build(&config.routes)?;
     let (raw, query) = split_target(target);
     let mut page = Page::new(&format!("{method} {raw}{query}"));
+    if let Some(error) = objection(&head(config, method, target)) {
+        refuse(&mut page, &error);
+        return Ok((page.into_text(), REFUSED));
+    }
+    if raw == "*" {
+        page.row("Answered by", "pingora-bff itself: 204");
+        allow(&mut page, Methods::new(&[]).allowed());
+        page.row("Why", "`OPTIONS *` asks about the program as a whole, and nothing goes upstream");
+        return Ok((page.into_text(), ANSWERED));
+    }
     let status = match CanonicalPath::parse(raw.as_bytes()) {
         Err(refusal) => {
             page.row("Answered by", "pingora-bff itself: 400 bad_request");
@@ -40,6 +53,27 @@ pub fn render(config: &Config, method: &Method, target: &str) -> Result<(String,
         }
     };
     Ok((page.into_text(), status))
+}
+
+/// The request as a client of ours sends it.
+fn head(config: &Config, method: &Method, target: &str) -> Vec<u8> {
+    let origin = config.settings.server.public_url.origin().ascii_serialization();
+    let host = origin.split_once("://").map_or("", |(_, host)| host);
+    format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
+}
+
+/// What no route is asked about.
+fn refuse(page: &mut Page, error: &ProxyError) {
+    let (status, code, _) = error.face();
+    page.row("Answered by", format!("pingora-bff itself: {} {code}", status.as_u16()));
+    if let ProxyError::MethodNotAllowed { allow: methods } = error {
+        allow(page, methods.iter());
+    }
+    page.row("Why", error.to_string());
+}
+
+fn allow<'m>(page: &mut Page, methods: impl Iterator<Item = &'m Method>) {
+    page.more(format!("Allow: {}", methods.map(Method::as_str).collect::<Vec<_>>().join(", ")));
 }
 
 fn explain_path(
@@ -65,9 +99,8 @@ fn explain_path(
             upstream::explain(page, config, route, method, path, query)
         }
         Lookup::MethodNotAllowed { allow } => {
-            let allow: Vec<&str> = allow.iter().map(Method::as_str).collect();
             page.row("Answered by", "pingora-bff itself: 405 method_not_allowed");
-            page.more(format!("Allow: {}", allow.join(", ")));
+            self::allow(page, allow.iter());
             page.row("Why", format!("the path is known, but no route for it takes {method}:"));
             for route in matching {
                 page.more(format!("`{}` {}, {}", route.id, describe(route), route.written_at));
@@ -128,9 +161,13 @@ fn defeat(winner: &Route, loser: &Route) -> &'static str {
 fn split_target(target: &str) -> (&str, &str) {
     let path = match target.split_once("://") {
         Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
-            rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/")
+            rest.find(['/', '?']).and_then(|end| rest.get(end..)).unwrap_or("/")
         }
         _ => target,
     };
-    path.split_at_checked(path.find('?').unwrap_or(path.len())).unwrap_or((path, ""))
+    match path.split_at_checked(path.find('?').unwrap_or(path.len())) {
+        Some(("", query)) => ("/", query),
+        Some(parts) => parts,
+        None => (path, ""),
+    }
 }

@@ -11,6 +11,9 @@ use crate::telemetry::{AccessLog, start_logging};
 
 /// Serves until told to stop.
 pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
+    if let Err(error) = app::hear_signals() {
+        return fail(&format!("error: signals cannot be received: {error}"), 1);
+    }
     let (config, findings) = Config::load_with_findings(conf, routes, &environment);
     let Some(config) = config else { return fail(&findings, super::check::WITH_ERRORS) };
     if !findings.diagnostics().is_empty() {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use http::Method;
+
 use super::diagnostic::{Collector, Diagnostic};
 use super::model::{AuthMode, ClientAuthMethod, IdpConfig, LegacyConfig, TokenMode};
 use super::read::{WrittenIdps, WrittenRoute, WrittenService, WrittenSettings};
@@ -76,13 +78,13 @@ pub(super) fn check_targets(targets: &[Located<String>], services: &[&str], foun
 
 /// Every route can be reached.
 pub(super) fn check_routes(routes: &[WrittenRoute], found: &Collector) {
-    let mut shapes: HashMap<&str, Vec<&WrittenRoute>> = HashMap::new();
+    let mut shapes: HashMap<_, Vec<&WrittenRoute>> = HashMap::new();
     for route in routes {
-        let same = shapes.entry(&route.pattern.shape).or_default();
+        let same = shapes.entry(route.pattern.shape()).or_default();
         if let Some(earlier) = same.iter().find(|earlier| overlap(earlier, route)) {
             let message =
                 format!("the routes `{}` and `{}` can never be told apart", earlier.config.id, route.config.id);
-            let error = Diagnostic::error(&route.path, message).label("the same paths and methods");
+            let error = Diagnostic::error(&route.path, message).label(shared(earlier, route));
             found.push(error.note(format!("the other one is written at {}", earlier.path.place())));
         }
         if route.sound {
@@ -99,10 +101,25 @@ fn overlap(one: &WrittenRoute, other: &WrittenRoute) -> bool {
     sound && (one.is_empty() || other.is_empty() || one.iter().any(|method| other.contains(method)))
 }
 
+/// What both of them answer.
+fn shared(one: &WrittenRoute, other: &WrittenRoute) -> String {
+    let (one, other) = (&one.config.methods, &other.config.methods);
+    let both: Vec<&str> = match (one.as_slice(), other.as_slice()) {
+        ([], some) | (some, []) => some.iter().map(Method::as_str).collect(),
+        (one, other) => one.iter().filter(|method| other.contains(method)).map(Method::as_str).collect(),
+    };
+    if both.is_empty() || one == other {
+        return "the same paths and methods".to_owned();
+    }
+    format!("the same paths, and both take {}", both.join(", "))
+}
+
 fn check_own_paths(route: &WrittenRoute, found: &Collector) {
-    let path = route.pattern.written.as_str();
+    // However it is escaped.
+    let path = route.pattern.literal_prefix();
     if OWN_PATHS.contains(&path) || OWN_PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
-        let error = Diagnostic::error(&route.path, format!("the path `{path}` is answered by this program itself"));
+        let written = route.pattern.as_str();
+        let error = Diagnostic::error(&route.path, format!("the path `{written}` is answered by this program itself"));
         found.push(
             error
                 .label("choose another")

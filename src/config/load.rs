@@ -15,7 +15,7 @@ use super::node::Node;
 use super::read::{
     RouteFile, WrittenIdp, WrittenSettings, by_name, read_idps, read_legacy, read_route_file, read_settings,
 };
-use super::source::Source;
+use super::source::{Position, Source, Span, Spot};
 use super::variable::{Environment, resolve};
 use super::yaml::parse;
 
@@ -53,10 +53,10 @@ fn load(conf_dir: &Path, routes_dir: &Path, env: Environment<'_>, found: &Collec
     let settings = settings.and_then(|node| read_settings(&node, found));
     let idps = read_file(&conf_dir.join("idps.yaml"), env, found).and_then(|node| read_idps(&node, found));
     let legacy_path = conf_dir.join("legacy_services.yaml");
-    let legacy = if legacy_path.exists() {
-        read_file(&legacy_path, env, found).and_then(|node| read_legacy(&node, env, found))
-    } else {
-        Some(LegacyConfig::default())
+    // A link that leads nowhere and a folder that cannot be read are not the absence of the file.
+    let legacy = match std::fs::symlink_metadata(&legacy_path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(LegacyConfig::default()),
+        _ => read_file(&legacy_path, env, found).and_then(|node| read_legacy(&node, env, found)),
     };
     let (routes, complete) = read_routes(routes_dir, env, found);
     let names: Vec<&str> = routes.services.iter().map(|service| service.name.value.as_str()).collect();
@@ -153,13 +153,7 @@ fn route_files(routes_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// The tree of one file, its variables replaced; `None` after a report.
 fn read_file(path: &Path, env: Environment<'_>, found: &Collector) -> Option<Node> {
-    let text = match read_text(path) {
-        Ok(text) => text,
-        Err(reason) => {
-            found.push(Diagnostic::unreadable(path, reason));
-            return None;
-        }
-    };
+    let text = read_text(path, found)?;
     let source = Source::new(path, &text);
     // Until the tree is known, and where the text is no tree.
     source.hide(secrets_of_text(&source));
@@ -177,13 +171,34 @@ fn read_file(path: &Path, env: Environment<'_>, found: &Collector) -> Option<Nod
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => "this file does not exist".to_owned(),
-        _ => format!("cannot read this file: {error}"),
-    })?;
+/// `None` after a report.
+fn read_text(path: &Path, found: &Collector) -> Option<String> {
+    let refuse = |reason: String| {
+        found.push(Diagnostic::unreadable(path, reason));
+        None
+    };
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => {
+            return refuse("this link leads to a file that does not exist".to_owned());
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return refuse("this file does not exist".to_owned()),
+        Err(error) => return refuse(format!("cannot read this file: {error}")),
+    };
     if bytes.len() > MAX_FILE {
-        return Err("this file is larger than 16 MiB".to_owned());
+        return refuse("this file is larger than 16 MiB".to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "this file is not UTF-8 text".to_owned())
+    let text = String::from_utf8(bytes);
+    text.map_err(|error| found.push(not_utf8(path, error.as_bytes(), error.utf8_error().valid_up_to()))).ok()
+}
+
+/// Points at the first byte that is none of a text.
+fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Diagnostic {
+    let before = String::from_utf8_lossy(bytes.get(..at).unwrap_or_default());
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let start = Position { line: before.matches('\n').count() + 1, column };
+    let source = Source::new(path, &String::from_utf8_lossy(bytes));
+    source.hide(secrets_of_text(&source));
+    let spot = Spot::new(&source, Span { start, end: Position { column: column + 1, ..start } });
+    Diagnostic::error(&spot, "this file is not UTF-8 text").label("here")
 }

@@ -15,6 +15,7 @@ use crate::routing::{CanonicalPath, join_base};
 use crate::telemetry::Metrics;
 use crate::upstream::UpstreamError;
 
+pub(crate) use service::EMPOWERID;
 pub use service::{Busy, LegacyService, Slot, Verdict};
 
 /// Everything below this belongs to the façade.

@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// The one service that gets `empowerid_api_key`.
-const EMPOWERID: &str = "empowerid";
+pub(crate) const EMPOWERID: &str = "empowerid";
 
 /// A service behind the façade, as built.
 pub struct LegacyService {

@@ -2,14 +2,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use url::form_urlencoded;
 
-use super::error::{GrantError, IdpError, SetupError, quote};
+use super::error::{GrantError, IdpError, SetupError};
 use super::grant::Form;
 use super::random;
 use crate::config::{ClientAuthMethod, IdpConfig, Secret};
+use crate::pem::signing_key;
 use crate::resilience::UnixTime;
 
 /// A client assertion is used at once.
@@ -100,22 +101,7 @@ struct Assertion<'a> {
 
 impl Signer {
     fn new(idp: &IdpConfig, pem: &Secret) -> Result<Self, SetupError> {
-        let pem = pem.expose().as_bytes();
-        let key = EncodingKey::from_rsa_pem(pem)
-            .or_else(|_not_rsa| EncodingKey::from_ec_pem(pem))
-            .or_else(|_not_ec| EncodingKey::from_ed_pem(pem))
-            .map_err(|error| SetupError::ClientKey(quote(&error.to_string())))?;
-        let candidates: &[Algorithm] = match key.family() {
-            AlgorithmFamily::Rsa => &[Algorithm::RS256, Algorithm::PS256],
-            AlgorithmFamily::Ec => &[Algorithm::ES256, Algorithm::ES384],
-            _ => &[Algorithm::EdDSA],
-        };
-        // A public key, a short one or another curve shows here and not at the first login.
-        let signs = |algorithm: &Algorithm| jsonwebtoken::crypto::sign(b"probe", &key, *algorithm).is_ok();
-        let algorithms: Vec<_> = candidates.iter().copied().filter(signs).collect();
-        if algorithms.is_empty() {
-            return Err(SetupError::ClientKey("it cannot sign".into()));
-        }
+        let (key, algorithms) = signing_key(pem.expose()).map_err(SetupError::ClientKey)?;
         Ok(Self {
             client_id: idp.client_id.clone(),
             issuer: idp.issuer.clone(),

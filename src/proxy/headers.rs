@@ -21,7 +21,7 @@ pub(super) static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-
 const ANSWERED: usize = 2;
 
 /// Exact names, folded.
-const IDENTITY: &[&str] = &[
+pub(crate) const IDENTITY: &[&str] = &[
     "x-original-user",
     "x-user",
     "x-session-id",
@@ -39,7 +39,7 @@ const IDENTITY: &[&str] = &[
 ];
 
 /// Families, folded.
-const IDENTITY_PREFIXES: &[&str] = &["x-user-", "x-forwarded-"];
+pub(crate) const IDENTITY_PREFIXES: &[&str] = &["x-user-", "x-forwarded-"];
 
 /// How an inbound `Authorization` is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,9 +19,11 @@ mod who;
 mod wire;
 
 pub use gateway::{Destination, Gateway, Origins};
+pub(crate) use headers::{IDENTITY, IDENTITY_PREFIXES};
 pub use memory::Memory;
 pub use plugin::Bff;
 pub use rates::Rates;
+pub(crate) use wire::objection;
 pub use wire::{Door, Handshakes, Patience};
 
 /// The engine's session is always called this here: `Session` is a login.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::methods::MethodBits;
-use super::pattern::Piece;
+use crate::path::Piece;
 
 /// A route as the index knows it.
 #[derive(Debug, Clone, Copy)]

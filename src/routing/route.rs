@@ -5,11 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::methods::Methods;
-use super::path::CanonicalPath;
-use super::pattern::{Pattern, PatternError};
 use super::rate_limit::RateLimit;
-use super::rewrite::{Template, TemplateError};
 use crate::config::{AuthMode, Place, RouteConfig, TokenPolicyConfig};
+use crate::path::{CanonicalPath, Pattern, PatternError, Template, TemplateError};
 
 /// One rule: which requests, for which service, with which token.
 #[derive(Debug, Clone)]

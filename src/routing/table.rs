@@ -13,9 +13,9 @@ use http::Method;
 
 use super::branch::{Branch, Entries, Entry};
 use super::methods::MethodBits;
-use super::path::CanonicalPath;
 use super::route::{Route, RouteError, RouteErrors};
 use crate::config::RouteConfig;
+use crate::path::CanonicalPath;
 
 /// All routes. Immutable; a reload builds another.
 #[derive(Debug)]

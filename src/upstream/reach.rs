@@ -80,12 +80,24 @@ impl Upstream {
             }
             Err(error) => error,
         };
-        Err(Unreachable::Tls(match (&error.cause, error.etype()) {
-            (Some(cause), _) => cause.to_string(),
-            (None, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => {
+        Err(Unreachable::Tls(match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
                 format!("no answer within {}s", self.connect_timeout.as_secs_f32())
             }
-            (None, kind) => kind.as_str().to_owned(),
+            _ => what_failed(&error),
         }))
     }
+}
+
+/// The engine's cause is the error below it, wrapped with the address of our end; where there is none below, the
+/// context says what happened.
+fn what_failed(error: &pingora::Error) -> String {
+    let below = error.cause.as_ref().and_then(|cause| cause.source()).map(ToString::to_string);
+    let context = || error.context.as_ref().map(|context| context.as_str().to_owned());
+    let words = below.or_else(context).unwrap_or_else(|| error.etype().as_str().to_owned());
+    if words.contains("InvalidContentType") {
+        return "it answers with something that is no TLS".to_owned();
+    }
+    let words = words.strip_prefix("TLS connect() failed: ").unwrap_or(&words);
+    words.split(", SNI: ").next().unwrap_or(words).to_owned()
 }

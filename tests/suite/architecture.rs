@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Floors from the ground up; a room names rooms of lower floors, and of its own in one direction only.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
+    &["path", "pem"],
     &["config", "resilience", "telemetry"],
     &["session", "oidc"],
     &["endpoints", "legacy", "authz", "upstream", "routing", "token", "reply"],

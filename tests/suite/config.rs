@@ -177,6 +177,57 @@ fn tls_beside_a_public_url_of_plain_http_is_a_warning() {
     assert!(text.starts_with("warning: `public_url` is http although `server.tls` is set"), "{text}");
 }
 
+/// A certificate and its key in `folder`, under this name.
+fn certified(folder: &Path, name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let [cert, key] = ["crt", "key"].map(|kind| folder.join(name).with_extension(kind));
+    fs::write(&cert, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (cert.display().to_string(), key.display().to_string())
+}
+
+#[test]
+fn a_key_of_another_certificate_and_broken_files_are_refused_where_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path();
+    let ((cert, key), (_, other)) = (certified(files, "one"), certified(files, "two"));
+    let broken = files.join("broken.crt").display().to_string();
+    fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    let server = |cert: &str, key: &str| {
+        let server = format!("server: {{ public_url: 'https://a.example', tls: {{ cert: {cert}, key: {key} }} }}");
+        check_with("settings.yaml", &format!("{server}\nsession: {{ store: 'memory:' }}\n"))
+    };
+    let redis = |more: &str| {
+        let secret = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+        let store = format!("session: {{ store: 'rediss://r', secret: {secret}, redis: {{ {more} }} }}\n");
+        check_with("settings.yaml", &store)
+    };
+    let service = |more: &str| {
+        let service = format!("services:\n  analytics_service: {{ base_url: 'https://a:1', tls: {{ {more} }} }}\n");
+        check_with("../routes/api.yaml", &service)
+    };
+    for (code, text) in [
+        server(&cert, &key),
+        service(&format!("ca: {cert}, client_cert: {cert}, client_key: {key}")),
+        redis(&format!("ca: {cert}, client_cert: {cert}, client_key: {key}")),
+    ] {
+        assert_eq!(code, 0, "{text}");
+    }
+    let pair = format!("client_cert: {cert}, client_key: {other}");
+    for ((code, text), file, at, why) in [
+        (server(&cert, &other), "settings.yaml:1:", &other, "is not the key of"),
+        (server(&broken, &key), "settings.yaml:1:", &broken, "cannot be read"),
+        (service(&pair), "api.yaml:2:", &other, "is not the key of"),
+        (service(&format!("ca: {broken}")), "api.yaml:2:", &broken, "cannot be read"),
+        (redis(&pair), "settings.yaml:1:", &other, "is not the key of"),
+        (redis(&format!("ca: {broken}")), "settings.yaml:1:", &broken, "cannot be read"),
+    ] {
+        assert_eq!(code, 2, "{text}");
+        let error = format!("error: `{at}` cannot be used: it ");
+        assert!(text.contains(&error) && text.contains(why) && text.contains(file), "{text}");
+    }
+}
+
 #[test]
 fn a_store_that_other_programs_would_read_otherwise_is_refused() {
     for (store, instead) in [
@@ -259,6 +310,25 @@ fn load_with(file: usize, content: &[u8]) -> String {
     fs::write(folder.path().join(files[file]), content).unwrap();
     let found = Config::load(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None);
     found.map_or_else(|findings| findings.to_string(), |config| format!("{config:?}"))
+}
+
+#[test]
+fn what_is_no_text_is_pointed_at_and_covers_its_secrets() {
+    let text = load_with(0, b"auth: { idp: main }\nempowerid_api_key: a-secret-nobody-may-see\xff\n");
+    assert!(text.contains("error: this file is not UTF-8 text") && text.contains("conf/settings.yaml:2:43"), "{text}");
+    assert!(!text.contains("nobody-may-see"), "{text}");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_not_the_absence_of_a_file() {
+    for to in ["/no/such/file", "legacy_services.yaml"] {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixtures().join("_base"), folder.path());
+        let link = folder.path().join("conf/legacy_services.yaml");
+        std::os::unix::fs::symlink(to, link).unwrap();
+        let (code, text) = check(&folder.path().join("conf"), &folder.path().join("routes"), &|_| None);
+        assert!(code == 2 && text.contains("conf/legacy_services.yaml"), "{to}: {text}");
+    }
 }
 
 /// Texts that look enough like the real files to get past the first reader.

@@ -2,6 +2,7 @@
 //! with the file and the key to change.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{AUDIENCES, DOCTORED, Provider, Setup, Upstream, doctor, free_port};
 
@@ -95,6 +96,10 @@ async fn a_service_that_is_dead_names_its_base_url() {
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["TLS", "routes/all.yaml:2:", "services.analytics_service.tls"]);
 
+    let setup = Setup::new().service("analytics", &answers_anything_with_http().await, None);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["it answers with something that is no TLS", "services.analytics_service.tls"]);
+
     let legacy = format!("legacy_services: {{ old: \"{gone}\" }}\n");
     let setup = Setup::new().service("analytics", &upstream.url(), None).legacy(&legacy);
     let (code, page) = doctor(setup, &provider.issuer, client).await;
@@ -131,6 +136,50 @@ async fn a_client_without_tokens_of_its_own_is_said_to_be_untested() {
     let setup = Setup::new().service("analytics", &upstream.url(), Some(UNKNOWN));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &[UNKNOWN, "at a login", "service_audiences.analytics_service"]);
+}
+
+/// A server of plain HTTP that takes a TLS handshake for a bad request, under an `https` URL.
+async fn answers_anything_with_http() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _ = client.read(&mut [0; 1024]).await;
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    url
+}
+
+fn service_token(more: &str) -> String {
+    format!(
+        "{{ id: st, path: \"/st/*\", target_service: analytics_service, auth: session, \
+         token_policy: {{ mode: service_token, {more} }} }}"
+    )
+}
+
+/// A route with `service_token` gets what `client_credentials` gives, or nothing.
+#[tokio::test]
+async fn a_token_of_our_own_that_is_refused_names_the_policy() {
+    let metadata = json!({ "grant_types": ["authorization_code", "refresh_token"] });
+    let (provider, client) = client("doctor-own-refused", &metadata).await;
+    let upstream = Upstream::start().await;
+    let route = service_token(&format!("audience: \"{}\"", AUDIENCES[1]));
+    let setup = Setup::new().service("analytics", &upstream.url(), None).route(&route);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &[AUDIENCES[1], "grant type is not allowed", "routes[st].token_policy.mode", client]);
+}
+
+/// No login asks for the audience of a policy, so that one which only `client_credentials` gets is well.
+#[tokio::test]
+async fn the_audience_of_a_policy_is_not_asked_for_at_a_login() {
+    let (provider, client) = client("doctor-own-unknown", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let route = service_token(&format!("audience: \"{UNKNOWN}\""));
+    let setup = Setup::new().service("analytics", &upstream.url(), None).route(&route);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &[UNKNOWN, "invalid_target", "routes[st].token_policy.audience"]);
+    assert!(!page.contains("at a login"), "{page}");
 }
 
 #[tokio::test]

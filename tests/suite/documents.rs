@@ -50,6 +50,33 @@ fn the_readme_shows_what_the_program_prints() {
     }
 }
 
+/// What is shown of `check` is what it prints of the shipped configuration with three slips.
+#[test]
+fn the_readme_shows_what_check_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let slips = [
+        ("conf/settings.yaml", "  listen:", "  lisen:"),
+        ("conf/settings.yaml", "shutdown_grace: 30", "shutdown_grace: soon"),
+        ("routes/api.yaml", "order}\"\n    target_service: crud_service", "order}\"\n    target_service: crud_servce"),
+    ];
+    for file in
+        ["conf/settings.yaml", "conf/idps.yaml", "conf/legacy_services.yaml", "routes/api.yaml", "routes/pages.yaml"]
+    {
+        let of_this_file = slips.iter().filter(|(place, ..)| *place == file);
+        let text = of_this_file.fold(read(file), |text, (_, right, wrong)| {
+            assert!(text.contains(right), "{file}: {right}");
+            text.replacen(right, wrong, 1)
+        });
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pingora-bff"));
+    let output = command.arg("check").current_dir(folder.path()).env_clear().output().unwrap();
+    let sample = format!("```\n$ pingora-bff check\n{}```\n", String::from_utf8(output.stdout).unwrap());
+    assert!(read("README.md").contains(&sample), "the README should show:\n{sample}");
+}
+
 /// What a link to this heading is called.
 fn anchor_of(heading: &str) -> String {
     let words = heading.trim_start_matches('#').trim().to_lowercase();

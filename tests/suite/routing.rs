@@ -174,6 +174,18 @@ fn every_request_is_explained() {
     // The façade comes before every route, also before one that takes every path.
     ask(&config, Method::POST, "/api/v1/proxy/res-admin/users?x=1");
     ask(&config, Method::GET, "/api/v1/proxy/nobody/x");
+    ask(&config, Method::TRACE, "/api/v1/proxy/res-admin/users");
+    // What the door refuses, and what it answers, is no route's.
+    ask(&config, Method::OPTIONS, "*");
+    ask(&config, Method::CONNECT, "/machine");
+    ask(&config, Method::GET, "https://elsewhere.example/machine");
+    ask(&config, Method::GET, "/machine?a#b");
+    ask(&config, Method::GET, "/machine?a b");
+    ask(&config, Method::GET, "http://localhost:8080?from=/machine");
+    ask(&config, Method::from_bytes(&[b'A'; 100]).unwrap(), "/machine");
+    let (page, status) =
+        explain::render(&config, &Method::GET, &format!("/machine?{}", "a".repeat(16 * 1024))).unwrap();
+    assert!(status == 1 && page.contains("414 bad_request"), "{page}");
     config.routes.remove(0);
     ask(&config, Method::GET, "/api/v1/analitics/x");
     ask(&config, Method::GET, "/orders");

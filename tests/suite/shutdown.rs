@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::{
-    AUDIENCES, Behaviour, Browser, Edge, Lasting, RawClient, Setup, Socket, Upstream, events, failing_run, http_client,
-    raw, scale,
+    AUDIENCES, Behaviour, Browser, Edge, Lasting, RawClient, Setup, Socket, Starting, Upstream, events, failing_run,
+    http_client, raw, scale,
 };
 
 #[tokio::test]
@@ -205,4 +205,32 @@ async fn a_wrong_configuration_ends_the_process_before_it_listens() {
     let (status, said) = failing_run(plain().top("servce_audiences: {}"), port).await;
     assert_eq!(status.code(), Some(2), "{said}");
     assert!(said.contains("settings.yaml:") && said.contains("service_audiences"), "place and nearest word: {said}");
+}
+
+/// The program as it waits for a Redis that does not answer; whoever holds the connection keeps it waiting.
+async fn waiting_for_redis() -> (Starting, TcpStream) {
+    let redis = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let store = format!("redis://{}", redis.local_addr().unwrap());
+    let setup = Setup::new().service("own", "http://127.0.0.1:1", Some(AUDIENCES[0])).store(&store);
+    let starting = Starting::spawn(&setup);
+    (starting, redis.accept().await.unwrap().0)
+}
+
+#[tokio::test]
+async fn a_start_is_ended_by_sigterm_and_sigint_and_by_no_sighup() {
+    for end in ["TERM", "INT"] {
+        let (mut starting, _redis) = waiting_for_redis().await;
+        starting.signal("HUP");
+        starting.signal(end);
+        let status = starting.exit_status(Duration::from_secs(20)).await.expect("it ends");
+        assert_eq!(status.code(), Some(0), "{end}: {status}");
+        assert!(!starting.log.text().contains("\"serving\""), "{end}: {}", starting.log.text());
+    }
+}
+
+#[tokio::test]
+async fn a_sighup_that_comes_during_the_start_is_answered_after_it() {
+    let (starting, _redis) = waiting_for_redis().await;
+    starting.signal("HUP");
+    eventually!("it reloads", starting.log.text().contains("CONFIG_RELOADED"), within 60);
 }

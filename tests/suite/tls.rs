@@ -223,7 +223,7 @@ async fn a_renewed_certificate_is_shown_and_half_of_one_is_not() {
     };
     assert!(believed(&old).await && !believed(&new).await);
     std::fs::copy(&next_cert, &cert).unwrap();
-    assert!(edge.reload().await, "the rest of the configuration is as it was");
+    assert!(!edge.reload().await, "as with any error, the whole of it is refused");
     assert!(edge.log.text().contains("server.tls.key"), "the key is still the old one: {}", edge.log.text());
     assert!(believed(&old).await, "so the old certificate stays");
     std::fs::copy(&next_key, &key).unwrap();
@@ -238,6 +238,9 @@ async fn a_certificate_and_a_key_that_do_not_belong_together_stop_the_start() {
     let (_, key) = authority.sign("elsewhere", ExtendedKeyUsagePurpose::ServerAuth);
     let setup = Setup::new().service("own", "http://127.0.0.1:9", Some(AUDIENCES[0])).https(&cert, &key);
     let (status, said) = failing_run(setup, free_port()).await;
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("server.tls.key") && !said.contains("panicked"), "{said}");
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("settings.yaml:") && said.contains("is not the key of") && !said.contains("panicked"),
+        "{said}"
+    );
 }

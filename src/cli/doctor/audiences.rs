@@ -1,11 +1,12 @@
-//! For each audience that is configured: does the provider take it at a login, and does it mint a
-//! token whose `aud` says so.
+//! For each audience that is configured: does the provider take it where it is asked for, at a login or for
+//! a token of our own, and does it mint a token whose `aud` says so.
 
 use std::collections::BTreeSet;
 
 use super::report::Report;
-use crate::config::{AudienceParameter, Config, IdpConfig};
+use crate::config::{AudienceParameter, Config, IdpConfig, RouteConfig};
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
+use crate::token::TokenPolicy;
 
 /// One audience and who wants it.
 struct Wanted {
@@ -17,6 +18,17 @@ struct Wanted {
     place: String,
     /// File and key of the scopes.
     scopes_place: String,
+    asked: Asked,
+}
+
+/// Where the program that runs asks for it.
+enum Asked {
+    /// At logins, and then with what they gave.
+    AtLogins,
+    /// With a token of the user.
+    LaterOn,
+    /// For a token of our own, as it is asked for here. File and key of the policy that says so.
+    ForOurselves(String),
 }
 
 pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&RelyingParty>, report: &mut Report<'_>) {
@@ -31,10 +43,11 @@ pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&Rel
         }
         return;
     };
-    let distinct: BTreeSet<String> = all.iter().map(|one| one.audience.clone()).collect();
+    let at_logins = all.iter().filter(|one| matches!(one.asked, Asked::AtLogins));
+    let distinct: BTreeSet<String> = at_logins.map(|one| one.audience.clone()).collect();
     party.sort_out_audiences(&Vec::from_iter(distinct)).await;
     for one in &all {
-        if party.refuses_audience(&one.audience) {
+        if matches!(one.asked, Asked::AtLogins) && party.refuses_audience(&one.audience) {
             let place = format!("{} (or allow it for client {} at the provider)", one.place, idp.client_id);
             report.bad(what(one), "the provider refuses it at a login (invalid_target)", place);
         } else {
@@ -47,7 +60,7 @@ fn what(one: &Wanted) -> String {
     format!("{} for {}", one.audience, one.service)
 }
 
-/// `service_audiences`, and the policies of routes that name an audience of their own.
+/// `service_audiences`, and the policies of routes that ask for tokens of their own or name an audience of their own.
 fn wanted(config: &Config) -> Vec<Wanted> {
     let settings = &config.settings;
     let file = config.conf_dir.join("settings.yaml").display().to_string();
@@ -58,25 +71,38 @@ fn wanted(config: &Config) -> Vec<Wanted> {
         scopes: scopes_of(service),
         place: format!("{file}: service_audiences.{service}"),
         scopes_place: format!("{file}: service_scopes.{service}"),
+        asked: Asked::AtLogins,
     });
-    let of_routes = config.routes.iter().filter_map(|route| {
-        let policy = route.token_policy.as_ref()?;
-        let key = |key| format!("{}: routes[{}].token_policy.{key}", route.written_at, route.id);
-        Some(Wanted {
-            service: format!("{} (route {})", route.target_service, route.id),
-            audience: policy.audience.clone()?,
-            scopes: policy.scopes.clone().unwrap_or_else(|| scopes_of(&route.target_service)),
-            place: key("audience"),
-            scopes_place: key("scopes"),
-        })
-    });
-    mapped.chain(of_routes).collect()
+    mapped.chain(config.routes.iter().filter_map(|route| of_route(config, route))).collect()
+}
+
+fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
+    let written = route.token_policy.as_ref()?;
+    let service = &route.target_service;
+    let file = config.conf_dir.join("settings.yaml").display().to_string();
+    let key = |key| format!("{}: routes[{}].token_policy.{key}", route.written_at, route.id);
+    let (need, asked) = match TokenPolicy::of(service, Some(written), &config.settings) {
+        TokenPolicy::ServiceToken { need, .. } => (need, Asked::ForOurselves(key("mode"))),
+        // With an audience of the service's, it is looked at there.
+        TokenPolicy::OnBehalfOf { need, .. } if written.audience.is_some() => (need, Asked::LaterOn),
+        _ => return None,
+    };
+    let place = |own: bool, word, map: &str| if own { key(word) } else { format!("{file}: {map}.{service}") };
+    Some(Wanted {
+        service: format!("{service} (route {})", route.id),
+        audience: need.audience.clone()?,
+        scopes: need.scopes.clone(),
+        place: place(written.audience.is_some(), "audience", "service_audiences"),
+        scopes_place: place(written.scopes.is_some(), "scopes", "service_scopes"),
+        asked,
+    })
 }
 
 async fn mint(party: &RelyingParty, one: &Wanted, report: &mut Report<'_>) {
     let ask = |scopes| Ask { audience: Some(&one.audience), scopes };
     match party.client_credentials(&ask(&one.scopes)).await {
         Ok(tokens) => compare(party, one, &tokens, "", report),
+        Err(error) if matches!(one.asked, Asked::ForOurselves(_)) => refused(party, one, &error, report),
         Err(GrantError::Refused { error, .. }) if error == "invalid_scope" && !one.scopes.is_empty() => {
             let note = format!(
                 "; {} was refused for a token of our own (invalid_scope) and could not be tested: {}",
@@ -105,6 +131,20 @@ fn compare(party: &RelyingParty, one: &Wanted, tokens: &TokenResponse, note: &st
     };
     let place = format!("{} (or audience_parameter of idps[{}] in idps.yaml)", one.place, party.name());
     report.bad(what(one), format_args!("the token that was minted {found}{note}"), place);
+}
+
+/// Every request of the route will be refused alike.
+fn refused(party: &RelyingParty, one: &Wanted, error: &GrantError, report: &mut Report<'_>) {
+    let (Asked::ForOurselves(mode), GrantError::Refused { error: code, .. }) = (&one.asked, error) else {
+        return judge(party, one, error, report);
+    };
+    let (key, what_else) = match code.as_str() {
+        "invalid_target" => (&one.place, "it"),
+        "invalid_scope" => (&one.scopes_place, "that scope"),
+        _ => (mode, "client_credentials"),
+    };
+    let client = &party.config().client_id;
+    report.bad(what(one), error, format_args!("{key} (or allow {what_else} for client {client} at the provider)"));
 }
 
 /// A client that gets no tokens of its own may get them for its users all the same.

@@ -3,9 +3,11 @@
 use http::Method;
 
 use super::page::Page;
-use super::{ANSWERED, REFUSED};
+use super::{ANSWERED, REFUSED, headers, refuse};
 use crate::config::{Config, CsrfMode};
-use crate::routing::{CanonicalPath, join_base};
+use crate::legacy::EMPOWERID;
+use crate::reply::ProxyError;
+use crate::routing::{CanonicalPath, Methods, join_base};
 
 /// Everything below it is the façade's, whatever the routes say.
 const PREFIX: &str = "/api/v1/proxy/";
@@ -22,6 +24,11 @@ pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &Canonic
         page.more(format!("it names: {}", if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }));
         return Some(REFUSED);
     };
+    let every = Methods::new(&[]);
+    if !every.accepts(method) {
+        refuse(page, &ProxyError::MethodNotAllowed { allow: every.allowed().cloned().collect() });
+        return Some(REFUSED);
+    }
     page.row("Answered by", format!("the legacy façade, service `{name}`"));
     page.row("Why", format!("everything below {PREFIX} is the façade's and comes before every route"));
     page.row("Client needs", "Authorization: Bearer, or a live session; else 401 not_authenticated");
@@ -43,5 +50,11 @@ pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &Canonic
         legacy.max_concurrent
     ));
     page.row("Token", "the caller's own, or the login access token of the session, as it is");
+    let mut own = vec!["Authorization: Bearer <token> (a caller's own stays as it is)".to_owned()];
+    own.push("X-Original-User: auth:account:{provider}:{sub}".to_owned());
+    if name == EMPOWERID && config.settings.empowerid_api_key.is_some() {
+        own.push("X-EmpowerID-Api-Key: <empowerid_api_key of settings.yaml>".to_owned());
+    }
+    headers::explain(page, &own, false);
     Some(ANSWERED)
 }

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::page::Page;
-use super::{ANSWERED, REFUSED};
+use super::{ANSWERED, REFUSED, headers};
 use crate::cli::bearer::{Bearer, Target};
 use crate::cli::routes::upstream_url;
 use crate::config::{AuthMode, Config, CsrfMode, RateLimitKey};
@@ -122,21 +122,15 @@ fn explain_target(page: &mut Page, what: &str, target: &Target<'_>) {
 }
 
 fn explain_headers(page: &mut Page, config: &Config, route: &Route, bearer: &Bearer<'_>) {
-    let mut label = "Headers set";
-    let mut set = |text: &str| page.row(std::mem::take(&mut label), text);
+    let mut own = Vec::new();
     let kept = matches!(bearer, Bearer::AsSent | Bearer::Callers);
     if !kept && *bearer != Bearer::Nothing {
-        set("Authorization: Bearer <token>");
+        own.push("Authorization: Bearer <token>".to_owned());
     }
     if route.auth != AuthMode::None {
         let idp = config.idps.iter().find(|idp| idp.name == config.settings.auth.idp);
         let provider = idp.filter(|_| route.auth == AuthMode::Session).map_or("{provider}", |idp| &idp.provider);
-        set(&format!("X-Original-User: auth:account:{provider}:{{sub}}"));
+        own.push(format!("X-Original-User: auth:account:{provider}:{{sub}}"));
     }
-    set("X-Correlation-ID, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Via, traceparent");
-    let authorization = if kept { "" } else { "Authorization, " };
-    let identity = "X-Original-User, X-User-*, X-Session-ID, X-Auth-Time, X-EmpowerID-Api-Key";
-    page.row("Headers cut", format!("{authorization}{identity}"));
-    page.more("X-Forwarded-*, Forwarded, X-Real-IP, and every hop-by-hop header (in any case, also with `_`)");
-    page.more("our own cookies out of Cookie; the others pass byte for byte");
+    headers::explain(page, &own, kept);
 }

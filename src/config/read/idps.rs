@@ -2,11 +2,11 @@
 
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
-use crate::config::pem::holds;
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest, table};
 use crate::config::scalar::{quote, secret, secure_url, text, word};
 use crate::config::source::Spot;
 use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
+use crate::pem::signing_key;
 
 use super::session::is_empty;
 use super::settings::{by_name, login_scopes};
@@ -192,9 +192,12 @@ fn check_secret(
                 "write it as `file:/run/secrets/client` or `${VAR}`; a public client says `token_auth_method: none`",
             ));
         }
-        Some(key) if word == "private_key_jwt" && !holds(key.value.expose(), "PRIVATE KEY") => {
-            let error = Diagnostic::error(&key.spot, "`private_key_jwt` needs a private key in PEM as `client_secret`");
-            found.push(error.label("best as `file:/path/to/key.pem`"));
+        Some(key) if word == "private_key_jwt" => {
+            if let Err(reason) = signing_key(key.value.expose()) {
+                let message = "`private_key_jwt` needs a private key in PEM as `client_secret`";
+                let error = Diagnostic::error(&key.spot, format!("{message}: {reason}"));
+                found.push(error.label("best as `file:/path/to/key.pem`"));
+            }
         }
         Some(_) => {}
     }

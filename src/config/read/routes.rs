@@ -7,11 +7,12 @@ use super::rate_limit::{check_key, read_rate_limit};
 use super::services::{WrittenService, read_services};
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
-use crate::config::pattern::{Pattern, read_pattern, read_template};
+use crate::config::pattern::{read_pattern, read_template};
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest};
 use crate::config::scalar::{boolean, quote, size, text, word};
 use crate::config::source::Spot;
 use crate::config::{AuthMode, RouteConfig, TokenPolicyConfig};
+use crate::path::Pattern;
 
 const AUTH_MODES: &[(&str, AuthMode)] =
     &[("session", AuthMode::Session), ("bearer", AuthMode::Bearer), ("none", AuthMode::None)];
@@ -105,7 +106,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
     let (id, path, target) = (id?, path?, target?);
     let config = RouteConfig {
         id: id.value,
-        path: path.value.written.clone(),
+        path: path.value.as_str().to_owned(),
         target_service: target.value,
         upstream_path: upstream.map(|upstream| upstream.value),
         preserve_path: preserve,

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
-use crate::config::pem::{certificate_file, key_file};
+use crate::config::pem::{certificate_file, check_pair, key_file};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
 use crate::config::scalar::{
     duration, is_loopback, network, positive_duration, quote, size, socket_address, text, url, whole,
@@ -194,7 +194,9 @@ fn read_tls(node: &Node, found: &Collector) -> Option<TlsConfig> {
     let cert = map.required("cert", certificate_file);
     let key = map.required("key", key_file);
     map.finish();
-    Some(TlsConfig { cert: cert?.value, key: key?.value })
+    let (cert, key) = (cert?.value, key?);
+    check_pair(&cert, &key, found);
+    Some(TlsConfig { cert, key: key.value })
 }
 
 /// A DNS name, for the places that take neither scheme nor port.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::HeaderValue;
 use url::{Position, Url};
 
 use super::server::read_server;
@@ -54,7 +55,7 @@ pub(in crate::config) fn read_settings(node: &Node, found: &Collector) -> Option
     let service_scopes = map.field("service_scopes", |node, found| table(node, found, scopes)).unwrap_or_default();
     let cors_allow_origins = map.field("cors", read_cors).unwrap_or_default();
     let csrf_mode = map.field("csrf", read_csrf).unwrap_or(CsrfMode::FetchMetadata);
-    let empowerid_api_key = map.field("empowerid_api_key", secret);
+    let empowerid_api_key = map.field("empowerid_api_key", header_value);
     let log = map.field("log", read_log).unwrap_or_else(default_log);
     map.finish();
     let (idp, oauth_scopes, allowed_redirect_hosts) = auth.unwrap_or_else(|| (None, default_scopes(), Vec::new()));
@@ -143,6 +144,15 @@ fn origin(node: &Node, found: &Collector) -> Option<String> {
         error.note("allowed: scheme, host and, where unusual, port, with nothing behind: `https://app.example.com`"),
     );
     None
+}
+
+/// A secret that is sent in a header field (RFC 9110 §5.5).
+fn header_value(node: &Node, found: &Collector) -> Option<Secret> {
+    let secret = secret(node, found)?;
+    if HeaderValue::from_str(secret.expose()).is_ok() {
+        return Some(secret);
+    }
+    refuse(node, found, "this secret cannot be sent in a header", "one line of printable ASCII")
 }
 
 fn read_csrf(node: &Node, found: &Collector) -> Option<CsrfMode> {

@@ -16,6 +16,11 @@ pub(in crate::proxy) const FIELDS: usize = 128;
 /// The longest registered method has 17 letters.
 const METHOD: usize = 32;
 
+/// What the door has against a whole head: for `explain`, which sends none.
+pub(crate) fn objection(head: &[u8]) -> Option<ProxyError> {
+    HeadReader::default().read(head).err()
+}
+
 /// What is known of a head that arrives in pieces.
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {

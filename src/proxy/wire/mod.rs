@@ -35,6 +35,7 @@ use super::Bff;
 use crate::reply::ProxyError;
 
 pub use self::handshake::Handshakes;
+pub(crate) use self::head::objection;
 pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
 pub(in crate::proxy) use self::line::Beyond;
 pub(in crate::proxy) use self::pace::Pace;

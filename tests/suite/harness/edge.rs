@@ -301,6 +301,42 @@ pub(crate) async fn failing_run(setup: Setup, port: u16) -> (ExitStatus, String)
     }
 }
 
+/// A start under way; killed by its id when dropped.
+pub(crate) struct Starting {
+    child: Child,
+    _dir: TempDir,
+    /// Both outputs.
+    pub(crate) log: Log,
+}
+
+impl Starting {
+    /// Spawns the program, and waits for nothing.
+    pub(crate) fn spawn(setup: &Setup) -> Self {
+        let (dir, log) = (tempfile::tempdir().unwrap(), Log::default());
+        let place = Place { dir: dir.path(), port: free_port(), admin_port: free_port(), client_id: "nobody" };
+        setup.write(&place, &Provider::shared().issuer);
+        let child = spawn(&dir, Some(&log), &log, &[], &[]);
+        Self { child, _dir: dir, log }
+    }
+
+    /// Sends the signal of this name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// As [`Edge::exit_status`].
+    pub(crate) async fn exit_status(&mut self, patience: Duration) -> Option<ExitStatus> {
+        end_of(&mut self.child, patience).await
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// What `pingora-bff doctor` says of this configuration with that client; exit status and standard output.
 pub(crate) async fn doctor(setup: Setup, issuer: &str, client_id: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();

@@ -36,7 +36,7 @@ use std::sync::Mutex;
 
 pub(crate) use browser::{Browser, location};
 pub(crate) use config::{SESSION_SECRET, Setup};
-pub(crate) use edge::{DOCTORED, Edge, doctor, failing_run, problem};
+pub(crate) use edge::{DOCTORED, Edge, Starting, doctor, failing_run, problem};
 pub(crate) use lasting::{Lasting, Socket, events};
 pub(crate) use load::Load;
 pub(crate) use log::{Log, field};

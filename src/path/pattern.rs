@@ -1,7 +1,7 @@
 //! The `path` of a route, read once: what it matches, how specific it is, and where its captures
 //! lie in a path that it matched.
 
-use super::path::{CanonicalPath, PathRefusal};
+use super::canonical::{CanonicalPath, PathRefusal};
 
 /// `/exact`, `/below/*`, `/a/{name}/b`, or `*`.
 ///
@@ -17,8 +17,8 @@ pub struct Pattern {
 }
 
 /// One segment after the literal prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Piece {
     /// This segment, decoded.
     Literal(Box<str>),
     /// Any segment but an empty one.
@@ -29,7 +29,7 @@ pub(super) enum Piece {
 
 /// Where in a path something was captured; segments count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Capture {
+pub(crate) enum Capture {
     Segment(usize),
     Rest(usize),
 }
@@ -102,18 +102,33 @@ impl Pattern {
         &self.literal
     }
 
-    pub(super) fn tail(&self) -> &[Piece] {
+    pub(crate) fn tail(&self) -> &[Piece] {
         &self.tail
     }
 
-    pub(super) fn capture(&self, name: &str) -> Option<Capture> {
+    /// The same for all patterns that match the same paths, however they are written.
+    pub(crate) fn shape(&self) -> (&str, &[Piece]) {
+        (if self.literal.is_empty() { "/" } else { &self.literal }, &self.tail)
+    }
+
+    /// What an `upstream_path` may use.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.captures.iter().map(|(name, _)| &**name)
+    }
+
+    /// Whether a wildcard takes the rest.
+    pub(crate) fn has_wildcard(&self) -> bool {
+        self.tail.last() == Some(&Piece::Rest)
+    }
+
+    pub(crate) fn capture(&self, name: &str) -> Option<Capture> {
         self.captures.iter().find(|(known, _)| **known == *name).map(|&(_, capture)| capture)
     }
 }
 
 impl Capture {
     /// The captured text, as sent and without a leading slash.
-    pub(super) fn of(self, path: &CanonicalPath) -> Option<&str> {
+    pub(crate) fn of(self, path: &CanonicalPath) -> Option<&str> {
         // A path starts with `/`: what is before the first slash is no segment.
         match self {
             Self::Segment(at) => path.as_str().split('/').nth(at + 1),
@@ -187,6 +202,17 @@ mod tests {
         ] {
             let pattern = Pattern::parse(text).unwrap();
             assert_eq!((pattern.literal_prefix(), pattern.is_exact()), (literal, exact), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_match_the_same_paths_have_one_shape() {
+        let read = |text: &str| Pattern::parse(text).unwrap();
+        for (one, other) in [("*", "/*"), ("/a/{b}/c", "/a/{x}/c"), ("/caf%C3%A9", "/caf%c3%a9"), ("/%61/*", "/a/*")] {
+            assert_eq!(read(one).shape(), read(other).shape(), "{one} {other}");
+        }
+        for (one, other) in [("/a", "/a/"), ("/a/%7B%7D", "/a/{x}"), ("/a/{b}/c", "/a/{b}/*")] {
+            assert_ne!(read(one).shape(), read(other).shape(), "{one} {other}");
         }
     }
 

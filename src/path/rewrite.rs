@@ -1,12 +1,12 @@
 //! `upstream_path`: the path the service is asked for. A rewrite of a canonical path is canonical
 //! again, because captures and literals meet only at a slash.
 
-use super::path::{CanonicalPath, PathRefusal};
+use super::canonical::{CanonicalPath, PathRefusal};
 use super::pattern::{Capture, Pattern, PatternError, placeholder};
 
 /// A compiled `upstream_path`.
 #[derive(Debug, Clone)]
-pub(super) struct Template {
+pub(crate) struct Template {
     text: Box<str>,
     parts: Box<[Part]>,
 }
@@ -33,14 +33,23 @@ pub enum TemplateError {
 
 impl Template {
     /// Compiles `text` for the captures of `pattern`.
-    pub(super) fn parse(text: &str, pattern: &Pattern) -> Result<Self, TemplateError> {
+    pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<Self, TemplateError> {
+        Self::read(text, |name| pattern.capture(name))
+    }
+
+    /// As far as it can be judged without the pattern it belongs to.
+    pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
+        Self::read(text, |_any| Some(Capture::Segment(0))).map(drop)
+    }
+
+    fn read(text: &str, capture: impl Fn(&str) -> Option<Capture>) -> Result<Self, TemplateError> {
         let body = text.strip_prefix('/').ok_or(TemplateError::NotCanonical(PathRefusal::NotAbsolute))?;
         let mut captures = Vec::new();
         let mut stand_in = String::new();
         for segment in body.split('/') {
             let name = placeholder(segment).map_err(TemplateError::Shape)?;
             let unknown = |name: &str| TemplateError::Unknown(name.to_owned());
-            captures.push(name.map(|name| pattern.capture(name).ok_or_else(|| unknown(name))).transpose()?);
+            captures.push(name.map(|name| capture(name).ok_or_else(|| unknown(name))).transpose()?);
             stand_in.push('/');
             stand_in.push_str(name.map_or(segment, |_| "x"));
         }
@@ -61,12 +70,17 @@ impl Template {
         Ok(Self { text: text.into(), parts: parts.into() })
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    /// Whether what the wildcard captures is in it.
+    pub(crate) fn takes_the_rest(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Capture(Capture::Rest(_))))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// `None` for a path that the route does not match.
-    pub(super) fn apply(&self, path: &CanonicalPath) -> Option<String> {
+    pub(crate) fn apply(&self, path: &CanonicalPath) -> Option<String> {
         let mut out = String::with_capacity(self.text.len() + path.as_str().len());
         for part in &self.parts {
             match part {
