@@ -12,6 +12,7 @@ use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
 use crate::reply::{ProxyError, Reply, message_page, onward_page};
+use crate::resilience::SystemClock;
 use crate::session::{FlowBinding, Identity, NewSession, Reading, Session, StoreError, Tokens};
 use crate::token::access_token;
 
@@ -84,7 +85,7 @@ impl Endpoints {
     }
 
     async fn complete(&self, asked: Asked<'_>, flow: Flow, again: bool, params: &CallbackParams) -> Reply {
-        let begun = SystemTime::now();
+        let begun = SystemClock::moment();
         let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
         let wanted = flow.audiences.clone();

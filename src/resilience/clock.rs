@@ -51,7 +51,7 @@ pub trait Clock: Send + Sync + fmt::Debug {
 pub struct SystemClock;
 
 impl SystemClock {
-    /// The current time as the engine's cache reads it: its freshness has no injected clock.
+    /// The current time to less than a second: as the engine's cache reads it, whose freshness has no injected clock.
     #[must_use]
     pub fn moment() -> SystemTime {
         SystemTime::now()

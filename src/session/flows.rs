@@ -15,7 +15,7 @@ use super::lease::Lease;
 use super::model::Session;
 use super::sessions::{Sessions, no_random, unsealed};
 use super::store::StoreError;
-use crate::resilience::UnixTime;
+use crate::resilience::{SystemClock, UnixTime};
 
 impl Sessions {
     /// Keeps a login flow under its `state`, sealed to it: who reads the store learns no PKCE verifier.
@@ -53,7 +53,7 @@ impl Sessions {
 
     /// From now on `id` counts as told, until `until`.
     pub async fn tell(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
-        let when = millis(SystemTime::now()).to_string().into_bytes();
+        let when = millis(SystemClock::moment()).to_string().into_bytes();
         self.store.set_note(&told_name(id), when, until, self.now()?).await
     }
 
