@@ -10,9 +10,9 @@ use crate::harness::{AUDIENCES, Browser, Setup, free_port};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cache");
 
-/// No freshness is invented: the tests need a cache that stores nothing it was not told to. The circuit
-/// stays closed, because the tests break connections on purpose.
-const CONFIG: &str = "response_cache: { enabled: true, default_ttl: 0, max_size: 100000 }\n\
+/// No freshness is invented but from `Last-Modified`: the tests need a cache that uses nothing it was not told to. The
+/// circuit stays closed, because the tests break connections on purpose.
+const CONFIG: &str = "response_cache: { enabled: true, default_ttl: 1ms, max_size: 100000 }\n\
                       circuit_breaker: { threshold: 1000000, reset_time: 1 }\n";
 
 /// Required tests that fail, with the reason.

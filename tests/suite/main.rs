@@ -54,6 +54,7 @@ mod outage;
 mod page;
 mod patience;
 mod provider;
+mod recall;
 mod redis;
 mod refusals;
 mod regression;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, LAST_MODIFIED, SET_COOKIE, VARY};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, EXPIRES, HOST, LAST_MODIFIED, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::directive::{Directives, Scope};
@@ -93,7 +93,10 @@ impl Exchange<'_> {
         };
         let validator = self.headers.contains_key(ETAG) || self.headers.contains_key(LAST_MODIFIED);
         let later = terms.stale_while_revalidate > 0 || terms.stale_if_error > 0;
-        if terms.age < terms.lifetime || validator || later { Ok(terms) } else { Err(Refusal::Useless) }
+        // Without a word of its service an answer is kept only where freshness is invented (`default_ttl`).
+        let said = directives != Directives::default() || self.headers.contains_key(EXPIRES);
+        let kept = validator && (said || !default_ttl.is_zero());
+        if terms.age < terms.lifetime || kept || later { Ok(terms) } else { Err(Refusal::Useless) }
     }
 
     fn permitted(&self, directives: &Directives) -> Result<(), Refusal> {
@@ -175,13 +178,17 @@ mod tests {
     use super::*;
 
     fn decide_as(method: &Method, status: u16, lines: &[(&str, &str)]) -> Result<Terms, Refusal> {
+        decide_by(Duration::from_secs(30), method, status, lines)
+    }
+
+    fn decide_by(ttl: Duration, method: &Method, status: u16, lines: &[(&str, &str)]) -> Result<Terms, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         let status = StatusCode::from_u16(status).unwrap();
         let exchange = Exchange { method, unwanted: false, status, headers: &headers, delay: Duration::ZERO };
-        exchange.terms(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), Duration::from_secs(30))
+        exchange.terms(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), ttl)
     }
 
     fn decide(lines: &[(&str, &str)]) -> Result<Terms, Refusal> {
@@ -211,6 +218,20 @@ mod tests {
         assert_eq!(decide(&[("cache-control", "max-age=5"), ("age", "6")]), Err(Refusal::Useless));
         assert!(decide(&[("cache-control", "max-age=0"), ("etag", "\"1\"")]).is_ok());
         assert!(decide(&[("cache-control", "max-age=0, stale-while-revalidate=5")]).is_ok());
+    }
+
+    #[test]
+    fn where_nothing_is_invented_only_what_a_service_asks_for_is_stored() {
+        let (tag, changed) = (("etag", "\"1\""), ("last-modified", "Wed, 01 Jan 2020 00:00:00 GMT"));
+        let decide = |lines: &[(&str, &str)]| decide_by(Duration::ZERO, &Method::GET, 200, lines);
+        for lines in [&[][..], &[tag], &[changed], &[changed, tag, ("cache-control", "x")]] {
+            assert_eq!(decide(lines), Err(Refusal::Useless), "{lines:?}");
+            assert!(lines.is_empty() || decide_as(&Method::GET, 200, lines).is_ok(), "{lines:?}");
+        }
+        for word in ["max-age=5", "public", "no-cache", "must-revalidate"] {
+            assert!(decide(&[tag, ("cache-control", word)]).is_ok(), "{word}");
+        }
+        assert!(decide(&[changed, ("expires", "0")]).is_ok());
     }
 
     #[test]

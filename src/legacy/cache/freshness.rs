@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::directive::{Directives, Scope, delta_seconds};
 
-/// What is invented from `Last-Modified` never exceeds the larger of this and `default_ttl`.
+/// What is invented from `Last-Modified` never exceeds the larger of this and `default_ttl`; nothing is invented where
+/// that is zero.
 const INVENTED_AT_MOST: Duration = Duration::from_secs(60);
 
 /// The lifetime, counted from the moment the answer was made; `None`: the answer says nothing and its
@@ -39,6 +40,9 @@ pub fn lifetime(
 
 /// §4.2.2: a tenth of the time since the last change, within bounds, else what the configuration says.
 fn guess(headers: &HeaderMap, now: SystemTime, default_ttl: Duration) -> Duration {
+    if default_ttl.is_zero() {
+        return Duration::ZERO;
+    }
     let made = date(headers, &DATE).unwrap_or(now);
     let unchanged = date(headers, &LAST_MODIFIED).and_then(|changed| made.duration_since(changed).ok());
     unchanged.map_or(default_ttl, |unchanged| (unchanged / 10).min(default_ttl.max(INVENTED_AT_MOST)))
@@ -95,10 +99,14 @@ mod tests {
         httpdate::fmt_http_date(moment)
     }
 
-    fn life(status: u16, lines: &[(&str, &str)]) -> Option<u64> {
+    fn life_by(default_ttl: Duration, status: u16, lines: &[(&str, &str)]) -> Option<u64> {
         let headers = fields(lines);
         let status = StatusCode::from_u16(status).unwrap();
-        lifetime(status, &headers, &Directives::of(&headers), now(), 30 * SECOND).map(|span| span.as_secs())
+        lifetime(status, &headers, &Directives::of(&headers), now(), default_ttl).map(|span| span.as_secs())
+    }
+
+    fn life(status: u16, lines: &[(&str, &str)]) -> Option<u64> {
+        life_by(30 * SECOND, status, lines)
     }
 
     #[test]
@@ -129,6 +137,10 @@ mod tests {
         assert_eq!(life(200, &[("last-modified", &at(-100)), ("date", &at(0))]), Some(10));
         assert_eq!(life(200, &[("last-modified", &at(-1_000_000)), ("date", &at(0))]), Some(60));
         assert_eq!(life(200, &[("last-modified", &at(100)), ("date", &at(0))]), Some(30), "changed in the future");
+        let (changed, made) = (at(-100), at(0));
+        let lines = [("last-modified", &*changed), ("date", &made)];
+        assert_eq!(life_by(SECOND, 200, &lines), Some(10));
+        assert_eq!(life_by(Duration::ZERO, 200, &lines), Some(0), "nothing is invented");
     }
 
     #[test]
