@@ -31,7 +31,7 @@ pub(super) fn memory_of(server: &ServerConfig) -> Option<u64> {
 
 /// More than this many there can never be.
 pub(super) fn seats() -> usize {
-    files().saturating_sub(OTHER_FILES).max(FEWEST)
+    files().saturating_sub(OTHER_FILES + 4 * FEW).max(FEWEST)
 }
 
 /// Of the connections beyond those, how many are heard at once, of the files that are left. A probe always is.
