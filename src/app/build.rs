@@ -138,7 +138,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         facade_meters: facade_meters.collect(),
         own_meters: Endpoint::ALL.iter().map(|endpoint| (endpoint.name(), own(*endpoint))).collect(),
         routes: RouteTable::build(&config.routes)?,
-        destinations: destinations(&config, &metrics)?,
+        destinations: destinations(&config, old, &metrics)?,
         facade,
         endpoints,
         rates,
@@ -245,10 +245,20 @@ fn distinct<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
     })
 }
 
-fn destinations(config: &Config, metrics: &Arc<Metrics>) -> Result<HashMap<String, Arc<Destination>>, StartError> {
+fn destinations(
+    config: &Config,
+    old: Option<&Gateway>,
+    metrics: &Arc<Metrics>,
+) -> Result<HashMap<String, Arc<Destination>>, StartError> {
+    let before = old.into_iter().flat_map(|old| old.destinations.values());
+    let before: HashMap<&str, &Upstream> = before.map(|to| (&*to.upstream.name, &*to.upstream)).collect();
     let mut upstreams = HashMap::new();
     for (name, service) in &config.services {
-        upstreams.insert(name.as_str(), Arc::new(Upstream::build(name, service)?));
+        let mut upstream = Upstream::build(name, service)?;
+        if let Some(old) = before.get(name.as_str()) {
+            upstream.take_over(old);
+        }
+        upstreams.insert(name.as_str(), Arc::new(upstream));
     }
     let built = config.routes.iter().filter_map(|route| {
         // The check refuses a route to a service that is not there.

@@ -12,6 +12,8 @@ const BYTES_EACH: u64 = 2 * 64 * 1024;
 /// Files for listeners, stores, services and the log.
 const OTHER_FILES: usize = 64;
 const FEWEST: usize = 16;
+/// Connections beyond all others that are heard at once, at least: four files each of those above.
+const FEW: usize = 4;
 
 /// Connections at once, where nobody says how many.
 pub(super) fn connections(memory: Option<u64>) -> usize {
@@ -29,12 +31,12 @@ pub(super) fn memory_of(server: &ServerConfig) -> Option<u64> {
 
 /// More than this many there can never be.
 pub(super) fn seats() -> usize {
-    files().saturating_sub(OTHER_FILES).max(FEWEST)
+    files().saturating_sub(OTHER_FILES + 4 * FEW).max(FEWEST)
 }
 
-/// Of the connections beyond those, how many are heard at once, of the files that are left.
+/// Of the connections beyond those, how many are heard at once, of the files that are left. A probe always is.
 pub(super) fn beside(connections: usize) -> usize {
-    (files().saturating_sub(connections + OTHER_FILES) / 8).min(256)
+    (files().saturating_sub(connections + OTHER_FILES) / 8).clamp(FEW, 256)
 }
 
 fn files() -> usize {
@@ -74,6 +76,12 @@ fn of_the_machine(root: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_probe_is_heard_when_every_file_is_a_connections() {
+        assert_eq!(beside(seats()), FEW);
+        assert_eq!(beside(usize::MAX / 2), FEW);
+    }
 
     #[test]
     fn the_least_of_all_limits_counts() {

@@ -23,7 +23,7 @@ impl Facade {
             Phase::HalfOpen { trial } => json!({ "state": "half_open", "trial_under_way": trial }),
         };
         let each = self.services.iter().map(|(name, service)| {
-            service.show();
+            service.show(None);
             (name.clone(), describe(service.phase()))
         });
         each.collect()
@@ -39,7 +39,7 @@ impl Facade {
     /// Brings every circuit's gauge up to date: an open one becomes half-open by time alone.
     pub fn show(&self) {
         for service in self.services.values() {
-            service.show();
+            service.show(None);
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) const EMPOWERID: &str = "empowerid";
 pub struct LegacyService {
     /// As listed; the label of its metrics.
     pub name: Arc<str>,
+    /// Name and base URL: under which its answers are stored. What another base URL answers is another answer.
+    pub stored_as: Box<str>,
     /// Its address.
     pub upstream: Arc<Upstream>,
     /// Where its resources are, for what a change of one of them invalidates.
@@ -80,6 +82,7 @@ impl LegacyService {
         let trial_time = service.connect_timeout + service.timeout * 2;
         let built = Self {
             name: name.into(),
+            stored_as: format!("{name} {}", written.base_url).into(),
             place: Place { inside: written.base_url.clone(), base_path: upstream.base_path.clone(), outside },
             upstream,
             api_key: config.settings.empowerid_api_key.clone().filter(|_| name == EMPOWERID),
@@ -89,7 +92,7 @@ impl LegacyService {
             metrics,
             counted_openings: AtomicU64::new(0),
         };
-        built.show();
+        built.show(None);
         Ok(built)
     }
 
@@ -99,21 +102,21 @@ impl LegacyService {
         if now > self.max_concurrent { Err(Busy) } else { Ok(Slot(guard)) }
     }
 
-    /// Asks the circuit for one call.
-    pub fn permit(&self) -> Result<Permit, Refused> {
+    /// Asks the circuit for one call, of the request with this id.
+    pub fn permit(&self, correlation_id: &str) -> Result<Permit, Refused> {
         let permit = self.breaker.permit(Instant::now());
-        self.show();
+        self.show(Some(correlation_id));
         permit
     }
 
     /// Tells the circuit how a call went.
-    pub fn judge(&self, permit: Permit, verdict: Verdict) {
+    pub fn judge(&self, permit: Permit, verdict: Verdict, correlation_id: &str) {
         match verdict {
             Verdict::Good => permit.succeed(),
             Verdict::Bad => permit.fail(Instant::now()),
             Verdict::Unknown => drop(permit),
         }
-        self.show();
+        self.show(Some(correlation_id));
     }
 
     /// What the circuit looks like now.
@@ -122,8 +125,8 @@ impl LegacyService {
         self.breaker.phase(Instant::now())
     }
 
-    /// Brings the gauge and the counter up to date.
-    pub(super) fn show(&self) {
+    /// Brings the gauge and the counter up to date. `correlation_id`: of the request after which that is done.
+    pub(super) fn show(&self, correlation_id: Option<&str>) {
         let status = match self.phase() {
             Phase::Closed { .. } => 0,
             Phase::Open { .. } => 1,
@@ -136,8 +139,15 @@ impl LegacyService {
         // Told from the start: a rate over a counter that appears at 1 misses the first opening.
         self.metrics.breaker_opened.with_label_values(&[&*self.name]).inc_by(new);
         if new > 0 {
-            tracing::warn!(service = %self.name, "CIRCUIT_OPEN");
+            tracing::warn!(service = %self.name, correlation_id, "CIRCUIT_OPEN");
         }
+    }
+}
+
+impl Drop for LegacyService {
+    /// With its last request. One of the same name that goes on shows itself whenever the metrics are read.
+    fn drop(&mut self) {
+        let _ = self.metrics.breaker_status.remove_label_values(&[&*self.name]);
     }
 }
 

@@ -23,6 +23,10 @@ const DRAINED: u64 = 64 * 1024;
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// In which the whole of a body that we answer to ourselves must arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+/// What is written to a client at once.
+const PIECE: usize = 64 * 1024;
+/// On HTTP/1 the engine puts so many together.
+const TOGETHER: u64 = 4;
 /// What a client that is still sending gets to notice our answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -38,8 +42,19 @@ pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     let ahead = session.req_header().method == Method::HEAD;
     session.set_pipelining_enabled(ahead);
     session.set_read_timeout(Some(gateway.body_timeout));
-    session.set_write_timeout(Some(gateway.body_timeout));
+    let write_time = write_time(gateway.body_timeout, gateway.min_body_rate, session.is_http2());
+    session.set_write_timeout(write_time);
     session.set_total_drain_timeout(Some(LINGER));
+}
+
+/// The engine times whole writes; whoever is as fast as `server.min_body_rate` asks must be through with one. The door sees
+/// every byte, and is not so patient, but cannot tell one answer of HTTP/2 from another.
+fn write_time(window: Duration, rate: u64, http2: bool) -> Option<Duration> {
+    let most = if http2 { PIECE as u64 } else { PIECE as u64 * TOGETHER };
+    match most.checked_div(rate) {
+        Some(seconds) => Some(window.max(Duration::from_secs(seconds))),
+        None => http2.then_some(window),
+    }
 }
 
 /// Whether there is no place for its connection (`server.max_connections`).
@@ -92,7 +107,7 @@ pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, 
     let bodiless = reply.body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), bodiless).await?;
     if !bodiless {
-        session.write_response_body(Some(reply.body), true).await?;
+        write(session, reply.body).await?;
     } else if session.is_http2() {
         // The engine tells nobody that a head is all, and after a failure it ends no stream but by RST_STREAM.
         session.write_response_body(None, true).await?;
@@ -101,6 +116,13 @@ pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, 
         linger(session).await;
     }
     Ok(())
+}
+
+async fn write(session: &mut Downstream, mut body: Bytes) -> pingora::Result<()> {
+    while body.len() > PIECE {
+        session.write_response_body(Some(body.split_to(PIECE)), false).await?;
+    }
+    session.write_response_body(Some(body), true).await
 }
 
 /// The whole body of a request that is answered here, if it has at most `limit` bytes.
@@ -177,4 +199,17 @@ pub(super) fn answered(session: &Downstream) -> bool {
 /// Bytes of a body chunk.
 pub(super) fn chunk_len(body: Option<&Bytes>) -> u64 {
     body.map_or(0, |chunk| chunk.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_has_the_time_that_the_least_pace_takes() {
+        let seconds = |rate, http2| write_time(Duration::from_secs(60), rate, http2).map(|time| time.as_secs());
+        assert_eq!((seconds(240, true), seconds(240, false)), (Some(273), Some(1092)));
+        assert_eq!(seconds(1_000_000, true), Some(60), "who takes nothing has no less");
+        assert_eq!((seconds(0, true), seconds(0, false)), (Some(60), None), "the door times single bytes");
+    }
 }

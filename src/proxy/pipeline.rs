@@ -9,7 +9,7 @@ use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCache
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
-use pingora::proxy::{FailToProxy, ProxyHttp};
+use pingora::proxy::{FailToProxy, ProxyHttp, RangeType};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 
@@ -58,6 +58,9 @@ impl ProxyHttp for Bff {
     }
     fn cache_not_modified_filter(&self, session: &Downstream, r: &ResponseHeader, ctx: &mut Ctx) -> Result<bool> {
         Ok(recall::not_modified(session, r, ctx))
+    }
+    fn range_header_filter(&self, session: &mut Downstream, r: &mut ResponseHeader, _ctx: &mut Ctx) -> RangeType {
+        recall::part(session, r)
     }
     fn should_serve_stale(&self, session: &mut Downstream, ctx: &mut Ctx, error: Option<&Error>) -> bool {
         recall::may_be_stale(session, ctx, error)

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -36,7 +36,7 @@ impl Rates {
 
     /// Counts one request of `who`, at the route of that id.
     pub(super) async fn count(&self, route: &str, who: &str, rate: &Rate) -> Standing {
-        let (key, now) = (key_of(route, who), Instant::now());
+        let (key, now) = (key_of(route, who, rate), Instant::now());
         if let Some(standing) = self.here.closed(&key, now) {
             return standing;
         }
@@ -77,12 +77,41 @@ impl Rates {
     }
 }
 
-/// A client at a route. A hash, so that the store learns neither addresses nor names.
-fn key_of(route: &str, who: &str) -> RateKey {
+/// A client at a route. A hash, so that the store learns neither addresses nor names. Another rate begins anew: what was
+/// counted by the old one, in parts of another length, says nothing under it.
+fn key_of(route: &str, who: &str, rate: &Rate) -> RateKey {
+    let Rate { requests, period, burst } = rate;
     let text = format!("{}:{route}{who}", route.len());
+    let mut hash = Context::new(&SHA256);
+    hash.update(text.as_bytes());
+    hash.update(&requests.to_be_bytes());
+    hash.update(&period.as_nanos().to_be_bytes());
+    hash.update(&burst.map_or([0; 8], |burst| (u64::from(burst) + 1).to_be_bytes()));
     let mut key = [0; 16];
-    for (to, from) in key.iter_mut().zip(digest(&SHA256, text.as_bytes()).as_ref()) {
+    for (to, from) in key.iter_mut().zip(hash.finish().as_ref()) {
         *to = *from;
     }
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_route_client_and_rate_is_counted_apart() {
+        let rate = Rate { requests: 20, period: Duration::from_secs(1), burst: None };
+        let keys = [
+            key_of("r", "ip 1", &rate),
+            key_of("r", "ip 2", &rate),
+            key_of("ri", "p 1", &rate),
+            key_of("r", "ip 1", &Rate { requests: 5, ..rate }),
+            key_of("r", "ip 1", &Rate { period: Duration::from_secs(60), ..rate }),
+            key_of("r", "ip 1", &Rate { burst: Some(0), ..rate }),
+            key_of("r", "ip 1", &Rate { burst: Some(20), ..rate }),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.into_iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(keys[0], key_of("r", "ip 1", &rate));
+    }
 }

@@ -2,15 +2,18 @@
 //! writes what has come together meanwhile at once. Waking that thread, and a system call, for each
 //! line would cost a request more than everything else the log does.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long lines come together before they are written.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes that may wait for a slow reader; what comes then is dropped, not the request.
 const MOST: usize = 16 * 1024 * 1024;
+/// What the last lines get when the program ends: standard output may be a pipe that nobody reads.
+const LAST: Duration = Duration::from_secs(2);
 /// A buffer that a burst made larger than this is given back.
 const KEPT: usize = 1024 * 1024;
 
@@ -18,11 +21,12 @@ const KEPT: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct LineWriter(Arc<Queue>);
 
-/// Ends the thread when dropped, after it has written everything.
+/// Ends the thread when dropped, after it has written everything, if that can be done in a moment.
 #[derive(Debug)]
 pub(super) struct Worker {
     queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
+    /// Says nothing, and ends with the thread.
+    ended: Receiver<Infallible>,
 }
 
 #[derive(Debug, Default)]
@@ -46,9 +50,12 @@ impl LineWriter {
     /// A writer, and the thread behind it that writes to `sink`.
     pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<(Self, Worker)> {
         let queue = Arc::new(Queue::default());
-        let theirs = Arc::clone(&queue);
-        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || theirs.work(sink))?;
-        Ok((Self(Arc::clone(&queue)), Worker { queue, thread: Some(thread) }))
+        let (theirs, (lives, ended)) = (Arc::clone(&queue), channel());
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            theirs.work(sink);
+            drop(lives);
+        })?;
+        Ok((Self(Arc::clone(&queue)), Worker { queue, ended }))
     }
 }
 
@@ -121,9 +128,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.queue.lock().over = true;
         self.queue.news.notify_one();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = self.ended.recv_timeout(LAST);
     }
 }
 
@@ -172,5 +177,33 @@ mod tests {
             assert_eq!(own, expected);
         }
         assert!(calls.len() < 2_000, "{} writes for 4000 lines", calls.len());
+    }
+
+    /// A pipe that nobody reads.
+    struct Full(std::sync::mpsc::Receiver<Infallible>);
+
+    impl Write for Full {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(0)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_reader_that_is_none() {
+        let (open, nobody) = channel();
+        let (mut writer, worker) = LineWriter::start(Full(nobody)).unwrap();
+        writer.write_all(b"a line\n").unwrap();
+        let (over, dropped) = channel();
+        std::thread::spawn(move || {
+            drop(worker);
+            over.send(())
+        });
+        dropped.recv_timeout(LAST * 10).expect("it ends");
+        drop::<std::sync::mpsc::Sender<Infallible>>(open);
     }
 }

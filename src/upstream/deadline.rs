@@ -47,6 +47,13 @@ struct Wait {
     of: Awaits,
 }
 
+impl Wait {
+    /// At the last look, or now: then the client has waited, too.
+    fn is_clogged(&self) -> bool {
+        matches!(self.of, Awaits::Upload(Upload { clogged: true, .. })) || is_clogged(self.socket)
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Awaits {
     Upload(Upload),
@@ -164,8 +171,11 @@ impl Deadline {
     #[must_use]
     pub fn excuses(&self) -> bool {
         AWAITED.with_borrow(|awaited| {
-            let wait = awaited.waits.get(&self.place);
-            awaited.moved.contains_key(&self.place.1) || wait.is_some_and(|wait| is_clogged(wait.socket))
+            let place = match awaited.moved.get(&self.place.1) {
+                Some(Moved::To(place)) => place,
+                _ => &self.place,
+            };
+            awaited.waits.get(place).is_some_and(Wait::is_clogged)
         })
     }
 }
@@ -356,6 +366,7 @@ mod tests {
         let timed_elsewhere = Deadline::of_upload(idle.as_raw_fd(), None, Duration::from_millis(10)).unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(timed_elsewhere.passed(), None);
+        assert!(!timed_elsewhere.excuses(), "it was looked at, and nothing was clogged");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,12 +33,14 @@ pub struct Line {
     pub websocket: Option<Patience>,
     /// Where its socket is named once it is dialled: the engine gives it no name.
     pub socket: Arc<AtomicI32>,
+    /// Where it is noted that the service has taken the handshake. Below TLS nobody can read that.
+    pub upgraded: Arc<AtomicBool>,
 }
 
 /// What a `WebSocket` is given. Both ends count: the engine's own timeouts see one direction each.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For the answer to its handshake.
+    /// For the whole answer to its handshake.
     pub handshake: Duration,
     /// While neither end says anything; `None`: for ever.
     pub silence: Option<Duration>,
@@ -95,7 +97,7 @@ struct Severable {
 
 impl Severable {
     fn new(stream: TcpStream, line: Line, plain: bool) -> Self {
-        let silence = line.websocket.map(Silence::new);
+        let silence = line.websocket.map(|patience| Silence::new(patience, line.upgraded));
         let said = (plain && line.websocket.is_some()).then(Said::default);
         Self { stream, cord: line.cord, cut: false, silence, said }
     }
@@ -118,18 +120,17 @@ impl Severable {
     /// Tells the service of a `WebSocket`, if that is possible at this moment.
     fn bid_farewell(&self) {
         let Some(goodbye) = self.cord.goodbye.get() else { return };
-        let answered = self.silence.as_ref().is_some_and(|silence| silence.answered);
-        if answered && self.said.as_ref().is_some_and(Said::may_close) {
+        let upgraded = self.silence.as_ref().is_some_and(|silence| silence.upgraded);
+        if upgraded && self.said.as_ref().is_some_and(Said::may_close) {
             let (code, reason) = close_code(*goodbye);
             // Best effort: a service that takes no bytes learns it from the end of the connection.
             let _ = self.stream.try_write(&masked_close_frame(code, reason));
         }
     }
 
-    /// `answered`: by the service.
-    fn heard(&mut self, answered: bool) {
+    fn heard(&mut self) {
         if let Some(silence) = &mut self.silence {
-            silence.broken(answered);
+            silence.broken();
         }
     }
 }
@@ -155,7 +156,7 @@ impl AsyncRead for Severable {
         }
         let read = Pin::new(&mut self.stream).poll_read(context, into);
         if read.is_ready() {
-            self.heard(true);
+            self.heard();
         }
         read
     }
@@ -168,7 +169,7 @@ impl AsyncWrite for Severable {
         }
         let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = &wrote {
-            self.heard(false);
+            self.heard();
             if let Some(said) = &mut self.said {
                 said.pass(bytes.get(..*count).unwrap_or_default());
             }
@@ -198,32 +199,41 @@ impl VirtualSocket for Severable {
 #[derive(Debug)]
 struct Silence {
     patience: Patience,
-    answered: bool,
+    told: Arc<AtomicBool>,
+    /// Before, all of the time counts, whatever is said.
+    upgraded: bool,
     since: Instant,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Silence {
-    fn new(patience: Patience) -> Self {
+    fn new(patience: Patience, told: Arc<AtomicBool>) -> Self {
         let since = Instant::now();
         let alarm = Box::pin(sleep_until(since + patience.handshake));
-        Self { patience, answered: false, since, alarm }
+        Self { patience, told, upgraded: false, since, alarm }
     }
 
-    fn broken(&mut self, answered: bool) {
-        self.since = Instant::now();
+    fn broken(&mut self) {
+        if self.upgraded {
+            self.since = Instant::now();
+        }
+    }
+
+    fn listen(&mut self) {
+        if self.upgraded || !self.told.load(Ordering::Relaxed) {
+            return;
+        }
+        (self.upgraded, self.since) = (true, Instant::now());
         // The alarm was set for the handshake.
-        if answered && !self.answered {
-            self.answered = true;
-            if let Some(silence) = self.patience.silence {
-                self.alarm.as_mut().reset(self.since + silence);
-            }
+        if let Some(silence) = self.patience.silence {
+            self.alarm.as_mut().reset(self.since + silence);
         }
     }
 
     /// The alarm is set again only when it rings: bytes cost a look at the clock.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let patience = if self.answered { self.patience.silence } else { Some(self.patience.handshake) };
+        self.listen();
+        let patience = if self.upgraded { self.patience.silence } else { Some(self.patience.handshake) };
         let Some(patience) = patience else { return Poll::Pending };
         while self.alarm.as_mut().poll(context).is_ready() {
             let end = self.since + patience;

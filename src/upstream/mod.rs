@@ -138,6 +138,11 @@ impl Upstream {
         })
     }
 
+    /// Goes on with the addresses that the same service had before a reload: the resolver may be down just now.
+    pub fn take_over(&mut self, old: &Self) {
+        self.addresses.take_over(&old.addresses);
+    }
+
     /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
     pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, UpstreamError> {
         let Call { streaming, timed, grpc, line } = call;

@@ -18,8 +18,8 @@ const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, 
 const ASK: &str = "GET /open/x HTTP/1.1\r\nHost: h\r\n\r\n";
 /// What the program may have open.
 const FILES: usize = 256;
-/// For its own: listeners, store, log.
-const KEPT: usize = 64;
+/// For its own: listeners, store, log; and for a few connections beyond all places, probes among them.
+const KEPT: usize = 80;
 
 /// How much of one processor the program takes meanwhile.
 async fn share(edge: &Edge, span: Duration) -> f64 {

@@ -140,6 +140,20 @@ async fn a_circuit_opens_tells_how_long_and_lets_one_trial_through() {
 }
 
 #[tokio::test]
+async fn the_request_that_opens_a_circuit_is_named() {
+    let (edge, upstream, browser) = facade().await;
+    upstream.behave(Behaviour::Status(500));
+    for number in 0..10 {
+        let asked =
+            browser.client.post(legacy(&edge, "res-admin/x")).header("x-correlation-id", format!("no-{number}"));
+        if asked.send().await.unwrap().status() == 503 {
+            break;
+        }
+    }
+    eventually!("it is told", edge.log.has(&["CIRCUIT_OPEN", "\"no-"]));
+}
+
+#[tokio::test]
 async fn client_errors_and_clients_that_leave_never_open_a_circuit() {
     let (edge, upstream, browser) = facade().await;
     for status in [400, 401, 404, 409, 429] {

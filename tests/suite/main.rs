@@ -56,6 +56,7 @@ mod page;
 mod patience;
 mod provider;
 mod readers;
+mod recall;
 mod redis;
 mod refusals;
 mod regression;

@@ -223,6 +223,66 @@ async fn a_trial_with_a_slow_client_closes_the_circuit() {
 }
 
 #[tokio::test]
+async fn what_the_cache_fetches_at_a_head_has_its_services_time() {
+    let edge = hasty(&falling_silent(Duration::ZERO, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nabc").await).await;
+    let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
+    let url = edge.url("/api/v1/proxy/svc/x");
+    let answer = builder().build().unwrap().head(url).header("cookie", &cookie).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    eventually!("the service was late", edge.metric("circuit_breaks_total{service=\"svc\"}").await == 1);
+    eventually!("and its place is free", edge.metric("http_requests_in_flight").await == 0);
+}
+
+/// A service that answers the first request of each connection, and hangs up at the second.
+async fn dying() -> String {
+    service(|mut stream| async move {
+        for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", ""] {
+            let mut request = Vec::new();
+            while !request.ends_with(&[b'~'; 80]) {
+                if stream.read_buf(&mut request).await? == 0 {
+                    return Ok(0);
+                }
+            }
+            stream.write_all(answer.as_bytes()).await?;
+        }
+        Ok(0)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_is_sent_again_is_no_larger() {
+    const ROUTE: &str = "{ id: small, path: \"/small/*\", target_service: own_service, preserve_path: true, auth: none, \
+                         max_body_size: 100 }";
+    let setup = Setup::new().service_alone("own", &dying().await, None, "timeout: 10").route(ROUTE);
+    let edge = setup.start().await;
+    let client = builder().build().unwrap();
+    let put = async || client.put(edge.url("/small/x")).body("~".repeat(80)).send().await.unwrap().status();
+    // Each of them but the first meets a connection that dies, and is sent again on a new one.
+    for round in 0..4 {
+        assert_eq!(put().await, 200, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn a_websockets_handshake_is_answered_in_its_services_time() {
+    const LIVE: &str = "{ id: live, path: \"/live/*\", target_service: own_service, preserve_path: true, auth: none, \
+                        websocket: true }";
+    let setup = Setup::new().service_alone("own", &falling_silent(Duration::ZERO, "H").await, None, "timeout: 1");
+    let edge = setup.route(LIVE).start().await;
+    let begun = Instant::now();
+    let mut client = RawClient::connect(edge.address()).await;
+    let handshake = format!(
+        "GET /live/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {}\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        edge.origin
+    );
+    client.send(handshake).await;
+    assert_eq!(client.response().await.0.status(), 504);
+    assert!(begun.elapsed() >= SERVICE);
+}
+
+#[tokio::test]
 async fn a_head_ends_with_the_head() {
     let edge = hasty(&crate::slow::endless().await).await;
     let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);

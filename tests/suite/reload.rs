@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, http_client};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Say, Setup, Upstream, http_client};
 use crate::liar::{self, Canned, Liar};
 
 async fn edge_to(upstream: &Upstream) -> Edge {
@@ -109,6 +109,37 @@ async fn a_circuit_that_is_open_stays_open() {
     edge.rewrite("conf/legacy_services.yaml", |text| text + "legacy_service_timeouts: { old: 7 }\n");
     assert!(edge.reload().await);
     assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500, "a changed service begins anew");
+}
+
+#[tokio::test]
+async fn what_the_old_address_answered_is_not_the_new_ones() {
+    let (old, new) = (Upstream::start().await, Upstream::start().await);
+    for (upstream, name) in [(&old, "old"), (&new, "new")] {
+        upstream.behave(Say::cache_control("max-age=600", &format!("X-Name: {name}\r\n")));
+    }
+    let edge = edge_to(&old).await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let named = async || browser.get(edge.url("/api/v1/proxy/old/x")).await.headers()["x-name"].clone();
+    assert_eq!([named().await, named().await], ["old", "old"]);
+    assert_eq!(old.count(), 1, "it was stored");
+    edge.rewrite("conf/legacy_services.yaml", |text| text.replace(&old.url(), &new.url()));
+    assert!(edge.reload().await);
+    assert_eq!(named().await, "new");
+}
+
+#[tokio::test]
+async fn a_service_that_is_gone_has_no_circuit() {
+    let upstream = Upstream::start().await;
+    let edge = edge_to(&upstream).await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    upstream.behave(Behaviour::Status(500));
+    let url = edge.url("/api/v1/proxy/old/x");
+    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500);
+    let open = "circuit_breaker_status{service=\"old\"}";
+    assert_eq!(edge.metric(open).await, 1);
+    edge.rewrite("conf/legacy_services.yaml", |text| text.replace("{ old: ", "{ other: "));
+    assert!(edge.reload().await);
+    eventually!("the gauge is gone", edge.metric(open).await == 0);
 }
 
 #[cfg(target_os = "linux")]

@@ -67,7 +67,7 @@ impl Demand {
     /// Judges a stored answer of this age and lifetime. `never_stale`: the answer forbids to be used stale.
     #[must_use]
     pub fn judge(&self, age: Duration, lifetime: Duration, never_stale: bool) -> Use {
-        if self.no_cache || self.max_age.is_some_and(|most| age > most) {
+        if self.no_cache || self.is_too_old(age) {
             return Use::Validate;
         }
         let Some(left) = lifetime.checked_sub(age).filter(|left| !left.is_zero()) else {
@@ -75,6 +75,16 @@ impl Demand {
             return if tolerated { Use::ServeStale } else { Use::Validate };
         };
         if self.min_fresh.is_some_and(|wanted| left < wanted) { Use::Validate } else { Use::Serve }
+    }
+
+    /// Whether the service is to be waited for, though a stale answer of this age could be given meanwhile.
+    #[must_use]
+    pub fn wants_validation(&self, age: Duration) -> bool {
+        self.no_cache || self.min_fresh.is_some() || self.is_too_old(age)
+    }
+
+    fn is_too_old(&self, age: Duration) -> bool {
+        self.max_age.is_some_and(|most| age > most)
     }
 }
 
@@ -108,6 +118,17 @@ mod tests {
         assert_eq!(judged("max-stale=5", 16, 10, false), Use::Validate);
         assert_eq!(judged("max-stale", 15, 10, true), Use::Validate);
         assert_eq!(judged("max-stale, max-age=3", 15, 10, false), Use::Validate);
+    }
+
+    #[test]
+    fn who_asks_for_the_services_word_waits_for_it() {
+        let waits = |directive: &str| demand("cache-control", directive).wants_validation(Duration::from_secs(5));
+        for directive in ["no-cache", "max-age=0", "max-age=4", "min-fresh=1"] {
+            assert!(waits(directive), "{directive}");
+        }
+        for directive in ["x", "max-age=5", "max-stale"] {
+            assert!(!waits(directive), "{directive}");
+        }
     }
 
     #[test]

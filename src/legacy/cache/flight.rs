@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::key::Resource;
+use pingora::cache::CacheKey;
+use pingora::cache::key::{CacheHashKey, HashBinary};
 
-/// Resources remembered at once.
+/// Failures remembered at once.
 const REMEMBERED: usize = 1024;
 /// Longer than anybody waits.
 const MEMORY: Duration = Duration::from_secs(30);
@@ -45,7 +46,7 @@ impl FaultCell {
     }
 }
 
-/// The last failures of one resource.
+/// The last failures of one flight.
 #[derive(Debug, Clone, Copy)]
 struct Fallen {
     fault: Fault,
@@ -53,13 +54,13 @@ struct Fallen {
     before: Option<Instant>,
 }
 
-/// What failed lately.
+/// What failed lately, by the key of the lock that others wait at: a flight of one caller is nobody else's.
 #[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<HashMap<Resource, Fallen>>);
+pub(super) struct Flights(Mutex<HashMap<HashBinary, Fallen>>);
 
 impl Flights {
     /// Before those who wait are told.
-    pub(super) fn fell(&self, resource: &Resource, fault: Fault) {
+    pub(super) fn fell(&self, key: &CacheKey, fault: Fault) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.retain(|_, fallen| fallen.last.elapsed() < MEMORY);
@@ -68,14 +69,15 @@ impl Flights {
             // They would each ask by themselves, as one that comes now.
             all.clear();
         }
-        let before = all.get(resource).map(|fallen| fallen.last);
-        all.insert(resource.clone(), Fallen { fault, last: Instant::now(), before });
+        let key = key.combined_bin();
+        let before = all.get(&key).map(|fallen| fallen.last);
+        all.insert(key, Fallen { fault, last: Instant::now(), before });
     }
 
     /// What a request that was asked then, and has waited since, has to take for its answer.
-    pub(super) fn shared(&self, resource: &Resource, asked: Instant) -> Option<Fault> {
+    pub(super) fn shared(&self, key: &CacheKey, asked: Instant) -> Option<Fault> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fallen = all.get(resource).filter(|fallen| fallen.last > asked)?;
+        let fallen = all.get(&key.combined_bin()).filter(|fallen| fallen.last > asked)?;
         let enough = fallen.fault == Fault::Late || fallen.before.is_some_and(|before| before > asked);
         enough.then_some(fallen.fault)
     }
@@ -85,28 +87,32 @@ impl Flights {
 mod tests {
     use super::*;
 
+    fn key(name: &str) -> CacheKey {
+        CacheKey::new(name, "")
+    }
+
     #[test]
     fn one_break_is_tried_again_and_two_are_shared() {
-        let (flights, resource) = (Flights::default(), Resource::new("svc", "/x"));
+        let (flights, mine) = (Flights::default(), key("mine"));
         let asked = Instant::now();
-        assert_eq!(flights.shared(&resource, asked), None);
-        flights.fell(&resource, Fault::Broken);
-        assert_eq!(flights.shared(&resource, asked), None);
-        flights.fell(&resource, Fault::Broken);
-        assert_eq!(flights.shared(&resource, asked), Some(Fault::Broken));
-        assert_eq!(flights.shared(&Resource::new("svc", "/y"), asked), None);
-        assert_eq!(flights.shared(&resource, Instant::now()), None, "who comes afterwards asks");
-        flights.fell(&resource, Fault::Late);
-        assert_eq!(flights.shared(&resource, asked), Some(Fault::Late));
+        assert_eq!(flights.shared(&mine, asked), None);
+        flights.fell(&mine, Fault::Broken);
+        assert_eq!(flights.shared(&mine, asked), None);
+        flights.fell(&mine, Fault::Broken);
+        assert_eq!(flights.shared(&mine, asked), Some(Fault::Broken));
+        assert_eq!(flights.shared(&key("another's"), asked), None);
+        assert_eq!(flights.shared(&mine, Instant::now()), None, "who comes afterwards asks");
+        flights.fell(&mine, Fault::Late);
+        assert_eq!(flights.shared(&mine, asked), Some(Fault::Late));
     }
 
     #[test]
     fn a_timeout_is_shared_at_once_and_memory_is_bounded() {
         let (flights, asked) = (Flights::default(), Instant::now());
         for number in 0..REMEMBERED * 3 {
-            let resource = Resource::new("svc", &number.to_string());
-            flights.fell(&resource, Fault::Late);
-            assert_eq!(flights.shared(&resource, asked), Some(Fault::Late));
+            let key = key(&number.to_string());
+            flights.fell(&key, Fault::Late);
+            assert_eq!(flights.shared(&key, asked), Some(Fault::Late));
         }
         assert!(flights.0.lock().unwrap().len() <= REMEMBERED);
     }

@@ -18,6 +18,7 @@ mod freshness;
 pub(crate) mod fuzzing;
 mod invalidation;
 mod key;
+mod parts;
 mod recall;
 mod shelf;
 mod stand_in;
@@ -43,6 +44,7 @@ use prometheus::IntCounter;
 pub use flight::Fault;
 pub use invalidation::Place;
 pub use key::Caller;
+pub use parts::parts;
 pub use recall::{Bypassed, Question, Recall, failure_of};
 pub use stand_in::{Failure, StandIn};
 pub use told::Outcome;
@@ -173,7 +175,7 @@ impl CacheKeyLock for Lock {
         if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>())
             && let Some(fault) = lookup.fault.get()
         {
-            self.flights.fell(&lookup.resource, fault);
+            self.flights.fell(key, fault);
         }
         self.lock.release(key, permit, reason);
     }

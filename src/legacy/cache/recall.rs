@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, SET_COOKIE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
 use pingora::cache::lock::CacheKeyLockImpl;
 use pingora::cache::{
@@ -17,7 +17,7 @@ use super::admission::{Exchange, Refusal, Terms};
 use super::demand::{Demand, Use};
 use super::entry::{EntryId, describe};
 use super::flight::{Fault, FaultCell};
-use super::key::{Caller, Lookup, Resource};
+use super::key::{Caller, Known, Lookup, Resource};
 use super::stand_in::Failure;
 use super::told::{Outcome, outcome, tell};
 use super::{ResponseCache, fields, validation};
@@ -26,7 +26,7 @@ use crate::resilience::SystemClock;
 /// What is asked of which service, and by whom.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
-    /// The service's name.
+    /// The service's name, and where it is (`LegacyService::stored_as`).
     pub service: &'a str,
     /// Path and query as they are sent to it.
     pub target: &'a str,
@@ -36,6 +36,8 @@ pub struct Question<'a> {
     pub caller: Caller,
     /// The request also carries a credential that is not the caller's, and does not travel on.
     pub foreign_credential: bool,
+    /// The request has a body, or may have one: on HTTP/2 no field has to say so.
+    pub with_body: bool,
     /// How long the service may take.
     pub timeout: Duration,
 }
@@ -75,6 +77,8 @@ pub struct Recall {
     pub(super) cache: &'static ResponseCache,
     pub(super) lookup: Arc<Lookup>,
     pub(super) demand: Demand,
+    /// What made this request's key.
+    known: Known,
     wait: Duration,
     foreign_credential: bool,
     /// The header of a 304 that came for a stored answer.
@@ -104,12 +108,13 @@ impl Recall {
             cache,
             lookup,
             demand,
+            known: Known::default(),
             foreign_credential: question.foreign_credential,
             wait: cache.patience(question.timeout),
             update: None,
             asked_service: None,
             seen: None,
-            bypassed: bypassed(cache, request, demand),
+            bypassed: bypassed(cache, request, demand, question.with_body),
             found: false,
             stale: false,
         }
@@ -130,8 +135,9 @@ impl Recall {
 
     /// `cache_key_callback`.
     #[must_use]
-    pub fn key(&self) -> CacheKey {
-        self.lookup.key(&self.cache.shelf.known(&self.lookup.resource))
+    pub fn key(&mut self) -> CacheKey {
+        self.known = self.cache.shelf.known(&self.lookup.resource);
+        self.lookup.key(&self.known)
     }
 
     /// `cache_hit_filter`. `open`: the service's circuit is open, so nobody will be asked.
@@ -152,7 +158,9 @@ impl Recall {
             Use::Validate if in_vain && covered(Failure::Answered) => Some(self.serve_stale()),
             // Past its time: the engine knows, and knows the windows for stale use.
             Use::Validate if age >= terms.lifetime => None,
-            Use::Validate => Some(ForcedFreshness::ForceExpired),
+            Use::Validate if self.demand.no_cache => Some(ForcedFreshness::ForceExpired),
+            // If the service fails, it is still good.
+            Use::Validate => Some(ForcedFreshness::ForceExpiredServeStale { expired_at: None }),
         }
     }
 
@@ -172,14 +180,14 @@ impl Recall {
     /// `should_serve_stale`: without an error while somebody asks again, with one in place of it.
     #[must_use]
     pub fn should_serve_stale(&self, session: &Session, error: Option<&Error>) -> bool {
-        let Some(error) = error else { return !self.demand.no_cache };
-        if error.esource() == &ErrorSource::Downstream {
-            return false;
-        }
         let Some(meta) = session.cache.maybe_cache_meta() else { return false };
         let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return false };
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
-        terms.cover(age, failure_of(error))
+        match error {
+            None => !self.demand.wants_validation(age),
+            Some(error) if *error.esource() == ErrorSource::Downstream => false,
+            Some(error) => !self.demand.no_cache && terms.cover(age, failure_of(error)),
+        }
     }
 
     /// `fail_to_connect`, `error_while_proxy`: for those who wait for this request.
@@ -191,7 +199,7 @@ impl Recall {
     #[must_use]
     pub fn shared_fault(&self, session: &Session) -> Option<Fault> {
         session.cache.lock_duration()?;
-        self.cache.lock.flights.shared(&self.lookup.resource, self.lookup.asked)
+        self.cache.lock.flights.shared(&self.lookup.key(&self.known), self.lookup.asked)
     }
 
     /// `upstream_response_filter`: keeps what the engine would lose of a 304.
@@ -300,7 +308,7 @@ pub(super) fn is_failure(reason: &'static str) -> bool {
     reason == FAILED
 }
 
-fn bypassed(cache: &ResponseCache, request: &RequestHeader, demand: Demand) -> Option<Bypassed> {
+fn bypassed(cache: &ResponseCache, request: &RequestHeader, demand: Demand, with_body: bool) -> Option<Bypassed> {
     let headers = &request.headers;
     if !cache.enabled {
         return Some(Bypassed::Off);
@@ -308,9 +316,7 @@ fn bypassed(cache: &ResponseCache, request: &RequestHeader, demand: Demand) -> O
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Some(Bypassed::Method);
     }
-    let body =
-        headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING);
     // The engine would cut these two out and then answer 200 where a 412 is due.
     let guarded = headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE);
-    (demand.no_store || body || guarded || headers.contains_key(UPGRADE)).then_some(Bypassed::Request)
+    (demand.no_store || with_body || guarded || headers.contains_key(UPGRADE)).then_some(Bypassed::Request)
 }

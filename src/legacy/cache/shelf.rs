@@ -2,6 +2,7 @@
 //! are still arriving count, so the bound holds at every moment.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,7 +40,9 @@ struct Inner {
     stored: usize,
     /// Of answers that are arriving.
     arriving: usize,
-    invalidated: HashMap<Resource, Instant>,
+    /// By a hash: an URL may be long, and a false alarm costs one answer its place.
+    invalidated: HashMap<u64, Instant>,
+    hasher: RandomState,
     /// Everything asked before this moment counts as invalidated.
     watermark: Option<Instant>,
 }
@@ -131,7 +134,8 @@ impl Shelf {
             inner.invalidated.clear();
             inner.watermark = Some(now);
         }
-        inner.invalidated.insert(resource.clone(), now);
+        let hash = inner.hasher.hash_one(resource);
+        inner.invalidated.insert(hash, now);
         let doomed: Vec<Arc<Entry>> = inner
             .resources
             .get(resource)
@@ -170,7 +174,7 @@ impl Shelf {
 
 impl Inner {
     fn is_outdated(&self, resource: &Resource, asked: Instant) -> bool {
-        let since = self.invalidated.get(resource).copied().max(self.watermark);
+        let since = self.invalidated.get(&self.hasher.hash_one(resource)).copied().max(self.watermark);
         since.is_some_and(|since| since >= asked)
     }
 

@@ -18,6 +18,9 @@ use super::entry::{Entry, EntryId};
 use super::key::Lookup;
 use super::shelf::Shelf;
 
+/// A stored body leaves in pieces of this size: a client has so long for each of them.
+const PIECE: usize = 64 * 1024;
+
 /// Everything is found by what travels in the key's extensions; the engine's own hash serves its locks.
 #[derive(Debug)]
 pub(super) struct ShelfStorage(pub(super) Arc<Shelf>);
@@ -86,8 +89,9 @@ impl HandleHit for Hit {
         if self.at >= self.end || self.end > self.body.len() {
             return Ok(None);
         }
-        let part = self.body.slice(self.at..self.end);
-        self.at = self.end;
+        let end = self.end.min(self.at.saturating_add(PIECE));
+        let part = self.body.slice(self.at..end);
+        self.at = end;
         Ok(Some(part))
     }
 

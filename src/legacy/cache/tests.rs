@@ -182,6 +182,25 @@ async fn parts_are_cut_from_the_stored_body() {
 }
 
 #[tokio::test]
+async fn a_stored_body_leaves_in_pieces() {
+    let room = room(10, 1 << 20);
+    let (ada, span) = (key("ada", "/x", ""), Span::inactive().handle());
+    let body: Vec<u8> = (0..=255).cycle().take(150_000).collect();
+    assert!(room.store(&ada, terms(true, &[]), &body).await);
+    let (_, mut hit) = room.storage.lookup(&ada, &span).await.unwrap().unwrap();
+    for (start, end, pieces) in [(0, None, 3), (100, Some(65_636), 1), (100, Some(65_637), 2)] {
+        hit.seek(start, end).unwrap();
+        let mut read = Vec::new();
+        for _ in 0..pieces {
+            let piece = hit.read_body().await.unwrap().unwrap();
+            assert!(piece.len() <= 65_536);
+            read.extend_from_slice(&piece);
+        }
+        assert_eq!((hit.read_body().await.unwrap(), read), (None, body[start..end.unwrap_or(body.len())].to_vec()));
+    }
+}
+
+#[tokio::test]
 async fn memory_stays_inside_its_bounds_while_many_urls_pass() {
     let room = room(1_000_000, 1 << 20);
     let urls = std::env::var("CACHE_TEST_URLS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);

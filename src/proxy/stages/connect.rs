@@ -38,6 +38,8 @@ pub(in crate::proxy) async fn connect(
         upstream.retries.earn();
     }
     ctx.attempts += 1;
+    // The engine sends all of it again.
+    ctx.body_received = 0;
     ctx.upstream_started.get_or_insert_with(Instant::now);
     let (grpc, line) = (is_grpc(session), hold::hold(session, ctx));
     ctx.timed = line.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
@@ -157,7 +159,9 @@ pub(in crate::proxy) fn answered(session: &mut Downstream, response: &ResponseHe
         if let (false, Some(asked), Some(upstream)) = (response.status.is_server_error(), ctx.asked, &ctx.upstream) {
             on_the_way(ctx, Stage::Answered(asked + upstream.timeout + LOOK));
         }
-        let bodiless = session.req_header().method == Method::HEAD || has_no_body(response);
+        // To store something at a HEAD, the engine asks for all of it.
+        let head = session.req_header().method == Method::HEAD && !session.cache.enabled();
+        let bodiless = head || has_no_body(response);
         if bodiless || !ctx.timed {
             awaited(ctx);
             ctx.turn = None;

@@ -4,7 +4,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(in crate::proxy) struct Live {
     held: Held,
     socket: Arc<AtomicI32>,
+    upgraded: Arc<AtomicBool>,
     form: Form,
     to_client: FrameCursor,
     from_client: FrameCursor,
@@ -65,11 +66,18 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
     }
     let (held, cord) = ctx.gateway.endpoints.sessions.hold(ctx.who.session());
     let (to_client, from_client) = (FrameCursor::default(), FrameCursor::default());
-    let socket = Arc::new(AtomicI32::new(-1));
-    ctx.live = Some(Box::new(Live { held, socket: Arc::clone(&socket), form: Form::Body, to_client, from_client }));
+    let (socket, upgraded) = (Arc::new(AtomicI32::new(-1)), Arc::<AtomicBool>::default());
+    ctx.live = Some(Box::new(Live {
+        held,
+        socket: Arc::clone(&socket),
+        upgraded: Arc::clone(&upgraded),
+        form: Form::Body,
+        to_client,
+        from_client,
+    }));
     let handshake = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
     let patience = Patience { handshake, silence: ctx.gateway.websocket_idle_timeout };
-    Some(Line { cord, websocket: ctx.websocket.then_some(patience), socket })
+    Some(Line { cord, websocket: ctx.websocket.then_some(patience), socket, upgraded })
 }
 
 /// What every `EventSource` says.
@@ -87,6 +95,7 @@ pub(in crate::proxy) fn answered(response: &ResponseHeader, ctx: &mut RequestCon
     let Some(live) = &mut ctx.live else { return };
     if ctx.websocket && response.status == 101 {
         live.form = Form::WebSocket;
+        live.upgraded.store(true, Ordering::Relaxed);
     } else if response.headers.get(CONTENT_TYPE).is_some_and(|kind| names_events(kind.as_bytes())) {
         live.form = Form::Events;
     } else {

@@ -11,6 +11,7 @@ use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 use crate::routing::Methods;
 use crate::token::TokenPolicy;
+use crate::upstream::Late;
 
 use super::{authenticate, authorize, fail, limit};
 
@@ -49,7 +50,7 @@ pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), Prox
         call.slot = Some(call.service.enter().map_err(|_busy| ProxyError::Busy)?);
     }
     if call.permit.is_none() {
-        let permit = call.service.permit();
+        let permit = call.service.permit(&ctx.correlation_id);
         call.permit = Some(permit.map_err(|refused| ProxyError::CircuitOpen { retry_after: refused.retry_after })?);
     }
     Ok(())
@@ -58,7 +59,9 @@ pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), Prox
 /// Tells the circuit how the call went. 4xx and a client that leaves are never the service's fault.
 pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
     let theirs = |error: &Error| *error.esource() == ErrorSource::Upstream && !fail::out_of_places(error);
-    let fault = ctx.upstream_fault || error.is_some_and(theirs);
+    // A client that asked for a head has it, whatever became of the body that was fetched for the cache.
+    let late = ctx.deadline.as_ref().is_some_and(|deadline| deadline.passed() == Some(Late::Service));
+    let fault = ctx.upstream_fault || late || error.is_some_and(theirs);
     let Some(call) = &mut ctx.legacy else { return };
     let Some(permit) = call.permit.take() else { return };
     let verdict = match ctx.upstream_status {
@@ -67,5 +70,5 @@ pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
         Some(_) if error.is_none() => Verdict::Good,
         _ => Verdict::Unknown,
     };
-    call.service.judge(permit, verdict);
+    call.service.judge(permit, verdict, &ctx.correlation_id);
 }

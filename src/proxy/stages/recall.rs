@@ -1,16 +1,17 @@
 //! Recall: the façade's answers from the response cache. One function for each callback of the engine;
 //! on a request that is not the façade's each does nothing.
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora::http::ResponseHeader;
+use pingora::proxy::RangeType;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::fail::covered_label;
 use super::forward::client_origin;
 use super::legacy;
-use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, StandIn, failure_of};
+use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, StandIn, failure_of, parts};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::who::Who;
@@ -23,13 +24,15 @@ pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContex
     let Some(call) = &ctx.legacy else { return };
     let Some(caller) = caller(session, ctx) else { return };
     let origin = client_origin(&ctx.gateway, session);
+    let with_body = !session.as_downstream_mut().is_body_empty();
     let question = Question {
-        service: &call.service.name,
+        service: &call.service.stored_as,
         target: &ctx.upstream_target,
         origin: &origin,
         caller,
         foreign_credential: matches!(ctx.who, Who::Session(_))
             && session.req_header().headers.contains_key(AUTHORIZATION),
+        with_body,
         timeout: call.service.upstream.timeout,
     };
     let recall = ctx.gateway.facade.cache.recall(question, session.req_header());
@@ -50,8 +53,8 @@ fn caller(session: &Downstream, ctx: &RequestContext) -> Option<Caller> {
     }
 }
 
-pub(in crate::proxy) fn key(ctx: &RequestContext) -> Result<CacheKey> {
-    let key = ctx.recall.as_ref().map(Recall::key);
+pub(in crate::proxy) fn key(ctx: &mut RequestContext) -> Result<CacheKey> {
+    let key = ctx.recall.as_mut().map(Recall::key);
     key.ok_or_else(|| Error::explain(ErrorType::InternalError, "a cache key without a question"))
 }
 
@@ -93,8 +96,9 @@ fn spare_heads(session: &mut Downstream) {
 /// trusted (RFC 9111 §4.4 asks for it only once the service has said so).
 pub(super) fn in_doubt(session: &Downstream, ctx: &RequestContext) {
     let (Some(call), Some(_sent), None) = (&ctx.legacy, ctx.socket, ctx.upstream_status) else { return };
-    let (name, place, method) = (&call.service.name, &call.service.place, &session.req_header().method);
-    ctx.gateway.facade.cache.after(name, place, method, &ctx.upstream_target, StatusCode::OK, &HeaderMap::new());
+    let (service, method) = (&call.service, &session.req_header().method);
+    let (cache, target) = (ctx.gateway.facade.cache, &ctx.upstream_target);
+    cache.after(&service.stored_as, &service.place, method, target, StatusCode::OK, &HeaderMap::new());
 }
 
 /// The failure of the request that this one has waited for.
@@ -137,8 +141,9 @@ pub(in crate::proxy) fn received(
         }
     }
     let Some(call) = &ctx.legacy else { return Ok(()) };
-    let (name, place, method) = (&call.service.name, &call.service.place, &session.req_header().method);
-    ctx.gateway.facade.cache.after(name, place, method, &ctx.upstream_target, response.status, &response.headers);
+    let (service, method) = (&call.service, &session.req_header().method);
+    let (cache, target) = (ctx.gateway.facade.cache, &ctx.upstream_target);
+    cache.after(&service.stored_as, &service.place, method, target, response.status, &response.headers);
     Ok(())
 }
 
@@ -166,13 +171,37 @@ pub(in crate::proxy) fn may_be_stale(
     let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
     ctx.upstream_fault |= faulty;
     let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
-    let Some(error) = error.filter(|_| stale) else { return stale };
+    let Some(error) = error.filter(|_| stale) else {
+        if stale {
+            speak_http1(session);
+        }
+        return stale;
+    };
     ctx.covered_fault = covered_label(ctx, error);
     if failure_of(error) == Failure::Disconnected {
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);
     }
     stale
+}
+
+/// The engine refreshes a stale answer by a copy of its request, which it writes in the words of HTTP/1 and reads again:
+/// one of HTTP/2 it could not read, and without a host it would be another request.
+fn speak_http1(session: &mut Downstream) {
+    if !session.is_http2() {
+        return;
+    }
+    let authority = downstream::authority(session);
+    let request = session.req_header_mut();
+    request.set_version(Version::HTTP_11);
+    if let Some(authority) = authority {
+        let _ = request.insert_header(HOST, authority);
+    }
+}
+
+/// Which part of a stored answer is sent.
+pub(in crate::proxy) fn part(session: &Downstream, response: &mut ResponseHeader) -> RangeType {
+    parts(session.req_header(), response)
 }
 
 /// Tells the client how its request fared with the cache.

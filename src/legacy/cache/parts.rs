@@ -1,0 +1,62 @@
+//! Parts of a stored answer (RFC 9110 §14.2), but for those that the engine would answer with nonsense.
+
+use http::header::{CONTENT_LENGTH, RANGE};
+use http::{HeaderMap, Method};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{RangeType, range_header_filter};
+
+/// Parts that one request may name.
+const MOST: Option<usize> = Some(200);
+
+/// Which part is sent; makes `response` its head.
+pub fn parts(request: &RequestHeader, response: &mut ResponseHeader) -> RangeType {
+    if request.headers.get(RANGE).is_none_or(|range| is_plain(&request.method, range.as_bytes(), &response.headers)) {
+        return range_header_filter(request, response, MOST);
+    }
+    // It may be ignored: then all is sent, and said that there are parts.
+    let mut whole = request.clone();
+    whole.remove_header(&RANGE);
+    range_header_filter(&whole, response, MOST)
+}
+
+/// Parts are for GET alone; nothing has none, and the last zero bytes are none.
+fn is_plain(method: &Method, range: &[u8], response: &HeaderMap) -> bool {
+    let empty = response.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    let zeros = |digits: &[u8]| !digits.is_empty() && digits.iter().all(|digit| *digit == b'0');
+    let mut parts = range.split(|byte| matches!(byte, b'=' | b','));
+    let nothing = parts.any(|part| part.trim_ascii().strip_prefix(b"-").is_some_and(zeros));
+    *method == Method::GET && !empty && !nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(method: &str, range: &str, length: usize) -> (RangeType, u16, Option<String>) {
+        let mut request = RequestHeader::build(method, b"/", None).unwrap();
+        request.insert_header(RANGE, range).unwrap();
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        response.insert_header(CONTENT_LENGTH, length).unwrap();
+        let part = parts(&request, &mut response);
+        let told = response.headers.get("content-range").map(|value| value.to_str().unwrap().to_owned());
+        (part, response.status.as_u16(), told)
+    }
+
+    #[test]
+    fn parts_are_cut_and_nonsense_is_not_answered_with_nonsense() {
+        assert_eq!(part("GET", "bytes=-3", 10), (RangeType::Single(7..10), 206, Some("bytes 7-9/10".into())));
+        assert_eq!(part("GET", "bytes=0-0", 10), (RangeType::Single(0..1), 206, Some("bytes 0-0/10".into())));
+        assert_eq!(part("GET", "bytes=10-", 10), (RangeType::Invalid, 416, Some("bytes */10".into())));
+        for (method, range, length) in [
+            ("GET", "bytes=-1", 0),
+            ("GET", "bytes=-0", 0),
+            ("GET", "bytes=0-", 0),
+            ("GET", "bytes=-0", 10),
+            ("GET", "bytes= -00 ", 10),
+            ("GET", "bytes=0-1, -0", 10),
+            ("HEAD", "bytes=0-1", 10),
+        ] {
+            assert_eq!(part(method, range, length), (RangeType::None, 200, None), "{method} {range} of {length}");
+        }
+    }
+}
