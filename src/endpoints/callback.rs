@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 
 use super::backchannel_logout::ended_login;
-use super::login::{KeptFlow, login_url, provider_page, store_page, trouble_page};
+use super::login::{KeptFlow, login_url, login_url_again, provider_page, store_page, trouble_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
@@ -59,8 +59,8 @@ impl Endpoints {
             }
             Err(_none) => {
                 tracing::info!(correlation_id = asked.correlation_id, "a callback without its cookie: a new login");
-                let begun = self.begin(asked, return_to, true).await;
-                begun.with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
+                let again = login_url_again(&return_to);
+                Reply::redirect(&again).with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
             }
         }
     }

@@ -14,6 +14,9 @@ use crate::session::{Crowded, FLOW_LIFETIME, FlowBinding};
 /// More logins at once than a person has tabs for: older ones are given up.
 const LIVE_FLOWS: usize = 5;
 
+/// Says in the query that this is the second try of a login.
+const AGAIN: &str = "again";
+
 /// A flow as kept between the two requests of a login.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct KeptFlow {
@@ -27,10 +30,10 @@ pub(super) struct KeptFlow {
 
 impl Endpoints {
     pub(super) async fn login(&self, asked: Asked<'_>) -> Reply {
-        let wanted = form_urlencoded::parse(asked.query().as_bytes()).find(|(name, _)| name == "return_to");
-        let wanted = wanted.map(|(_, value)| value.into_owned()).unwrap_or_default();
+        let said = |name: &str| form_urlencoded::parse(asked.query().as_bytes()).find(|(key, _)| key == name);
+        let wanted = said("return_to").map(|(_, value)| value.into_owned()).unwrap_or_default();
         let return_to = return_to::safe(&wanted, &self.public_url, &self.allowed_redirect_hosts);
-        self.begin(asked, return_to, false).await
+        self.begin(asked, return_to, said(AGAIN).is_some()).await
     }
 
     /// Sends the browser to the provider; a page if that cannot be. `again`: in the place of a login that came to nothing.
@@ -81,6 +84,11 @@ impl Endpoints {
 pub(crate) fn login_url(return_to: &str) -> String {
     let query = form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
     format!("/auth/login?{query}")
+}
+
+/// The same after a login that came to nothing, for a browser that may keep no cookies to say so.
+pub(super) fn login_url_again(return_to: &str) -> String {
+    format!("{}&{AGAIN}=1", login_url(return_to))
 }
 
 pub(super) fn provider_page(error: &dyn std::fmt::Display, retry: &str, asked: Asked<'_>) -> Reply {

@@ -117,6 +117,15 @@ impl Endpoint {
         }
     }
 
+    /// 405 where it does not take this method.
+    pub(crate) fn require_method(self, method: &Method) -> Result<(), ProxyError> {
+        let methods = self.methods();
+        if methods.is_empty() || methods.contains(method) {
+            return Ok(());
+        }
+        Err(ProxyError::MethodNotAllowed { allow: methods.to_vec() })
+    }
+
     /// Bytes of a body that is read before the answer; `None`: bodies mean nothing here.
     #[must_use]
     pub fn body_limit(self) -> Option<u64> {
@@ -206,10 +215,7 @@ pub struct Endpoints {
 impl Endpoints {
     /// Answers one of our own paths.
     pub async fn answer(&self, endpoint: Endpoint, asked: Asked<'_>) -> Result<Reply, ProxyError> {
-        let methods = endpoint.methods();
-        if !methods.is_empty() && !methods.contains(&asked.parts.method) {
-            return Err(ProxyError::MethodNotAllowed { allow: methods.to_vec() });
-        }
+        endpoint.require_method(&asked.parts.method)?;
         match endpoint {
             Endpoint::Login => Ok(self.login(asked).await),
             Endpoint::Callback => Ok(self.callback(asked).await),

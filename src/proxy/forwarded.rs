@@ -115,18 +115,26 @@ fn pair(text: &str) -> Option<(String, String)> {
     Some((name.trim().to_ascii_lowercase(), plain))
 }
 
-/// Splits at `separator` outside of quotes.
+/// Splits at `separator` outside of quotes. From the end, where the trusted proxy wrote: a quote that the client left open
+/// must not take that into itself.
 fn split(text: &str, separator: char) -> Vec<&str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(|one: char| {
-        let backslash = quoted && !escaped && one == '\\';
-        if one == '"' && !escaped {
+    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
+    for (at, one) in text.char_indices().rev() {
+        if one == '"' && !is_escaped(text, at) {
             quoted = !quoted;
+        } else if one == separator && !quoted {
+            parts.push(text.get(at + 1..end).unwrap_or_default());
+            end = at;
         }
-        escaped = backslash;
-        one == separator && !quoted
-    })
-    .collect()
+    }
+    parts.push(text.get(..end).unwrap_or_default());
+    parts.reverse();
+    parts
+}
+
+fn is_escaped(text: &str, at: usize) -> bool {
+    let before = text.as_bytes().get(..at).unwrap_or_default();
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// RFC 7239 §6: a node without its port; IPv6 stands in brackets there, and bare in `X-Forwarded-For`.
@@ -227,6 +235,8 @@ mod tests {
         assert_eq!(client("x-forwarded-for", b"203.0.113.9, \xc3\xa9, 10.1.2.3"), "10.1.2.3");
         assert_eq!(client("x-forwarded-for", b"203.0.113.9, , 10.1.2.3"), "203.0.113.9");
         assert_eq!(client("forwarded", b"for=\xff, for=203.0.113.7;host=\xff"), "203.0.113.7");
+        assert_eq!(client("forwarded", b"for=\"x, for=203.0.113.7"), "203.0.113.7");
+        assert_eq!(client("forwarded", b"for=\"x\\\", for=\"203.0.113.7:80\";by=\"a,b\""), "203.0.113.7");
         let lines = [
             ("x-forwarded-for", "\u{e9}, 203.0.113.7"),
             ("x-forwarded-proto", "https"),

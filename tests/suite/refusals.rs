@@ -324,6 +324,21 @@ async fn garbage_never_brings_the_program_down() {
     assert!(!edge.log.text().contains("panicked"), "{}", edge.log.text());
 }
 
+/// Whatever else is wrong with the request.
+#[tokio::test]
+async fn a_method_that_is_not_taken_is_told_first() {
+    let (edge, upstream, browser) = edge().await;
+    for (method, path, allow) in [("POST", "/auth/session", "GET, HEAD"), ("GET", "/auth/backchannel-logout", "POST")] {
+        let request =
+            browser.client.request(method.parse().unwrap(), edge.url(path)).header("sec-fetch-site", "cross-site");
+        let answer = request.body(vec![b'x'; 100_000]).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &allow.parse().unwrap()), "{path}");
+    }
+    let trace = http_client().request(reqwest::Method::TRACE, edge.url("/api/v1/proxy/svc/x")).send().await.unwrap();
+    assert_eq!(trace.status(), 405);
+    assert_eq!(upstream.count(), 0);
+}
+
 #[tokio::test]
 async fn our_own_endpoints_are_not_forwarded() {
     let (edge, upstream, _browser) = edge().await;

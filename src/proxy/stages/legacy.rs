@@ -27,12 +27,12 @@ pub(in crate::proxy) async fn enter(
     ctx: &mut RequestContext,
     service: Option<Arc<LegacyService>>,
 ) -> Result<(), ProxyError> {
-    authenticate::either(gateway, session, ctx).await?;
-    let service = service.ok_or(ProxyError::UnknownService)?;
     let every = Methods::new(&[]);
     if !every.accepts(&session.req_header().method) {
         return Err(ProxyError::MethodNotAllowed { allow: every.allowed().cloned().collect() });
     }
+    authenticate::either(gateway, session, ctx).await?;
+    let service = service.ok_or(ProxyError::UnknownService)?;
     ctx.body_limit = Some(gateway.facade.max_body_size);
     limit::upgrade(session, false)?;
     limit::declared(session, ctx.body_limit)?;

@@ -35,6 +35,7 @@ pub(in crate::proxy) fn route(
         count_at(ctx, gateway.own_meters.get(endpoint.name()));
         // Its answer is what it is, whoever asks: behind `auth_request` a redirect of /auth/verify is an error.
         ctx.navigation = false;
+        endpoint.require_method(&effective_method(session))?;
         return Ok(Routed::Ours(endpoint));
     }
     if let Some(called) = gateway.facade.called(path) {

@@ -128,7 +128,7 @@ async fn cve_2023_27490_state_that_is_not_bound_to_the_browser() {
     // The victim has a login of its own under way, with another cookie.
     let answer = mine.browser.get(theirs.back(world.edge, &world.liar.base, "code=theirs")).await;
     // Nothing of theirs is used: a new login of the victim's own begins.
-    assert_eq!(location(&answer).as_deref(), Some("/auth/login?return_to=%2Fhere"), "{answer:?}");
+    assert_eq!(location(&answer).as_deref(), Some("/auth/login?return_to=%2Fhere&again=1"), "{answer:?}");
     assert!(
         !answer.headers().get_all("set-cookie").iter().any(|line| line.to_str().unwrap().starts_with("bff_session="))
     );
