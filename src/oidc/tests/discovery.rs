@@ -57,7 +57,8 @@ async fn an_endpoint_that_no_login_needs_is_left_out_where_it_cannot_be_used() {
         assert_eq!((&metadata.revocation, &metadata.end_session), (&None, &None));
         let told: Vec<_> = metadata.unusable.iter().map(|unusable| unusable.endpoint).collect();
         assert_eq!(told, ["revocation_endpoint", "end_session_endpoint"], "introspection is not asked from discovery");
-        assert!(metadata.unusable.iter().all(|known| known.found == unusable.to_string()));
+        let found = unusable.to_string();
+        assert!(metadata.unusable.iter().all(|known| known.found == found));
     }
 }
 
