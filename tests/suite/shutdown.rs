@@ -29,8 +29,9 @@ async fn sigterm_lets_a_request_in_flight_finish() {
     assert!(tokio::net::TcpStream::connect(edge.address()).await.is_err(), "the port is free");
 }
 
-#[tokio::test]
-async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
+/// A stop while the token of a service is being fetched in the background, for which nobody waits: the refresh token
+/// rotates. `before` is what happens first.
+async fn a_stop_keeps_what_is_renewed(before: impl AsyncFnOnce(&Edge)) {
     let upstream = Upstream::start().await;
     let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8);
     let mut edge = setup.start().await;
@@ -38,7 +39,7 @@ async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
     let callback = browser.authorize(&edge, "ada", "/").await;
     edge.provider.set_mode(&edge.client_id, "late:2500").await;
     assert_eq!(browser.get(&callback).await.status(), 302);
-    // The token of the service is being fetched in the background, and the refresh token rotates.
+    before(&edge).await;
     edge.sigterm();
     let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");
     assert_eq!(status.code(), Some(0), "{status}");
@@ -48,25 +49,19 @@ async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
     assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
 }
 
+#[tokio::test]
+async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
+    a_stop_keeps_what_is_renewed(async |_edge| {}).await;
+}
+
 /// A reload may make a new broker of tokens; what the old one began is waited for all the same.
 #[tokio::test]
 async fn a_renewal_that_a_reload_left_behind_finishes_too() {
-    let upstream = Upstream::start().await;
-    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8);
-    let mut edge = setup.start().await;
-    let browser = Browser::new();
-    let callback = browser.authorize(&edge, "ada", "/").await;
-    edge.provider.set_mode(&edge.client_id, "late:2500").await;
-    assert_eq!(browser.get(&callback).await.status(), 302);
-    edge.rewrite("conf/settings.yaml", |text| format!("{text}\ntoken_refresh_threshold: 250\n"));
-    assert!(edge.reload().await);
-    edge.sigterm();
-    let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");
-    assert_eq!(status.code(), Some(0), "{status}");
-    edge.provider.set_mode(&edge.client_id, "ok").await;
-    edge.start_again().await;
-    assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "the login is still good");
-    assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
+    a_stop_keeps_what_is_renewed(async |edge| {
+        edge.rewrite("conf/settings.yaml", |text| format!("{text}\ntoken_refresh_threshold: 250\n"));
+        assert!(edge.reload().await);
+    })
+    .await;
 }
 
 #[tokio::test]
