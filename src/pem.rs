@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
+const NO_CERTIFICATE: &str = "it holds no `-----BEGIN CERTIFICATE-----`";
 const BAD_CERTIFICATE: &str = "it holds a certificate that cannot be read";
 const BAD_KEY: &str = "its key cannot sign: RSA from 2048 bits on, P-256, P-384 or Ed25519 is needed";
 
@@ -21,14 +22,18 @@ pub(crate) enum Unfit {
     Key(String),
 }
 
-/// The certificates of a file, all of them readable; at least one.
+/// The certificates of a file; at least one. The first is read, which is the leaf: what follows may be what TLS does
+/// without, a root of version 1 among it.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| reason(&error))?;
-    for certificate in &chain {
-        ParsedCertificate::try_from(certificate).map_err(|_error| BAD_CERTIFICATE.to_owned())?;
-    }
-    if chain.is_empty() { Err("it holds no `-----BEGIN CERTIFICATE-----`".to_owned()) } else { Ok(chain) }
+    let chain = blocks(path)?;
+    let leaf = chain.first().ok_or_else(|| NO_CERTIFICATE.to_owned())?;
+    ParsedCertificate::try_from(leaf).map_err(|_error| BAD_CERTIFICATE.to_owned())?;
+    Ok(chain)
+}
+
+fn blocks(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let blocks = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    blocks.map_err(|error| reason(&error))
 }
 
 /// The key of a file; TLS can sign with it.
@@ -59,7 +64,10 @@ pub(crate) fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, 
 
 /// The authorities of a file; at least one.
 pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let authorities = certificates(path)?;
+    let authorities = blocks(path)?;
+    if authorities.is_empty() {
+        return Err(NO_CERTIFICATE.to_owned());
+    }
     let mut store = RootCertStore::empty();
     for authority in &authorities {
         store.add(authority.clone()).map_err(|_error| BAD_CERTIFICATE.to_owned())?;

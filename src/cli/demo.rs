@@ -6,12 +6,15 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{environment, fail, run, say};
-use crate::app::Sockets;
+use crate::app::{self, Sockets};
 use crate::config::Config;
 use crate::demo;
 
 /// All in one process.
 pub(super) fn run(port: u16) -> ExitCode {
+    if let Err(error) = app::hear_signals() {
+        return fail(&format!("error: signals cannot be received: {error}"), 1);
+    }
     let running = match demo::start(port) {
         Ok(running) => running,
         Err(error) => return fail(&format!("error: the demo cannot start: {error}"), 1),

@@ -13,7 +13,7 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "_");
     SECRET_WORDS.iter().any(|word| key.contains(word))
         || key == "pass"
-        || key.starts_with("empowerid_")
+        || key.ends_with("_pass")
         || SECRET_KEYS.iter().any(|known| strsim::damerau_levenshtein(known, &key) <= 2)
 }
 
@@ -76,7 +76,8 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
             inside = inside.filter(|_| blank);
             behind_secret_key(line)
         };
-        if !continues && from.is_some() {
+        // Below it stands more of it only where it is a key, and no comment or value.
+        if !continues && from.is_some() && opens(line) {
             inside = Some(indent);
         }
         let value = line.split_once(": ").map_or(line.as_str(), |(_key, value)| value);
@@ -98,7 +99,7 @@ fn behind_secret_key(text: &str) -> Option<usize> {
     for piece in text.split_inclusive(|letter| !is_part_of_name(letter)) {
         before += piece.chars().count();
         let word = piece.trim_end_matches(|letter| !is_part_of_name(letter));
-        let parted = word.len() < piece.len() && !piece.ends_with('/');
+        let parted = piece.ends_with([':', '=', ' ', '\t', '"', '\'']);
         if parted && !in_path && is_secret_key(word) {
             let between = text.chars().skip(before).take_while(|letter| "\"' :=".contains(*letter));
             return Some(before + between.count());
@@ -106,6 +107,13 @@ fn behind_secret_key(text: &str) -> Option<usize> {
         in_path = piece.ends_with('/');
     }
     None
+}
+
+/// Whether the line is a key whose value stands below or behind it.
+fn opens(line: &str) -> bool {
+    let line = line.trim_start().trim_start_matches("- ");
+    let key = line.split(':').next().unwrap_or_default().trim_matches(['"', '\'']);
+    !line.starts_with('#') && line.contains(':') && is_secret_key(key)
 }
 
 fn is_part_of_name(letter: char) -> bool {
@@ -135,13 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn a_word_in_a_comment_a_value_or_a_placeholder_hides_nothing_below() {
+        for text in ["# the password reset pages\n  auth: : none", "- id: \"reset-password\"\n  auth: : none"] {
+            let hidden = secrets_of_text(&Source::new(std::path::Path::new("a.yaml"), text));
+            assert!(hidden.iter().all(|span| span.start.line == 1), "{text}: {hidden:?}");
+        }
+        for path in ["/x/{secret_name}/y", "/{credential_id}"] {
+            assert!(!holds_secret(path), "{path}");
+        }
+    }
+
+    #[test]
     fn a_misspelt_key_is_still_a_secrets() {
         for key in
-            ["client_secert", "passwrod", "pasword", "pass", "sentinel_pasword", "empowerid_key", "Client-Secret"]
+            ["client_secert", "passwrod", "pasword", "pass", "sentinel_pasword", "sentinel_pass", "Client-Secret"]
         {
             assert!(is_secret_key(key), "{key}");
         }
-        for key in ["path", "server", "store", "empowerid", "key_id", "session", "base_url"] {
+        for key in ["path", "server", "store", "empowerid", "empowerid_portal", "key_id", "session", "base_url"] {
             assert!(!is_secret_key(key), "{key}");
         }
     }

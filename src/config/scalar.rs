@@ -100,14 +100,13 @@ pub(super) fn positive_duration(node: &Node, found: &Collector) -> Option<Durati
     if read.is_zero() { refuse(node, found, "this duration must be above zero", "") } else { Some(read) }
 }
 
-/// A duration that is counted in whole seconds, zero included: a part of one would be none.
+/// A duration that is counted in whole seconds: a part of one, which would be none, counts as one.
 pub(super) fn zero_or_seconds(node: &Node, found: &Collector) -> Option<Duration> {
     let read = duration(node, found)?;
-    let counts = read.is_zero() || read >= Duration::from_secs(1);
-    if counts { Some(read) } else { refuse(node, found, "this duration must be at least one second", "or 0") }
+    Some(if read.is_zero() { read } else { read.max(Duration::from_secs(1)) })
 }
 
-/// As [`zero_or_seconds`], above zero.
+/// A duration of at least a second.
 pub(super) fn seconds(node: &Node, found: &Collector) -> Option<Duration> {
     let read = positive_duration(node, found)?;
     let counts = read >= Duration::from_secs(1);

@@ -44,31 +44,45 @@ impl Endpoints {
     /// How many sessions ended; `None` when this notice was heeded before.
     async fn heed(&self, notice: &LogoutNotice, asked: Asked<'_>) -> Result<Option<usize>, StoreError> {
         let id = format!("{} {}", notice.issuer, notice.id);
-        if self.sessions.was_told(&id).await? {
-            return Ok(None);
+        match self.sessions.claim(&id).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            // A store that is full still forgets: better heeded twice than not at all.
+            Err(error) if error.full => {}
+            Err(error) => return Err(error),
         }
-        if let Some(sid) = &notice.idp_session
-            && let Err(error) = self.sessions.tell(&ended_login(&notice.issuer, sid), notice.refused_from).await
+        if let Some(mark) = mark(notice)
+            && let Err(error) = self.sessions.tell(&mark, notice.refused_from).await
         {
             let correlation_id = asked.correlation_id;
             tracing::warn!(%error, correlation_id, "a login that is being completed at this moment may outlive its logout");
         }
-        let ended = match selector(notice) {
-            Some(selector) => self.sessions.end_all(&selector, REASON).await?,
-            None => 0,
-        };
-        // When it is done: what was not may be asked for again. A store that is full still forgets.
-        if let Err(error) = self.sessions.tell(&id, notice.refused_from).await {
+        let Some(selector) = selector(notice) else { return Ok(Some(0)) };
+        let ended = self.sessions.end_all(&selector, REASON).await;
+        if ended.is_err() {
+            // What was not done may be asked for again.
+            let _ = self.sessions.unclaim(&id).await;
+        } else if let Err(error) = self.sessions.tell(&id, notice.refused_from).await {
             let correlation_id = asked.correlation_id;
             tracing::error!(%error, correlation_id, "a logout token was heeded, and cannot be noted as used (jti)");
         }
-        Ok(Some(ended))
+        ended.map(Some)
     }
 }
 
 /// What is told of a login that has ended at the provider: its session may come a moment later.
 pub(super) fn ended_login(issuer: &str, sid: &str) -> String {
-    format!("ended {} {issuer} {sid}", issuer.len())
+    format!("ended login {} {issuer} {sid}", issuer.len())
+}
+
+/// The same of all of a person's.
+pub(super) fn ended_person(issuer: &str, subject: &str) -> String {
+    format!("ended person {} {issuer} {subject}", issuer.len())
+}
+
+fn mark(notice: &LogoutNotice) -> Option<String> {
+    let of_login = notice.idp_session.as_ref().map(|sid| ended_login(&notice.issuer, sid));
+    of_login.or_else(|| notice.subject.as_ref().map(|subject| ended_person(&notice.issuer, subject)))
 }
 
 /// §2.4: with a `sid` that one login has ended, without one all of the person's.

@@ -2,18 +2,16 @@
 //! never in a loop, and never in a session.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::StatusCode;
 
-use super::backchannel_logout::ended_login;
+use super::backchannel_logout::{ended_login, ended_person};
 use super::login::{KeptFlow, login_url, login_url_again, provider_page, store_page, trouble_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
 use crate::reply::{ProxyError, Reply, message_page, onward_page};
-use crate::resilience::SystemClock;
-use crate::session::{FlowBinding, Identity, NewSession, Reading, Session, StoreError, Tokens};
+use crate::session::{FlowBinding, Identity, Moment, NewSession, Reading, Session, StoreError, Tokens};
 use crate::token::access_token;
 
 /// Marks a browser whose login was restarted once already.
@@ -85,7 +83,7 @@ impl Endpoints {
     }
 
     async fn complete(&self, asked: Asked<'_>, flow: Flow, again: bool, params: &CallbackParams) -> Reply {
-        let begun = SystemClock::moment();
+        let begun = self.sessions.moment();
         let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
         let wanted = flow.audiences.clone();
@@ -97,7 +95,9 @@ impl Endpoints {
             Err(error) => return login_failed(&error, &retry, asked),
         };
         let previous = self.cookies.read(&asked.parts.headers);
-        let orphan = login.tokens.refresh_token.clone().filter(|_| matches!(previous, Reading::None));
+        // A strict cookie does not come along with the provider's redirect: then nobody knows.
+        let alone = matches!(previous, Reading::None) && !self.cookies.is_strict();
+        let orphan = login.tokens.refresh_token.clone().filter(|_| alone);
         let created = self.sessions.create(new_session(login)).await;
         let (cookie, session) = match created {
             Ok(created) => created,
@@ -177,12 +177,17 @@ impl Endpoints {
     async fn require_login_lasts(
         &self,
         session: &Session,
-        begun: SystemTime,
+        begun: Moment,
         retry: &str,
         asked: Asked<'_>,
     ) -> Result<(), Reply> {
-        let Some(sid) = &session.idp_session else { return Ok(()) };
-        match self.sessions.told_since(&ended_login(&session.identity.issuer, sid), begun).await {
+        let (issuer, person) = (&session.identity.issuer, &session.identity.subject);
+        let of_login = session.idp_session.as_ref().map(|sid| ended_login(issuer, sid));
+        let mut over = self.sessions.told_since(&ended_person(issuer, person), begun).await;
+        if let (Ok(false), Some(of_login)) = (&over, of_login) {
+            over = self.sessions.told_since(&of_login, begun).await;
+        }
+        match over {
             Ok(false) => Ok(()),
             Ok(true) => {
                 if let Err(error) = self.sessions.end(session, "backchannel_logout").await {

@@ -56,7 +56,11 @@ impl Facade {
             });
             let service = match same.and_then(|(_, _, facade)| facade.services.get(name)) {
                 Some(service) => Arc::clone(service),
-                None => Arc::new(LegacyService::build(name, written, config, Arc::clone(metrics))?),
+                None => {
+                    let before = old.as_ref().and_then(|(_, _, facade)| facade.services.get(name));
+                    let before = before.map(|service| &**service);
+                    Arc::new(LegacyService::build(name, written, config, Arc::clone(metrics), before)?)
+                }
             };
             services.insert(name.clone(), service);
         }

@@ -66,6 +66,7 @@ impl LegacyService {
         written: &LegacyServiceConfig,
         config: &Config,
         metrics: Arc<Metrics>,
+        before: Option<&Self>,
     ) -> Result<Self, UpstreamError> {
         let service = ServiceConfig {
             base_url: written.base_url.clone(),
@@ -75,7 +76,9 @@ impl LegacyService {
             written_at: crate::config::Place { file: config.conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
         };
         let legacy = &config.legacy;
-        let upstream = Arc::new(Upstream::build(name, &service)?);
+        let mut upstream = Upstream::build(name, &service)?;
+        before.inspect(|before| upstream.take_over(&before.upstream));
+        let upstream = Arc::new(upstream);
         let mut outside = config.settings.server.public_url.clone();
         outside.set_path(&format!("{PREFIX}{name}/"));
         // To connect, to answer, and as long again for a client that is slow.

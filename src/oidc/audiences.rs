@@ -15,15 +15,15 @@ use crate::config::AudienceParameter;
 /// How long a refusal is believed; a provider that was mended in the meantime is asked again.
 const BELIEVED: Duration = Duration::from_secs(300);
 
-/// How long an answer is not asked for again: anybody can send us the error that makes us ask.
-const ASKED_LATELY: Duration = Duration::from_secs(10);
+/// How long nothing is asked again: anybody can send us the error that makes us ask.
+const ASKED_LATELY: Duration = Duration::from_secs(2);
 
 /// The refused ones, and since when.
 #[derive(Debug, Default)]
 pub(super) struct RefusedAudiences {
     refused: Mutex<HashMap<String, Instant>>,
-    /// Those asked about, and when. Held by the one who asks.
-    asked: tokio::sync::Mutex<HashMap<String, Instant>>,
+    /// When it was asked last. Held by the one who asks.
+    asked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl RefusedAudiences {
@@ -54,11 +54,10 @@ impl RelyingParty {
             return false;
         }
         let mut asked = self.refused.asked.lock().await;
+        if asked.is_some_and(|when| when.elapsed() < ASKED_LATELY) {
+            return audiences.iter().any(|audience| self.refuses_audience(audience));
+        }
         for audience in audiences {
-            if asked.get(audience).is_some_and(|when| when.elapsed() < ASKED_LATELY) {
-                continue;
-            }
-            asked.insert(audience.clone(), Instant::now());
             if refuses(&self.http, self.question(endpoint.clone(), "openid", Some(audience))).await {
                 tracing::error!(
                     idp = self.name(),
@@ -69,6 +68,7 @@ impl RelyingParty {
                 self.refused.add(audience);
             }
         }
+        *asked = Some(Instant::now());
         audiences.iter().any(|audience| self.refuses_audience(audience))
     }
 

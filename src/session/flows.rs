@@ -1,7 +1,7 @@
 //! Logins under way, and leases: what the store keeps for a short while beside the sessions.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
@@ -13,9 +13,16 @@ use super::flow::FLOW_LIFETIME;
 use super::key::SessionKey;
 use super::lease::Lease;
 use super::model::Session;
+use super::moment::Moment;
 use super::sessions::{Sessions, no_random, unsealed};
 use super::store::StoreError;
-use crate::resilience::{SystemClock, UnixTime};
+use crate::resilience::UnixTime;
+
+/// How long something stays claimed of which nothing more is heard.
+const CLAIM: Duration = Duration::from_secs(5);
+/// How often one who has it is waited for, and how long between.
+const CLAIM_LOOKS: usize = 40;
+const CLAIM_LOOK: Duration = Duration::from_millis(50);
 
 impl Sessions {
     /// Keeps a login flow under its `state`, sealed to it: who reads the store learns no PKCE verifier.
@@ -39,22 +46,50 @@ impl Sessions {
         Ok(opened.ok())
     }
 
-    /// Whether `id` counts as told ([`Self::tell`]).
-    pub async fn was_told(&self, id: &str) -> Result<bool, StoreError> {
-        self.told_since(id, SystemTime::UNIX_EPOCH).await
+    /// Takes `id` for this caller, who tells it ([`Self::tell`]) or gives it back ([`Self::unclaim`]); `false` where it was
+    /// told before. Waits for another who has it; one who was killed has it for a few seconds.
+    pub async fn claim(&self, id: &str) -> Result<bool, StoreError> {
+        // A store that is asked again after a lost answer knows its own note by its value: no two may be equal.
+        let (name, value) = (told_name(id), format!("claimed {}", random_text()?).into_bytes());
+        for _look in 0..CLAIM_LOOKS {
+            let now = self.now()?;
+            if self.store.put_note(&name, value.clone(), now.plus(CLAIM), now).await? {
+                return Ok(true);
+            }
+            if self.was_told(id).await? {
+                return Ok(false);
+            }
+            tokio::time::sleep(CLAIM_LOOK).await;
+        }
+        Err(StoreError::new("notes", "another one is at it"))
     }
 
-    /// The same, told at `since` or later by the clock of who told it.
-    pub async fn told_since(&self, id: &str, since: SystemTime) -> Result<bool, StoreError> {
+    /// Gives back what was claimed.
+    pub async fn unclaim(&self, id: &str) -> Result<(), StoreError> {
+        self.store.take_note(&told_name(id), self.now()?).await.map(drop)
+    }
+
+    /// Whether `id` counts as told ([`Self::tell`]).
+    pub async fn was_told(&self, id: &str) -> Result<bool, StoreError> {
         let note = self.store.read_note(&told_name(id), self.now()?).await?;
-        let when = note.map(|note| str::from_utf8(&note).ok().and_then(|when| when.parse().ok()).unwrap_or(u128::MAX));
-        Ok(when.is_some_and(|when| when >= millis(since)))
+        Ok(note.and_then(|note| Moment::read(&note)).is_some())
+    }
+
+    /// Whether `id` was told after `moment`.
+    pub async fn told_since(&self, id: &str, moment: Moment) -> Result<bool, StoreError> {
+        let note = self.store.read_note(&told_name(id), self.now()?).await?;
+        Ok(note.and_then(|note| Moment::read(&note)).is_some_and(|told| told.is_after(moment)))
     }
 
     /// From now on `id` counts as told, until `until`.
     pub async fn tell(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
-        let when = millis(SystemClock::moment()).to_string().into_bytes();
-        self.store.set_note(&told_name(id), when, until, self.now()?).await
+        self.store.set_note(&told_name(id), self.moment().to_string().into_bytes(), until, self.now()?).await
+    }
+
+    /// Now, to be compared with what others tell.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment::now(self.clock.now())
     }
 
     /// Ends a session whose browser has got another one.
@@ -94,10 +129,6 @@ impl Sessions {
         let (name, store, clock) = (name.to_owned(), Arc::clone(&self.store), Arc::clone(&self.clock));
         Ok(fence.map(|fence| Lease { fence, name, holder, span, clock, store }))
     }
-}
-
-fn millis(time: SystemTime) -> u128 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 fn replaced_id(key: &SessionKey) -> String {

@@ -150,7 +150,7 @@ impl SharedTokens {
         }
         let patience = still_works.as_ref().map(|_| if self.slow.knew_one(&key) { Duration::ZERO } else { PATIENCE });
         let works = || still_works.as_ref().is_some_and(|token| self.age(token) != Freshness::Over);
-        let Some(landed) = wait_for(self.fly(key.clone(), fetch), patience, works).await else {
+        let Some((landed, ours)) = wait_for(self.fly(key.clone(), fetch), patience, works).await else {
             self.slow.hold(key.clone(), (), key.back_off());
             count("cached");
             return still_works.ok_or_else(interrupted);
@@ -158,23 +158,26 @@ impl SharedTokens {
         let still_works = works().then_some(still_works).flatten();
         let landed = landed.unwrap_or_else(|| Err(interrupted()));
         count(match &landed {
-            Ok((_, Source::Store)) => "cached",
-            Ok((_, Source::Provider)) => "minted",
+            Ok((_, Source::Provider)) if ours => "minted",
+            Ok(_) => "cached",
             Err(_) if still_works.is_some() => "cached",
             Err(reason) => reason.result(),
         });
         landed.map(|(token, _source)| token).or_else(|reason| still_works.ok_or(reason))
     }
 
-    async fn fly<F, W>(&self, key: SharedKey, fetch: W) -> Option<Result<(AccessToken, Source), NoBearer>>
+    /// What the flight brought, and whether it was begun for this.
+    async fn fly<F, W>(&self, key: SharedKey, fetch: W) -> (Option<Result<(AccessToken, Source), NoBearer>>, bool)
     where
         W: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<(AccessToken, Source), NoBearer>> + Send + 'static,
     {
         let (kept, obstacles, slow) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), Arc::clone(&self.slow));
         let flight_key = key.clone();
-        self.flights
-            .run(key, || async move {
+        let mut ours = false;
+        let landed = self.flights.run(key, || {
+            ours = true;
+            async move {
                 let outcome = fetch().await;
                 match &outcome {
                     Ok((token, _source)) => {
@@ -187,8 +190,10 @@ impl SharedTokens {
                     }
                 }
                 outcome
-            })
-            .await
+            }
+        });
+        let landed = landed.await;
+        (landed, ours)
     }
 
     fn age(&self, token: &AccessToken) -> Freshness {

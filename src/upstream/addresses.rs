@@ -14,6 +14,8 @@ use crate::resilience::SingleFlight;
 const REMEMBERED: Duration = Duration::from_secs(15);
 /// The same of a failure.
 const REST: Duration = Duration::from_secs(3);
+/// How long one request in [`REMEMBERED`] waits for it though an address is known.
+const MOMENT: Duration = Duration::from_millis(100);
 /// How long a request waits for a resolver.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the system may take: the question holds a thread, and there is no second one before.
@@ -88,7 +90,15 @@ impl Addresses {
 
 impl Named {
     async fn pick(self: &Arc<Self>, attempt: usize) -> Result<SocketAddr, String> {
-        if let Some(at_hand) = self.at_hand(attempt) {
+        let (at_hand, due) = self.at_hand(attempt);
+        if due && at_hand.is_some() {
+            // A resolver that is well answers at once, and the service may have moved since.
+            let asked = tokio::spawn(Arc::clone(self).ask());
+            if tokio::time::timeout(MOMENT, asked).await.is_ok() {
+                return self.lock().nth(attempt).ok_or_else(no_answer);
+            }
+        }
+        if let Some(at_hand) = at_hand {
             return at_hand;
         }
         if tokio::time::timeout(PATIENCE, Arc::clone(self).ask()).await.is_err() {
@@ -98,8 +108,8 @@ impl Named {
         known.nth(attempt).ok_or_else(|| known.failure.clone().unwrap_or_else(|| "no address".to_owned()))
     }
 
-    /// `None`: the resolver is to be waited for.
-    fn at_hand(self: &Arc<Self>, attempt: usize) -> Option<Result<SocketAddr, String>> {
+    /// What is known, `None` where the resolver is to be waited for; and whether it is to be asked.
+    fn at_hand(&self, attempt: usize) -> (Option<Result<SocketAddr, String>>, bool) {
         let mut known = self.lock();
         let now = Instant::now();
         let due = now >= known.due;
@@ -108,13 +118,10 @@ impl Named {
             // Whoever comes next need not see to it.
             known.due = now + REST;
         }
-        if let Some(address) = address {
-            if due {
-                tokio::spawn(Arc::clone(self).ask());
-            }
-            return Some(Ok(address));
+        match address {
+            Some(address) => (Some(Ok(address)), due),
+            None => (known.failure.clone().filter(|_| !due).map(Err), due),
         }
-        known.failure.clone().filter(|_| !due).map(Err)
     }
 
     async fn ask(self: Arc<Self>) {
@@ -219,7 +226,9 @@ mod tests {
             let begun = tokio::time::Instant::now();
             let all = futures::future::join_all((0..600).map(|_| addresses.pick(0))).await;
             assert!(all.iter().all(|one| *one == Ok(good)));
-            assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waits");
+            assert!(begun.elapsed() <= MOMENT, "nobody waits for long: {:?}", begun.elapsed());
+            let begun = tokio::time::Instant::now();
+            assert!(addresses.pick(0).await == Ok(good) && begun.elapsed().is_zero(), "and only the first of them");
             tokio::time::sleep(PATIENCE / 2).await;
         }
         assert_eq!(ASKED.load(Ordering::SeqCst), 2, "one question at a time");

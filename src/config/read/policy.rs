@@ -1,9 +1,11 @@
 //! `token_policy:` of a route.
 
+use std::time::Duration;
+
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::MapReader;
-use crate::config::scalar::{scopes, seconds, text, word};
+use crate::config::scalar::{positive_duration, scopes, text, word};
 use crate::config::{TokenMode, TokenPolicyConfig};
 
 const MODES: &[(&str, TokenMode)] = &[
@@ -18,7 +20,10 @@ pub(super) fn read_policy(node: &Node, found: &Collector) -> Option<TokenPolicyC
     let mode = map.required("mode", word(MODES));
     let audience = map.located("audience", text);
     let scopes = map.located("scopes", scopes);
-    let cache_ttl = map.located("cache_ttl", seconds);
+    // Counted in whole seconds.
+    let at_least_one =
+        |node: &Node, found: &Collector| positive_duration(node, found).map(|ttl| ttl.max(Duration::from_secs(1)));
+    let cache_ttl = map.located("cache_ttl", at_least_one);
     map.finish();
     let mode = mode?.value;
     let unused = match mode {

@@ -62,6 +62,9 @@ pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
     // A client that asked for a head has it, whatever became of the body that was fetched for the cache.
     let late = ctx.deadline.as_ref().is_some_and(|deadline| deadline.passed() == Some(Late::Service));
     let fault = ctx.upstream_fault || late || error.is_some_and(theirs);
+    if late {
+        ctx.covered_fault.get_or_insert("timeout");
+    }
     let Some(call) = &mut ctx.legacy else { return };
     let Some(permit) = call.permit.take() else { return };
     let verdict = match ctx.upstream_status {
