@@ -51,16 +51,15 @@ impl Facade {
         let old = old.map(|(written, facade)| (service::common(written), &written.legacy.services, facade));
         let mut services = BTreeMap::new();
         for (name, written) in &config.legacy.services {
-            let same = old.as_ref().filter(|(common, before, _)| {
+            let known = old.as_ref().and_then(|(_, _, facade)| facade.services.get(name));
+            let same = old.as_ref().is_some_and(|(common, before, _)| {
                 *common == service::common(config) && before.get(name).is_some_and(|before| before == written)
             });
-            let service = match same.and_then(|(_, _, facade)| facade.services.get(name)) {
-                Some(service) => Arc::clone(service),
-                None => {
-                    let before = old.as_ref().and_then(|(_, _, facade)| facade.services.get(name));
-                    let before = before.map(|service| &**service);
-                    Arc::new(LegacyService::build(name, written, config, Arc::clone(metrics), before)?)
-                }
+            let service = if let Some(service) = known.filter(|_| same) {
+                Arc::clone(service)
+            } else {
+                let before = known.map(|service| &**service);
+                Arc::new(LegacyService::build(name, written, config, Arc::clone(metrics), before)?)
             };
             services.insert(name.clone(), service);
         }
