@@ -48,32 +48,29 @@ impl Endpoints {
     /// The flow's cookie was given up for those of younger tabs, or was never here. Nothing of this login is used: it is
     /// spent, and the code with it; a new one belongs to the browser that begins it, if that keeps cookies at all.
     async fn unbound(&self, asked: Asked<'_>, return_to: String, again: bool) -> Reply {
-        match self.session_of(asked.parts, &asked.correlation_id).await {
-            Ok(_session) => Reply::redirect(&return_to),
-            Err(ProxyError::StoreUnavailable | ProxyError::StoreFull) => store_page(&login_url(&return_to), asked),
-            Err(_none) if again || self.restarted(asked) => {
-                refused("this browser does not keep the cookie of its login", &login_url(&return_to), asked)
-                    .with_cookie(self.cookies.flow_expire(RESTARTED).ok())
-            }
-            Err(_none) => {
-                tracing::info!(correlation_id = asked.correlation_id, "a callback without its cookie: a new login");
-                let again = login_url_again(&return_to);
-                Reply::redirect(&again).with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
-            }
-        }
+        let (retry, anew) = (login_url(&return_to), login_url_again(&return_to));
+        self.once_more(asked, "this browser does not keep the cookie of its login", again, [&return_to, &retry, &anew])
+            .await
     }
 
     /// Back button, reload, bookmark: the flow is used up or too old.
     async fn stale(&self, asked: Asked<'_>) -> Reply {
+        self.once_more(asked, "this login has expired", false, ["/", "/", "/auth/login"]).await
+    }
+
+    /// A login that comes to nothing is begun anew, but not for ever. The ways: where a session goes on, where a person
+    /// may try again, where it begins anew.
+    async fn once_more(&self, asked: Asked<'_>, why: &str, again: bool, ways: [&str; 3]) -> Reply {
+        let [on, retry, anew] = ways;
         match self.session_of(asked.parts, &asked.correlation_id).await {
-            Ok(_session) => Reply::redirect("/"),
-            Err(ProxyError::StoreUnavailable | ProxyError::StoreFull) => store_page("/", asked),
-            Err(_none) if self.restarted(asked) => {
-                refused("this login has expired", "/", asked).with_cookie(self.cookies.flow_expire(RESTARTED).ok())
+            Ok(_session) => Reply::redirect(on),
+            Err(ProxyError::StoreUnavailable | ProxyError::StoreFull) => store_page(retry, asked),
+            Err(_none) if again || self.restarted(asked) => {
+                refused(why, retry, asked).with_cookie(self.cookies.flow_expire(RESTARTED).ok())
             }
             Err(_none) => {
-                tracing::info!(correlation_id = asked.correlation_id, "a stale callback: the login starts again");
-                Reply::redirect("/auth/login").with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
+                tracing::info!(why, correlation_id = asked.correlation_id, "a stale callback: the login starts again");
+                Reply::redirect(anew).with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
             }
         }
     }
@@ -183,20 +180,19 @@ impl Endpoints {
     ) -> Result<(), Reply> {
         let (issuer, person) = (&session.identity.issuer, &session.identity.subject);
         let of_login = session.idp_session.as_ref().map(|sid| ended_login(issuer, sid));
-        let mut over = self.sessions.told_since(&ended_person(issuer, person), begun).await;
-        if let (Ok(false), Some(of_login)) = (&over, of_login) {
-            over = self.sessions.told_since(&of_login, begun).await;
-        }
-        match over {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                if let Err(error) = self.sessions.end(session, "backchannel_logout").await {
-                    tracing::error!(%error, correlation_id = asked.correlation_id, "a session could not be ended");
+        for mark in of_login.into_iter().chain([ended_person(issuer, person)]) {
+            match self.sessions.told_since(&mark, begun).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    if let Err(error) = self.sessions.end(session, "backchannel_logout").await {
+                        tracing::error!(%error, correlation_id = asked.correlation_id, "a session could not be ended");
+                    }
+                    return Err(refused("the provider has ended this login meanwhile", retry, asked));
                 }
-                Err(refused("the provider has ended this login meanwhile", retry, asked))
+                Err(error) => return Err(self.not_stored(&error, None, retry, asked)),
             }
-            Err(error) => Err(self.not_stored(&error, None, retry, asked)),
         }
+        Ok(())
     }
 
     /// What the provider gave and nobody can keep is given back, unless the browser may have a session of the same grant.

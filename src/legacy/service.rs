@@ -1,5 +1,6 @@
 //! One legacy service: where it is, how many may ask at once, and its circuit.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -106,14 +107,14 @@ impl LegacyService {
     }
 
     /// Asks the circuit for one call, of the request with this id.
-    pub fn permit(&self, correlation_id: &str) -> Result<Permit, Refused> {
+    pub fn permit(&self, correlation_id: &dyn fmt::Display) -> Result<Permit, Refused> {
         let permit = self.breaker.permit(Instant::now());
         self.show(Some(correlation_id));
         permit
     }
 
     /// Tells the circuit how a call went.
-    pub fn judge(&self, permit: Permit, verdict: Verdict, correlation_id: &str) {
+    pub fn judge(&self, permit: Permit, verdict: Verdict, correlation_id: &dyn fmt::Display) {
         match verdict {
             Verdict::Good => permit.succeed(),
             Verdict::Bad => permit.fail(Instant::now()),
@@ -129,7 +130,7 @@ impl LegacyService {
     }
 
     /// Brings the gauge and the counter up to date. `correlation_id`: of the request after which that is done.
-    pub(super) fn show(&self, correlation_id: Option<&str>) {
+    pub(super) fn show(&self, correlation_id: Option<&dyn fmt::Display>) {
         let status = match self.phase() {
             Phase::Closed { .. } => 0,
             Phase::Open { .. } => 1,
@@ -142,6 +143,7 @@ impl LegacyService {
         // Told from the start: a rate over a counter that appears at 1 misses the first opening.
         self.metrics.breaker_opened.with_label_values(&[&*self.name]).inc_by(new);
         if new > 0 {
+            let correlation_id = correlation_id.map(tracing::field::display);
             tracing::warn!(service = %self.name, correlation_id, "CIRCUIT_OPEN");
         }
     }

@@ -54,10 +54,8 @@ impl RelyingParty {
             return false;
         }
         let mut asked = self.refused.asked.lock().await;
-        if asked.is_some_and(|when| when.elapsed() < ASKED_LATELY) {
-            return audiences.iter().any(|audience| self.refuses_audience(audience));
-        }
-        for audience in audiences {
+        let lately = asked.is_some_and(|when| when.elapsed() < ASKED_LATELY);
+        for audience in audiences.iter().filter(|_| !lately) {
             if refuses(&self.http, self.question(endpoint.clone(), "openid", Some(audience))).await {
                 tracing::error!(
                     idp = self.name(),
@@ -68,7 +66,9 @@ impl RelyingParty {
                 self.refused.add(audience);
             }
         }
-        *asked = Some(Instant::now());
+        if !lately {
+            *asked = Some(Instant::now());
+        }
         audiences.iter().any(|audience| self.refuses_audience(audience))
     }
 

@@ -93,8 +93,7 @@ impl Named {
         let (at_hand, due) = self.at_hand(attempt);
         if due && at_hand.is_some() {
             // A resolver that is well answers at once, and the service may have moved since.
-            let asked = tokio::spawn(Arc::clone(self).ask());
-            if tokio::time::timeout(MOMENT, asked).await.is_ok() {
+            if tokio::time::timeout(MOMENT, Arc::clone(self).ask()).await.is_ok() {
                 return self.lock().nth(attempt).ok_or_else(no_answer);
             }
         }

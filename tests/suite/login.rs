@@ -13,6 +13,13 @@ async fn edge() -> (Edge, Upstream) {
     (setup.start().await, upstream)
 }
 
+/// With the store's file open, to make it fail.
+async fn edge_and_its_store(folder: &std::path::Path) -> (Edge, rusqlite::Connection) {
+    let path = folder.join("sessions.db");
+    let edge = Setup::new().store(&format!("sqlite:{}", path.display())).start().await;
+    (edge, rusqlite::Connection::open(&path).unwrap())
+}
+
 /// The `Set-Cookie` lines of an answer, each as its parts.
 fn set_cookies(answer: &reqwest::Response) -> Vec<Vec<String>> {
     let lines = answer.headers().get_all("set-cookie").iter();
@@ -389,12 +396,8 @@ async fn logout_everywhere_ends_the_other_browsers_too() {
 #[tokio::test]
 async fn a_logout_everywhere_that_failed_halfway_can_be_repeated() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sessions.db");
-    let upstream = Upstream::start().await;
-    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
-    let edge = setup.store(&format!("sqlite:{}", path.display())).start().await;
+    let (edge, store) = edge_and_its_store(folder.path()).await;
     let (phone, desk) = (Browser::logged_in(&edge, "ada").await, Browser::logged_in(&edge, "ada").await);
-    let store = rusqlite::Connection::open(&path).unwrap();
     let stuck = "CREATE TRIGGER stuck BEFORE DELETE ON sessions WHEN OLD.rowid = (SELECT min(rowid) FROM sessions)
                  BEGIN SELECT RAISE(ABORT, 'stuck'); END";
     store.execute_batch(stuck).unwrap();
@@ -411,12 +414,8 @@ async fn a_logout_everywhere_that_failed_halfway_can_be_repeated() {
 #[tokio::test]
 async fn a_logout_that_the_store_does_not_confirm_revokes_the_refresh_token() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sessions.db");
-    let upstream = Upstream::start().await;
-    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0]));
-    let edge = setup.store(&format!("sqlite:{}", path.display())).start().await;
+    let (edge, store) = edge_and_its_store(folder.path()).await;
     let browser = Browser::logged_in(&edge, "ada").await;
-    let store = rusqlite::Connection::open(&path).unwrap();
     store
         .execute_batch("CREATE TRIGGER stuck BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'stuck'); END")
         .unwrap();

@@ -18,6 +18,14 @@ fn with_a_route(text: &str, id: &str) -> String {
     format!("{text}  - {{ id: {id}, path: \"/{id}/*\", target_service: own_service, auth: none }}\n")
 }
 
+/// Opens the circuit of the legacy service; where that was asked.
+async fn break_circuit(edge: &Edge, upstream: &Upstream, browser: &Browser) -> String {
+    upstream.behave(Behaviour::Status(500));
+    let url = edge.url("/api/v1/proxy/old/x");
+    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500);
+    url
+}
+
 async fn status(edge: &Edge, path: &str) -> u16 {
     http_client().get(edge.url(path)).send().await.unwrap().status().as_u16()
 }
@@ -99,9 +107,7 @@ async fn a_circuit_that_is_open_stays_open() {
     let upstream = Upstream::start().await;
     let edge = edge_to(&upstream).await;
     let browser = Browser::logged_in(&edge, "ada").await;
-    upstream.behave(Behaviour::Status(500));
-    let url = edge.url("/api/v1/proxy/old/x");
-    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500);
+    let url = break_circuit(&edge, &upstream, &browser).await;
     assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 503);
     edge.rewrite("routes/all.yaml", |text| with_a_route(&text, "fresh"));
     assert!(edge.reload().await);
@@ -132,9 +138,7 @@ async fn a_service_that_is_gone_has_no_circuit() {
     let upstream = Upstream::start().await;
     let edge = edge_to(&upstream).await;
     let browser = Browser::logged_in(&edge, "ada").await;
-    upstream.behave(Behaviour::Status(500));
-    let url = edge.url("/api/v1/proxy/old/x");
-    assert_eq!(browser.client.post(&url).send().await.unwrap().status(), 500);
+    break_circuit(&edge, &upstream, &browser).await;
     let open = "circuit_breaker_status{service=\"old\"}";
     assert_eq!(edge.metric(open).await, 1);
     edge.rewrite("conf/legacy_services.yaml", |text| text.replace("{ old: ", "{ other: "));
