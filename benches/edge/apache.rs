@@ -1,5 +1,5 @@
 //! Apache with `mod_auth_openidc` where Debian's packages of both are installed: the same job as a session
-//! route, sessions in shared memory. One process, in the foreground, so that its CPU time is all there is.
+//! route, sessions in shared memory or in Redis. One process, in the foreground, so that its CPU time is all there is.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::scenario::Target;
 use crate::stand::client::once;
 use crate::stand::message::head;
 use crate::stand::process::Process;
@@ -19,11 +20,18 @@ use crate::stand::upstream::answer as whole;
 use crate::stand::{free_port, installed};
 
 const MODULES: &str = "/usr/lib/apache2/modules";
-/// Its cache in shared memory is a list that every look-up walks: a hundred are few.
-const SESSIONS: usize = 100;
+/// Where its sessions are.
+#[derive(Debug, Clone, Copy)]
+pub enum Cache {
+    /// Shared memory, a list that every look-up walks: a hundred sessions are few.
+    Memory,
+    /// Redis on a port of loopback.
+    Redis(u16),
+}
 
 /// It runs, and these are logged in.
 pub struct Apache {
+    pub target: Target,
     pub process: Process,
     pub port: u16,
     pub cookies: Vec<String>,
@@ -31,20 +39,26 @@ pub struct Apache {
 }
 
 /// Starts it and logs in; `None` where it is not installed.
-pub fn start(folder: &Path, provider: &Arc<Provider>, service: SocketAddr) -> Option<Apache> {
+pub fn start(folder: &Path, provider: &Arc<Provider>, service: SocketAddr, cache: Cache) -> Option<Apache> {
     if !installed("apache2") || !Path::new(MODULES).join("mod_auth_openidc.so").exists() {
         return None;
     }
     let (port, tokens) = (free_port(), token_endpoint(Arc::clone(provider)));
     let file = folder.join("apache.conf");
-    std::fs::write(&file, conf(folder, port, tokens, service)).unwrap();
+    let (target, sessions, keys) = match cache {
+        Cache::Memory => (Target::Apache, 100, "OIDCCacheType shm\nOIDCCacheShmEntrySizeMax 65536".to_owned()),
+        Cache::Redis(port) => {
+            (Target::ApacheRedis, 1_000, format!("OIDCCacheType redis\nOIDCRedisCacheServer 127.0.0.1:{port}"))
+        }
+    };
+    std::fs::write(&file, conf(folder, port, tokens, service, &keys)).unwrap();
     let mut process = Process::start(&["apache2", "-X", "-f", &file.display().to_string()], 0);
     process.wait_for(port);
-    let cookies = (0..SESSIONS).map(|_| log_in(port)).collect();
-    Some(Apache { process, port, cookies, version: version() })
+    let cookies = (0..sessions).map(|_| log_in(port)).collect();
+    Some(Apache { target, process, port, cookies, version: version() })
 }
 
-fn conf(folder: &Path, port: u16, tokens: SocketAddr, service: SocketAddr) -> String {
+fn conf(folder: &Path, port: u16, tokens: SocketAddr, service: SocketAddr, cache: &str) -> String {
     let dir = folder.display();
     let mut text = String::new();
     for name in
@@ -59,7 +73,7 @@ fn conf(folder: &Path, port: u16, tokens: SocketAddr, service: SocketAddr) -> St
          MaxRequestWorkers 64\nKeepAlive On\nMaxKeepAliveRequests 0\nKeepAliveTimeout 60\n\
          OIDCProviderMetadataURL http://{tokens}/metadata\nOIDCProviderTokenEndpointAuth client_secret_post\n\
          OIDCClientID bench\nOIDCClientSecret secret\nOIDCRedirectURI http://localhost{path}\nOIDCCryptoPassphrase bench\n\
-         OIDCCacheType shm\nOIDCCacheShmEntrySizeMax 65536\nOIDCSessionInactivityTimeout 86400\nOIDCSessionMaxDuration 86400\n\
+         {cache}\nOIDCSessionInactivityTimeout 86400\nOIDCSessionMaxDuration 86400\n\
          <Location />\n  AuthType openid-connect\n  Require valid-user\n\
          \x20 RequestHeader set Authorization \"expr=Bearer %{{reqenv:OIDC_access_token}}\"\n\
          \x20 ProxyPass http://{service}/ keepalive=On\n</Location>\n\

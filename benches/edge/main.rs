@@ -57,7 +57,7 @@ fn main() {
     let mut scenarios = scenario::all(&stage);
     let chosen = |name: &str| value("--only").is_none_or(|only| only.split(',').any(|one| one == name));
     scenarios.retain(|scenario| chosen(scenario.name));
-    let beside = stage.apache.as_ref().map_or(String::new(), |apache| format!(" · {}", apache.version));
+    let beside = stage.apaches.first().map_or(String::new(), |apache| format!(" · {}", apache.version));
     println!("{} · {bounds:?}{beside}", edge.display());
     if asked("--memory") {
         memory::measure(&stage);

@@ -42,7 +42,7 @@ pub fn measure(stage: &Stage, scenarios: &[Scenario], bounds: Bounds) -> Measure
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
     let ours = started.iter().map(|(target, port, process)| (*target, *port, process));
-    let apache = stage.apache.iter().map(|apache| (Target::Apache, apache.port, &apache.process));
+    let apache = stage.apaches.iter().map(|apache| (apache.target, apache.port, &apache.process));
     let all = ours.chain(apache);
     let programs: Vec<(Target, u16, &Process, u64)> =
         all.map(|(target, port, process)| (target, port, process, process.memory_kib("VmRSS"))).collect();
@@ -58,8 +58,8 @@ pub fn measure(stage: &Stage, scenarios: &[Scenario], bounds: Bounds) -> Measure
             let seconds = if round == 0 { 2 } else { bounds.seconds };
             let before = (process.cpu_micros(), redis());
             let seen = drive(stage.dir.path(), *port, &scenario.requests, bounds.connections, seconds);
-            let redis_micros =
-                if scenario.target == Target::OursRedis { (redis() - before.1) / seen.requests } else { 0.0 };
+            let asks_redis = matches!(scenario.target, Target::OursRedis | Target::ApacheRedis);
+            let redis_micros = if asks_redis { (redis() - before.1) / seen.requests } else { 0.0 };
             let cpu_micros = (process.cpu_micros() - before.0) / seen.requests;
             if round > 0 {
                 samples.entry(scenario.name).or_default().push(Sample { cpu_micros, redis_micros, seen });

@@ -16,6 +16,8 @@ pub enum Target {
     OursRedis,
     /// Apache with `mod_auth_openidc`.
     Apache,
+    /// The same with Redis.
+    ApacheRedis,
 }
 
 /// One line of the table.
@@ -59,9 +61,9 @@ pub fn all(stage: &Stage) -> Vec<Scenario> {
         let redis = line("session-redis", Target::OursRedis, small, Some(1.20), each("/api/x", redis_cookies));
         all.insert(4, redis);
     }
-    if let Some(apache) = &stage.apache {
-        let line = line("mod_auth_openidc", Target::Apache, small, None, each("/api/x", &apache.cookies));
-        all.insert(4, line);
+    for apache in &stage.apaches {
+        let name = if apache.target == Target::Apache { "mod_auth_openidc" } else { "mod_auth_openidc-redis" };
+        all.insert(4, line(name, apache.target, small, None, each("/api/x", &apache.cookies)));
     }
     all
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::apache::{self, Apache};
+use crate::apache::{self, Apache, Cache};
 use crate::scenario::Target;
 use crate::stand::conf::{self, Ports};
 use crate::stand::process::Process;
@@ -31,8 +31,8 @@ pub struct Stage {
     pub service: SocketAddr,
     pub starts: Vec<Start>,
     pub redis: Option<Process>,
-    /// Runs from here on: its sessions are in its memory.
-    pub apache: Option<Apache>,
+    /// They run from here on: the sessions of one are in its memory.
+    pub apaches: Vec<Apache>,
     pub cookies: Vec<String>,
     pub redis_cookies: Vec<String>,
 }
@@ -44,8 +44,16 @@ impl Stage {
         let (provider, service) = behind();
         let provider = Arc::new(provider);
         let (cookies, redis_cookies) = (Vec::new(), Vec::new());
-        let mut stage =
-            Self { dir, provider, service, starts: Vec::new(), redis: None, apache: None, cookies, redis_cookies };
+        let mut stage = Self {
+            dir,
+            provider,
+            service,
+            starts: Vec::new(),
+            redis: None,
+            apaches: Vec::new(),
+            cookies,
+            redis_cookies,
+        };
 
         let port = free_port();
         let words = [bare.display().to_string(), "bare".into(), format!("127.0.0.1:{port}"), service.to_string()];
@@ -58,7 +66,8 @@ impl Stage {
         if !with_peers {
             return stage;
         }
-        stage.apache = apache::start(&stage.folder("apache"), &stage.provider, service);
+        let in_memory = apache::start(&stage.folder("apache"), &stage.provider, service, Cache::Memory);
+        stage.apaches.extend(in_memory);
         if installed("redis-server") {
             let port = free_port();
             let port_word = port.to_string();
@@ -68,6 +77,8 @@ impl Stage {
             stage.redis = Some(redis);
             let store = format!("redis://127.0.0.1:{port}");
             stage.redis_cookies = stage.add_ours(edge, Target::OursRedis, &store).await;
+            let in_redis = apache::start(&stage.folder("apache-redis"), &stage.provider, service, Cache::Redis(port));
+            stage.apaches.extend(in_redis);
         }
         stage
     }
