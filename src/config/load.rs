@@ -155,20 +155,17 @@ fn route_files(routes_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn read_file(path: &Path, env: Environment<'_>, found: &Collector) -> Option<Node> {
     let text = read_text(path, found)?;
     let source = Source::new(path, &text);
-    // Until the tree is known, and where the text is no tree.
-    source.hide(secrets_of_text(&source));
-    match parse(&source, &text) {
-        Ok(mut node) => {
-            source.reveal();
-            source.hide(secrets_of(&node));
-            resolve(&mut node, env, found);
-            Some(node)
-        }
-        Err(error) => {
-            found.push(*error);
-            None
-        }
+    if let Ok(mut node) = parse(&source, &text) {
+        source.hide(secrets_of(&node));
+        resolve(&mut node, env, found);
+        return Some(node);
     }
+    // What is no tree is looked through as a text, and drawn only then.
+    source.hide(secrets_of_text(&source));
+    if let Err(error) = parse(&source, &text) {
+        found.push(*error);
+    }
+    None
 }
 
 /// `None` after a report.

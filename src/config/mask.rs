@@ -14,7 +14,12 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     SECRET_WORDS.iter().any(|word| key.contains(word))
         || key == "pass"
         || key.ends_with("_pass")
-        || SECRET_KEYS.iter().any(|known| strsim::damerau_levenshtein(known, &key) <= 2)
+        || SECRET_KEYS.iter().any(|known| is_slip(known, &key))
+}
+
+/// Whether `key` is `known` with two slips at most. Lengths first: every key of a file is asked about.
+fn is_slip(known: &str, key: &str) -> bool {
+    known.len().abs_diff(key.chars().count()) <= 2 && strsim::damerau_levenshtein(known, key) <= 2
 }
 
 /// Whether `text` must not be shown: it may carry credentials, or a secret behind its key.

@@ -57,11 +57,6 @@ impl Source {
         self.hidden.borrow().iter().any(|span| span.start <= place && place < span.end)
     }
 
-    /// Forgets what was hidden.
-    pub(super) fn reveal(&self) {
-        self.hidden.borrow_mut().clear();
-    }
-
     pub(super) fn lines(&self) -> &[String] {
         &self.lines
     }
