@@ -228,14 +228,11 @@ async fn eviction_policy(connection: &mut MultiplexedConnection) -> Result<Optio
 fn judge_policy(policy: Option<&str>, address: &RedisAddress) -> Result<(), NoConnection> {
     match policy {
         Some("noeviction") => Ok(()),
-        Some(policy) if policy.starts_with("allkeys") => Err(NoConnection::Misconfigured(format!(
+        // `volatile-…` as well: whatever is kept there has an end.
+        Some(policy) => Err(NoConnection::Misconfigured(format!(
             "{address} has maxmemory-policy {policy}: it would throw away sessions of logged-in users when its memory \
              is full; set `maxmemory-policy noeviction`"
         ))),
-        Some(policy) => {
-            tracing::warn!(%address, policy, "this Redis ends sessions when its memory is full; set maxmemory-policy noeviction");
-            Ok(())
-        }
         None => {
             tracing::warn!(%address, "this Redis does not tell its maxmemory-policy; it must be noeviction");
             Ok(())
