@@ -22,18 +22,13 @@ pub(crate) enum Unfit {
     Key(String),
 }
 
-/// The certificates of a file; at least one. The first is read, which is the leaf: what follows may be what TLS does
-/// without, a root of version 1 among it.
+/// The certificates of a file; at least one. The first is the leaf: what follows may be what TLS does without, a root of
+/// version 1 among it.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain = blocks(path)?;
+    let chain = authorities(path)?;
     let leaf = chain.first().ok_or_else(|| NO_CERTIFICATE.to_owned())?;
     ParsedCertificate::try_from(leaf).map_err(|_error| BAD_CERTIFICATE.to_owned())?;
     Ok(chain)
-}
-
-fn blocks(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let blocks = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    blocks.map_err(|error| reason(&error))
 }
 
 /// The key of a file; TLS can sign with it.
@@ -62,9 +57,10 @@ pub(crate) fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, 
     }
 }
 
-/// The authorities of a file; at least one.
+/// The authorities of a file, all of them readable (the engine panics at one that is not); at least one.
 pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let authorities = blocks(path)?;
+    let blocks = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let authorities = blocks.map_err(|error| reason(&error))?;
     if authorities.is_empty() {
         return Err(NO_CERTIFICATE.to_owned());
     }
@@ -117,5 +113,30 @@ fn reason(error: &Error) -> String {
     match error {
         Error::Io(error) => error.to_string(),
         _ => format!("it is no whole PEM: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = include_str!("../tests/fixtures/root_of_version_1.pem");
+    const NONSENSE: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn a_root_of_version_1_passes_wherever_it_is_no_leaf() {
+        let leaf = rcgen::generate_simple_self_signed(["edge.example".to_owned()]).unwrap().cert.pem();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |blocks: &[&str]| {
+            std::fs::write(file.path(), blocks.concat()).unwrap();
+            let count = |all: Result<Vec<_>, String>| all.map(|all| all.len());
+            (count(certificates(file.path())), count(authorities(file.path())))
+        };
+        assert_eq!(read(&[&leaf, ROOT]), (Ok(2), Ok(2)));
+        let bad = || Err(BAD_CERTIFICATE.to_owned());
+        assert_eq!(read(&[ROOT, &leaf]), (bad(), Ok(2)), "no browser takes it for a leaf");
+        assert_eq!(read(&[&leaf, NONSENSE]), (bad(), bad()), "the engine would panic");
+        let none = || Err(NO_CERTIFICATE.to_owned());
+        assert_eq!(read(&[]), (none(), none()));
     }
 }

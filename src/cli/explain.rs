@@ -58,8 +58,10 @@ pub fn render(config: &Config, method: &Method, target: &str) -> Result<(String,
 /// The request as a client of ours sends it.
 fn head(config: &Config, method: &Method, target: &str) -> Vec<u8> {
     let origin = config.settings.server.public_url.origin().ascii_serialization();
-    // A client that writes a whole URL writes its authority into `Host`, too (RFC 9112 §3.2.2).
-    let written = target.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    // A client that writes a whole URL writes its authority into `Host`, too (RFC 9112 §3.2.2). What begins with a slash
+    // is a path, also where its query holds a URL.
+    let whole = target.split_once("://").filter(|_| !target.starts_with('/'));
+    let written = whole.map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
     let host = written.or_else(|| origin.split_once("://").map(|(_, host)| host)).unwrap_or_default();
     format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
 }

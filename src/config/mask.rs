@@ -14,6 +14,8 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     SECRET_WORDS.iter().any(|word| key.contains(word))
         || key == "pass"
         || key.ends_with("_pass")
+        // A service may be named after it, but hardly like this.
+        || (key.starts_with("empowerid_") && key.ends_with("_key"))
         || SECRET_KEYS.iter().any(|known| is_slip(known, &key))
 }
 
@@ -69,12 +71,13 @@ fn collect(node: &Node, secret: bool, found: &mut Vec<Span>) {
 /// The secrets of a text that is not YAML: everything behind a secret's key, and the deeper lines below it.
 pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
     let mut found = Vec::new();
-    let mut inside: Option<usize> = None;
+    // How deep the key stands, and whether as an item of a list: then the next one is not its value.
+    let mut inside: Option<(usize, bool)> = None;
     for (index, line) in source.lines().iter().enumerate() {
         let indent = line.chars().take_while(|letter| letter.is_whitespace()).count();
         let blank = line.trim().is_empty();
-        let continues =
-            inside.is_some_and(|key| indent > key || (indent == key && line.trim_start().starts_with("- ")));
+        let item = line.trim_start().starts_with("- ");
+        let continues = inside.is_some_and(|(key, of_list)| indent > key || (indent == key && item && !of_list));
         let from = if continues && !blank {
             Some(indent)
         } else {
@@ -82,8 +85,8 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
             behind_secret_key(line)
         };
         // Below it stands more of it only where it is a key, and no comment or value.
-        if !continues && from.is_some() && opens(line) {
-            inside = Some(indent);
+        if !continues && from.is_some_and(|from| opens(line, from)) {
+            inside = Some((indent, item));
         }
         let value = line.split_once(": ").map_or(line.as_str(), |(_key, value)| value);
         let from = if has_credentials(value) { Some(indent) } else { from };
@@ -114,11 +117,11 @@ fn behind_secret_key(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether the line is a key whose value stands below or behind it.
-fn opens(line: &str) -> bool {
-    let line = line.trim_start().trim_start_matches("- ");
-    let key = line.split(':').next().unwrap_or_default().trim_matches(['"', '\'']);
-    !line.starts_with('#') && line.contains(':') && is_secret_key(key)
+/// Whether what stands before `from` ends in a key, whose value may go on below: in a flow mapping, too.
+fn opens(line: &str, from: usize) -> bool {
+    let before: Vec<char> = line.chars().take(from).collect();
+    let between = before.iter().rev().take_while(|letter| "\"' :=".contains(**letter));
+    !line.trim_start().starts_with('#') && between.into_iter().any(|letter| ":=".contains(*letter))
 }
 
 fn is_part_of_name(letter: char) -> bool {
@@ -153,6 +156,11 @@ mod tests {
             let hidden = secrets_of_text(&Source::new(std::path::Path::new("a.yaml"), text));
             assert!(hidden.iter().all(|span| span.start.line == 1), "{text}: {hidden:?}");
         }
+        let text =
+            "- { name: x, client_secret:\n    hunter2 }\n- id: y\n  'client_secret' :\n    hunter2\n  auth: : none";
+        let hidden = secrets_of_text(&Source::new(std::path::Path::new("a.yaml"), text));
+        let lines: Vec<usize> = hidden.iter().map(|span| span.start.line).collect();
+        assert_eq!(lines, [2, 5], "in a mapping on one line, too");
         for path in ["/x/{secret_name}/y", "/{credential_id}"] {
             assert!(!holds_secret(path), "{path}");
         }
@@ -160,9 +168,16 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_is_still_a_secrets() {
-        for key in
-            ["client_secert", "passwrod", "pasword", "pass", "sentinel_pasword", "sentinel_pass", "Client-Secret"]
-        {
+        for key in [
+            "client_secert",
+            "passwrod",
+            "pasword",
+            "pass",
+            "sentinel_pasword",
+            "sentinel_pass",
+            "empowerid_key",
+            "Client-Secret",
+        ] {
             assert!(is_secret_key(key), "{key}");
         }
         for key in ["path", "server", "store", "empowerid", "empowerid_portal", "key_id", "session", "base_url"] {

@@ -83,3 +83,37 @@ impl Facade {
         Some(Called::Service(Arc::clone(service), target))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn written(services: &str) -> Config {
+        let dir = tempfile::tempdir().unwrap();
+        let (conf, routes) = (dir.path().join("conf"), dir.path().join("routes"));
+        fs::create_dir(&conf).unwrap();
+        fs::create_dir(&routes).unwrap();
+        let idp = "name: main, issuer: 'https://login.example.com', client_id: bff, client_secret: x";
+        fs::write(conf.join("idps.yaml"), format!("idps: [{{ {idp} }}]\n")).unwrap();
+        fs::write(conf.join("settings.yaml"), "auth: { idp: main }\nsession: { store: 'memory:' }\n").unwrap();
+        fs::write(conf.join("legacy_services.yaml"), format!("legacy_services: {{ {services} }}\n")).unwrap();
+        fs::write(routes.join("none.yaml"), "routes: []\n").unwrap();
+        Config::load(&conf, &routes, &|_| None).unwrap()
+    }
+
+    #[test]
+    fn a_service_that_changed_still_knows_its_addresses_and_another_one_does_not() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let before = written("a: 'http://a.internal/x', b: 'http://b.internal', c: 'http://c.internal'");
+        let old = Facade::build(&before, &metrics, None).unwrap();
+        let after = written("a: 'http://a.internal/y', b: 'http://elsewhere.internal', d: 'http://c.internal'");
+        let new = Facade::build(&after, &metrics, Some((&before, &old))).unwrap();
+        let of = |facade: &Facade, name: &str| Arc::clone(&facade.services.get(name).unwrap().upstream);
+        assert!(of(&new, "a").knows_what(&of(&old, "a")));
+        assert_eq!(of(&new, "a").base_path, "/y");
+        assert!(!of(&new, "b").knows_what(&of(&old, "b")));
+        assert!(!of(&new, "d").knows_what(&of(&old, "c")), "nobody says that these are one");
+    }
+}

@@ -37,6 +37,10 @@ impl fmt::Display for UnixTime {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The current wall-clock time.
     fn now(&self) -> UnixTime;
+    /// The same in milliseconds, where a clock knows them.
+    fn millis(&self) -> i64 {
+        self.now().0.saturating_mul(1_000)
+    }
     /// What time it is, since 1970 and up to `within` later (the way took that long), by somebody whose
     /// clock counts more; most clocks know better.
     fn set(&self, _now: Duration, _within: Duration) {}
@@ -72,8 +76,12 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> UnixTime {
+        UnixTime(self.millis().div_euclid(1_000))
+    }
+
+    fn millis(&self) -> i64 {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        UnixTime(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
     }
 }
 
@@ -122,9 +130,13 @@ impl FleetClock {
 
 impl Clock for FleetClock {
     fn now(&self) -> UnixTime {
+        UnixTime(self.millis().div_euclid(1_000))
+    }
+
+    fn millis(&self) -> i64 {
         match self.epoch.load(Ordering::Relaxed) {
-            UNTOLD => SystemClock.now(),
-            epoch => UnixTime(epoch.saturating_add(self.elapsed()).div_euclid(1_000)),
+            UNTOLD => SystemClock.millis(),
+            epoch => epoch.saturating_add(self.elapsed()),
         }
     }
 
@@ -137,8 +149,7 @@ impl Clock for FleetClock {
         let latest = millis.saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
         let elapsed = self.elapsed();
         // What is possible stays: it is nearer to the truth than an answer that was long on its way.
-        let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let here = i64::try_from(here.as_millis()).unwrap_or(i64::MAX);
+        let here = SystemClock.millis();
         let before = match self.epoch.load(Ordering::Relaxed) {
             UNTOLD => here,
             epoch => epoch.saturating_add(elapsed),
@@ -215,6 +226,7 @@ mod tests {
         assert!(clock.now().0 > 10_000, "said twice, but not in a row");
         clock.set(Duration::from_millis(1_000_999), Duration::ZERO);
         assert!((1_000..=1_010).contains(&clock.now().0));
+        assert!((1_000_999..=1_010_999).contains(&clock.millis()), "{}", clock.millis());
         clock.set(Duration::from_secs(500), Duration::ZERO);
         clock.set(Duration::from_secs(500), Duration::ZERO);
         assert!((500..=510).contains(&clock.now().0), "also backwards");

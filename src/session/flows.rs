@@ -89,7 +89,7 @@ impl Sessions {
     /// Now, to be compared with what others tell.
     #[must_use]
     pub fn moment(&self) -> Moment {
-        Moment::now(self.clock.now())
+        Moment::now(&*self.clock)
     }
 
     /// Ends a session whose browser has got another one.

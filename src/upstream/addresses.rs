@@ -79,6 +79,11 @@ impl Addresses {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn are_those_of(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Named(one), Self::Named(other)) if Arc::ptr_eq(one, other))
+    }
+
     /// One address; another `attempt` gives the next one.
     pub(super) async fn pick(&self, attempt: usize) -> Result<SocketAddr, String> {
         match self {
@@ -231,6 +236,30 @@ mod tests {
             tokio::time::sleep(PATIENCE / 2).await;
         }
         assert_eq!(ASKED.load(Ordering::SeqCst), 2, "one question at a time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_moved_is_found_by_the_first_who_asks_after_a_pause() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let addresses = Addresses::by("svc.internal".into(), 80, |_host, port| {
+            let number = u8::try_from(ASKED.fetch_add(1, Ordering::SeqCst)).unwrap();
+            Box::pin(async move {
+                tokio::time::sleep(MOMENT / 2).await;
+                if number == 2 {
+                    return Err("no such name".to_owned());
+                }
+                Ok(vec![SocketAddr::from(([192, 0, 2, number], port))])
+            })
+        });
+        let at = |last| Ok(SocketAddr::from(([192, 0, 2, last], 80)));
+        assert_eq!(addresses.pick(0).await, at(0));
+        assert_eq!(addresses.pick(0).await, at(0), "remembered");
+        age(&addresses, REMEMBERED);
+        assert_eq!(addresses.pick(0).await, at(1));
+        age(&addresses, REMEMBERED);
+        assert_eq!(addresses.pick(0).await, at(1), "a resolver that fails takes away no address");
+        age(&addresses, REST);
+        assert_eq!(addresses.pick(0).await, at(3));
     }
 
     #[tokio::test(start_paused = true)]

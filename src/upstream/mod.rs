@@ -143,6 +143,12 @@ impl Upstream {
         self.addresses.take_over(&old.addresses);
     }
 
+    /// Whether it knows of its name what `other` knows.
+    #[cfg(test)]
+    pub(crate) fn knows_what(&self, other: &Self) -> bool {
+        self.addresses.are_those_of(&other.addresses)
+    }
+
     /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
     pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, UpstreamError> {
         let Call { streaming, timed, grpc, line } = call;

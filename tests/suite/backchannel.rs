@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 use serde_json::{Value, json};
 
+use crate::fleet::faketime;
+use crate::harness::faults::{Fault, Way};
 use crate::harness::{AUDIENCES, Browser, Edge, RawClient, Redis, Setup, Upstream, http_client, problem};
 
 const PATH: &str = "/auth/backchannel-logout";
@@ -52,7 +54,11 @@ async fn capture(browser: &Browser, edge: &Edge, ear: &Upstream) -> String {
 }
 
 async fn post(edge: &Edge, token: &str) -> reqwest::Response {
-    let request = http_client().post(edge.url(PATH)).form(&[("logout_token", token)]);
+    post_by(&http_client(), edge, token).await
+}
+
+async fn post_by(client: &reqwest::Client, edge: &Edge, token: &str) -> reqwest::Response {
+    let request = client.post(edge.url(PATH)).form(&[("logout_token", token)]);
     // Neither CSRF nor origin is asked of a server.
     request.header("origin", "https://idp.example").header("sec-fetch-site", "cross-site").send().await.unwrap()
 }
@@ -116,11 +122,16 @@ async fn a_logout_token_counts_once_and_only_as_it_was_signed() {
 }
 
 /// Whoever comes while it is being heeded waits, and is told that it was.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_logout_token_that_comes_eight_times_at_once_counts_once() {
-    let (edge, ear) = edge_with_captured_tokens(None).await;
+    let redis = Redis::start("");
+    let way = Way::to(redis.port).await;
+    let (edge, ear) = edge_with_captured_tokens(Some(&format!("redis://127.0.0.1:{}", way.port))).await;
     let token = capture(&Browser::logged_in(&edge, "ada").await, &edge, &ear).await;
-    let answers = futures::future::join_all((0..8).map(|_| post(&edge, &token))).await;
+    // Each has asked before the first is answered.
+    way.set(Fault::Late(Duration::from_millis(50)));
+    let client = http_client();
+    let answers = futures::future::join_all((0..8).map(|_| post_by(&client, &edge, &token))).await;
     let heeded = answers.iter().filter(|answer| answer.status() == 200).count();
     let refused = answers.iter().filter(|answer| answer.status() == 400).count();
     assert_eq!((heeded, refused), (1, 7));
@@ -202,29 +213,60 @@ async fn a_logout_token_that_could_not_be_heeded_may_come_again() {
     assert_refused(post(&edge, &token).await, "the same jti again").await;
 }
 
+/// The store could not be asked, but nobody is at it any more: the provider need not try a third time.
+#[tokio::test]
+async fn a_logout_token_that_could_not_be_heeded_is_heeded_as_soon_as_it_comes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let (edge, ear) = edge_with_captured_tokens(Some(&format!("sqlite:{}", path.display()))).await;
+    let token = capture(&Browser::logged_in(&edge, "ada").await, &edge, &ear).await;
+    let store = rusqlite::Connection::open(&path).unwrap();
+    let stuck = "CREATE TRIGGER stuck BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'no'); END";
+    store.execute_batch(stuck).unwrap();
+    assert_eq!(post(&edge, &token).await.status(), 503);
+    store.execute_batch("DROP TRIGGER stuck").unwrap();
+    assert_eq!(post(&edge, &token).await.status(), 200);
+}
+
 /// The provider ends a login whose code is being redeemed: its word comes before there is a session to end.
 #[tokio::test]
 async fn a_login_that_ends_while_it_is_completed_makes_no_session() {
     for sid in [true, false] {
-        ends_while_it_is_completed(sid).await;
+        let (setup, ear) = setup_with_tokens(None, sid).await;
+        let edge = setup.start().await;
+        ends_while_it_is_completed(&edge, &edge, &ear).await;
     }
 }
 
-async fn ends_while_it_is_completed(sid: bool) {
-    let (setup, ear) = setup_with_tokens(None, sid).await;
-    let edge = setup.start().await;
-    let browser = Browser::logged_in(&edge, "ada").await;
-    let callback = browser.authorize(&edge, "ada", "/").await;
+/// The word comes to another replica, whose machine has another time.
+#[tokio::test]
+async fn a_login_that_ends_elsewhere_while_it_is_completed_makes_no_session() {
+    let redis = Redis::start("");
+    // By its own clock the word of the one came before the login, and that of the other before every later one.
+    for (sid, wrong) in [(true, "-1h"), (false, "+1h")] {
+        let (setup, ear) = setup_with_tokens(Some(&redis.url()), sid).await;
+        let edge = setup.clone().start().await;
+        let there = setup.env("LD_PRELOAD", &faketime()).env("FAKETIME", wrong);
+        let there = there.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").start_beside(&edge).await;
+        ends_while_it_is_completed(&edge, &there, &ear).await;
+    }
+}
+
+/// The login is completed at `edge`, and the word of its end comes `there`.
+async fn ends_while_it_is_completed(edge: &Edge, there: &Edge, ear: &Upstream) {
+    let browser = Browser::logged_in(edge, "ada").await;
+    let callback = browser.authorize(edge, "ada", "/").await;
+    let before = edge.grants("authorization_code").await;
     edge.provider.set_mode(&edge.client_id, "late:1500").await;
     let (done, ended) = tokio::join!(browser.get(&callback), async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        post(&edge, &capture(&browser, &edge, &ear).await).await.status()
+        eventually!("the code is redeemed", edge.grants("authorization_code").await > before);
+        post(there, &capture(&browser, edge, ear).await).await.status()
     });
     assert_eq!((done.status().as_u16(), ended.as_u16()), (400, 200));
-    assert!(!is_in(&browser, &edge).await);
+    assert!(!is_in(&browser, edge).await);
     edge.provider.set_mode(&edge.client_id, "ok").await;
-    browser.login(&edge, "ada", "/").await;
-    assert!(is_in(&browser, &edge).await, "the next login is another");
+    browser.login(edge, "ada", "/").await;
+    assert!(is_in(&browser, edge).await, "the next login is another");
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::harness::{AUDIENCES, Browser, Edge, Received, Setup, Upstream, claims, field, has_audience, problem};
+use crate::harness::{
+    AUDIENCES, Browser, Edge, Received, Setup, Upstream, claims, field, has_audience, http_client, problem,
+};
 
 const OWN: &str = AUDIENCES[0];
 
@@ -303,6 +305,21 @@ async fn a_client_that_leaves_during_the_refresh_loses_nothing() {
     assert_eq!(status_of(&browser, &edge, "/api/own/x").await, 200);
     assert_eq!((edge.grants("refresh_token").await, edge.grants("refused").await), (1, 0));
     assert_eq!(edge.provider.live_refresh_tokens(&edge.client_id).await, 1);
+}
+
+#[tokio::test]
+async fn a_service_token_that_many_wait_for_is_counted_as_minted_once() {
+    let upstream = Upstream::start().await;
+    let route = "{ id: shared, path: \"/shared/*\", target_service: own_service, preserve_path: true, auth: none, \
+                 token_policy: { mode: service_token } }";
+    let edge = Setup::new().service_alone("own", &upstream.url(), Some(OWN), "timeout: 5").route(route).start().await;
+    edge.provider.set_mode(&edge.client_id, "delay:500").await;
+    let client = http_client();
+    let answers = join_all((0..8).map(|_| client.get(edge.url("/shared/x")).send())).await;
+    assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200));
+    let counted = |result: &str| format!("bff_token_lookups_total{{result=\"{result}\",service=\"own_service\"}}");
+    assert_eq!((edge.metric(&counted("minted")).await, edge.metric(&counted("cached")).await), (1, 7));
+    assert_eq!(edge.grants("client_credentials").await, 1);
 }
 
 #[tokio::test]

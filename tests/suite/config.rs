@@ -135,6 +135,26 @@ fn a_name_with_a_dot_has_a_variable_that_a_shell_can_set() {
     assert_eq!(config.legacy.services["crm-v1.2"].base_url.as_str(), "http://elsewhere/");
 }
 
+#[test]
+fn what_is_counted_in_seconds_is_at_least_one() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("_base"), folder.path());
+    let (conf, routes) = (folder.path().join("conf"), folder.path().join("routes"));
+    let policy = "    token_policy: { mode: service_token, cache_ttl: 1ms }\n";
+    let file = routes.join("api.yaml");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + policy).unwrap();
+    for (written, read) in [("0.2", 1), ("999ms", 1), ("0", 0), ("1500ms", 1)] {
+        let settings =
+            format!("session: {{ store: 'memory:', grace_seconds: {written} }}\ntoken_refresh_threshold: {written}\n");
+        fs::write(conf.join("settings.yaml"), settings).unwrap();
+        let config = Config::load(&conf, &routes, &|_| None).unwrap();
+        let settings = config.settings;
+        assert_eq!((settings.session.grace.as_secs(), settings.token_refresh_threshold.as_secs()), (read, read));
+        let ttl = config.routes[0].token_policy.as_ref().unwrap().cache_ttl;
+        assert_eq!(ttl.unwrap().as_secs(), 1);
+    }
+}
+
 /// What `check` says with `content` as `conf/FILE`.
 fn check_with(file: &str, content: &str) -> (u8, String) {
     let folder = tempfile::tempdir().unwrap();

@@ -212,7 +212,7 @@ async fn nobody_gets_an_answer_of_somebody_else() {
 }
 
 /// libfaketime, where Debian puts it for this machine's architecture; tests/run installs it.
-fn faketime() -> String {
+pub(crate) fn faketime() -> String {
     let places = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut libraries =
         places.map(|place| place.join("faketime/libfaketimeMT.so.1")).filter(|library| library.exists());

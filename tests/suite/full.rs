@@ -68,16 +68,29 @@ async fn a_full_redis_keeps_what_is_renewed() {
     assert_eq!(edge.grants("refused").await, 0, "one refresh for both");
 }
 
-/// One browser's logins may share a grant at the provider, which ends with the first refresh token that is revoked.
 #[tokio::test]
 async fn a_login_that_cannot_be_kept_does_not_cost_the_one_before() {
+    keeps_the_one_before("lax").await;
+}
+
+/// The provider's redirect brings no such cookie along: who comes without one may well be logged in.
+#[tokio::test]
+async fn nor_does_it_with_strict_cookies() {
+    keeps_the_one_before("strict").await;
+}
+
+/// One browser's logins may share a grant at the provider, which ends with the first refresh token that is revoked.
+async fn keeps_the_one_before(same_site: &str) {
     let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
     let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).access_ttl(3).store(&redis.url());
-    let edge = setup.start().await;
+    let edge = setup.session(&format!("same_site: {same_site}")).start().await;
     let ada = Browser::logged_in(&edge, "ada").await;
     let callback = ada.authorize(&edge, "ada", "/").await;
+    let cookies = ada.cookie_header(&edge.origin);
+    let sent = cookies.split("; ").filter(|pair| same_site == "lax" || !pair.starts_with("bff_session="));
+    let sent = sent.collect::<Vec<_>>().join("; ");
     redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1));
-    assert_eq!(ada.get(callback).await.status(), 503);
+    assert_eq!(http_client().get(callback).header("cookie", sent).send().await.unwrap().status(), 503);
     redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(0));
     let renewed = edge.grants("refresh_token").await;
     eventually!("her token is renewed", {

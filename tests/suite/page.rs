@@ -1,6 +1,9 @@
 //! The demo as a newcomer meets it: one command, the printed URL, a real browser (`tests/oidc/page.mjs`), Ctrl-C,
 //! and the configuration to go on from.
 
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,15 +20,7 @@ struct Started {
 
 impl Started {
     fn with(arguments: &[&str], temp: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pingora-bff"))
-            .args(arguments)
-            .current_dir(temp)
-            .env("TMPDIR", temp)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command(arguments, temp).stdout(Stdio::piped()).spawn().unwrap();
         let log = Log::default();
         log.collect(child.stdout.take().unwrap());
         log.collect(child.stderr.take().unwrap());
@@ -52,9 +47,20 @@ impl Started {
 
     /// As Ctrl-C does.
     fn interrupt(&self) {
-        let kill = format!("kill -INT {}", self.child.id());
+        self.signal("INT");
+    }
+
+    /// Sends the signal of this name.
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
+}
+
+fn command(arguments: &[&str], temp: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pingora-bff"));
+    command.args(arguments).current_dir(temp).env("TMPDIR", temp).stdin(Stdio::null()).stderr(Stdio::piped());
+    command
 }
 
 async fn is_served(url: &str) -> bool {
@@ -129,6 +135,29 @@ async fn ctrl_c_ends_the_demo_at_once_and_leaves_nothing_behind() {
     assert_eq!(demo.child.wait().unwrap().code(), Some(0), "{}", demo.log.text());
     assert!(took < Duration::from_secs(2), "an open stream held it for {took:?}");
     assert_eq!(left(), 0, "its configuration is gone");
+}
+
+/// Nobody reads what it says, so that it does not get as far as serving.
+#[tokio::test]
+async fn a_demo_that_starts_is_ended_by_ctrl_c_and_by_no_sighup() {
+    let temp = tempfile::tempdir().unwrap();
+    let (_unread, mut full) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    let arguments = ["demo", "--port", &free_port().to_string()];
+    let mut child = command(&arguments, temp.path()).stdout(OwnedFd::from(full)).spawn().unwrap();
+    let log = Log::default();
+    log.collect(child.stderr.take().unwrap());
+    let mut demo = Started { child, log };
+    let files = || std::fs::read_dir(temp.path()).unwrap().count();
+    eventually!("it has begun", files() == 1);
+    demo.signal("HUP");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(demo.child.try_wait().unwrap().is_none(), "a SIGHUP is no end: {}", demo.log.text());
+    demo.interrupt();
+    eventually!("it ends", demo.child.try_wait().unwrap().is_some());
+    assert_eq!(demo.child.wait().unwrap().code(), Some(0), "{}", demo.log.text());
 }
 
 #[tokio::test]

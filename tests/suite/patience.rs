@@ -230,6 +230,8 @@ async fn what_the_cache_fetches_at_a_head_has_its_services_time() {
     let answer = builder().build().unwrap().head(url).header("cookie", &cookie).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     eventually!("the service was late", edge.metric("circuit_breaks_total{service=\"svc\"}").await == 1);
+    let late = "service_errors_total{error_type=\"timeout\",service=\"svc\"}";
+    eventually!("which is told, though its client has what it asked for", edge.metric(late).await == 1);
     eventually!("and its place is free", edge.metric("http_requests_in_flight").await == 0);
 }
 

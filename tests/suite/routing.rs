@@ -179,6 +179,7 @@ fn every_request_is_explained() {
     ask(&config, Method::OPTIONS, "*");
     ask(&config, Method::CONNECT, "/machine");
     ask(&config, Method::GET, "https://elsewhere.example/machine");
+    ask(&config, Method::GET, "/silent?return_to=https://ada@elsewhere.example/");
     ask(&config, Method::GET, "/machine?a#b");
     ask(&config, Method::GET, "/machine?a b");
     ask(&config, Method::GET, "http://localhost:8080?from=/machine");

@@ -326,6 +326,24 @@ async fn who_does_not_take_the_answer_is_cut_off() {
     assert_eq!(edge.metric("http_requests_in_flight").await, 0);
 }
 
+/// A client of HTTP/2 may hold back one answer and go on with its connection.
+#[tokio::test]
+async fn who_does_not_take_one_answer_on_http2_loses_that_one() {
+    let edge = impatient(&endless().await).start().await;
+    let (mut reader, mut writer) = TcpStream::connect(edge.address()).await.unwrap().into_split();
+    writer.write_all(&[PREFACE, &frame(1, 5, 1, &request(&[]))].concat()).await.unwrap();
+    let served = "service_requests_total{service=\"own_service\"}";
+    eventually!("it is given up", {
+        // Room for others, and none for this one.
+        writer.write_all(&frame(8, 0, 0, &1000_u32.to_be_bytes())).await.unwrap();
+        edge.metric(served).await == 1
+    });
+    eventually!("and its place is free", edge.metric("http_requests_in_flight").await == 0);
+    let live = fields(&[(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/health/live")]);
+    writer.write_all(&frame(1, 5, 3, &live)).await.unwrap();
+    assert_eq!(answered(&mut reader, 3).await, 0x88, "the connection is as good as before");
+}
+
 #[tokio::test]
 async fn one_connection_too_many_is_told_so() {
     let upstream = Upstream::start().await;

@@ -13,7 +13,9 @@ use rustls::server::WebPkiClientVerifier;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, doctor, failing_run, free_port, problem};
+use crate::harness::{
+    AUDIENCES, Behaviour, Browser, Edge, Setup, Upstream, builder, doctor, failing_run, free_port, problem,
+};
 
 /// A certificate authority and what it signed, as PEM files.
 pub(crate) struct Authority {
@@ -98,6 +100,31 @@ async fn a_service_with_a_private_ca_and_a_client_certificate_is_reached() {
     let answer = Browser::logged_in(&edge, "ada").await.get(edge.url("/api/own/x")).await;
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     assert_eq!(upstream.count(), 1);
+}
+
+/// TLS does without the roots that people add to their chains, and a root of version 1 is an authority like any other.
+#[tokio::test]
+async fn roots_of_version_1_stand_in_nobodys_way() {
+    let root = include_str!("../fixtures/root_of_version_1.pem");
+    let add = |to: &Path| std::fs::write(to, std::fs::read_to_string(to).unwrap() + root).unwrap();
+    let authority = Authority::new();
+    let upstream = authority.service("localhost").await;
+    let (cert, key) = authority.sign("edge", ExtendedKeyUsagePurpose::ClientAuth);
+    let (own_cert, own_key) = authority.sign("here", ExtendedKeyUsagePurpose::ServerAuth);
+    let pem = std::fs::read_to_string(authority.ca()).unwrap();
+    for file in [&authority.ca(), &cert, &own_cert] {
+        add(file);
+    }
+    let (ca, cert, key) = (shown(&authority.ca()), shown(&cert), shown(&key));
+    let tls =
+        format!("timeout: 5, tls: {{ ca: {ca}, client_cert: {cert}, client_key: {key}, server_name: localhost }}");
+    let route = "{ id: open, path: /open, target_service: own_service, preserve_path: true, auth: none }";
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, &tls).route(route);
+    let edge = setup.https(&own_cert, &own_key).start().await;
+    let root = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
+    let client = builder().tls_certs_only([root]).resolve("here", edge.address()).build().unwrap();
+    let answer = client.get(format!("https://here:{}/open", edge.port)).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
 }
 
 /// What cuts a stream is below TLS.

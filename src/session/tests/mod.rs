@@ -1,5 +1,6 @@
 //! The room as a whole: over a store that can be held up, broken and counted.
 
+mod claims;
 mod handled;
 mod hearing;
 mod live;

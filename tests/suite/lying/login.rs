@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::edge_at;
-use crate::harness::{SECRET, http_client, location};
+use crate::harness::{SECRET, Setup, http_client, location};
 use crate::liar::{Begun, Canned, Liar, begin, hmac, jwk, part, sign, tokens};
 
 /// What it is, what the log says, and the ID token that is handed out.
@@ -261,6 +261,27 @@ async fn an_answer_that_is_not_the_providers_sends_no_code_anywhere() {
     assert_eq!(http_client().get(edge.url("/auth/callback")).send().await.unwrap().status(), 400);
     assert!(liar.asked("/token").is_empty());
     assert_eq!(edge.metric("bff_sessions_created_total").await, 0);
+}
+
+/// Anybody can send us the error that makes us ask; but who cannot log in does not wait long for the next question.
+#[tokio::test]
+async fn which_audiences_are_refused_is_asked_again_after_a_moment() {
+    let liar = Liar::start().await;
+    let audience = |name: &str| format!("https://{name}.example");
+    let setup = ["a", "b"]
+        .into_iter()
+        .fold(Setup::new(), |setup, name| setup.service(name, "http://127.0.0.1:9", Some(&audience(name))));
+    let edge = setup.provider_at(&liar.base).start().await;
+    let refused = async || {
+        let begun = begin(&edge, &liar).await;
+        let answer = begun.browser.get(begun.back(&edge, &liar.base, "error=invalid_target")).await;
+        answer.status().as_u16()
+    };
+    assert_eq!(refused().await, 403, "it refuses none by itself");
+    assert_eq!(liar.asked("/auth").len(), 2, "each was asked about");
+    liar.answer("/auth", Canned::Redirect(edge.url("/auth/callback?error=invalid_target")));
+    eventually!("the login is begun again without them", refused().await == 302, within 8);
+    assert_eq!(liar.asked("/auth").len(), 4, "and not for each login");
 }
 
 #[tokio::test]

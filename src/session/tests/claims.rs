@@ -1,0 +1,33 @@
+//! What one of many is to do, and whoever comes meanwhile waits for.
+
+use tokio::time::timeout;
+
+use super::*;
+
+const MOMENT: Duration = Duration::from_millis(500);
+
+#[tokio::test(start_paused = true)]
+async fn what_is_claimed_is_waited_for_until_it_is_told_or_given_back() {
+    let sessions = house().sessions;
+    assert!(sessions.claim("jti").await.unwrap());
+    assert!(sessions.claim("another").await.unwrap());
+    assert!(!sessions.was_told("jti").await.unwrap(), "not yet");
+    let mut second = pin!(sessions.claim("jti"));
+    assert!(timeout(MOMENT, &mut second).await.is_err(), "it waits");
+    sessions.unclaim("jti").await.unwrap();
+    assert!(second.await.unwrap(), "what was given back may be had");
+    let mut third = pin!(sessions.claim("jti"));
+    assert!(timeout(MOMENT, &mut third).await.is_err(), "it waits");
+    sessions.tell("jti", UnixTime(10_060)).await.unwrap();
+    assert!(!third.await.unwrap(), "it was done by another one");
+    assert!(sessions.was_told("jti").await.unwrap() && !sessions.claim("jti").await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_killed_has_a_claim_for_a_few_seconds() {
+    let house = house();
+    assert!(house.sessions.claim("jti").await.unwrap());
+    assert!(house.sessions.claim("jti").await.is_err(), "nobody knows what became of it");
+    house.clock.advance(Duration::from_secs(5));
+    assert!(house.sessions.claim("jti").await.unwrap());
+}
