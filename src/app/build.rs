@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
-use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, StoreConfig};
+use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, StoreConfig, TokenMode, TokenPolicyConfig};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
@@ -232,7 +232,10 @@ fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
         return Vec::new();
     }
     let written = config.settings.service_scopes.values().flatten();
-    let of_routes = config.routes.iter().filter_map(|route| route.token_policy.as_ref()?.scopes.as_ref()).flatten();
+    // A user's token must not have what is the application's own alone (`service_token`).
+    let of_user = |policy: &&TokenPolicyConfig| policy.mode == TokenMode::OnBehalfOf;
+    let policies = config.routes.iter().filter_map(|route| route.token_policy.as_ref());
+    let of_routes = policies.filter(of_user).filter_map(|policy| policy.scopes.as_ref()).flatten();
     distinct(written.chain(of_routes))
 }
 

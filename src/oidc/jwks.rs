@@ -158,7 +158,7 @@ pub(super) fn read_keys(body: &[u8]) -> Result<Vec<VerifyingKey>, FetchError> {
     let set: WrittenSet = serde_json::from_slice(body)
         .map_err(|error| FetchError::Malformed(quote(&format!("not a key set: {error}"))))?;
     let written = set.keys.len();
-    let keys: Vec<_> = set.keys.into_iter().take(MAX_KEYS).filter_map(read_key).collect();
+    let keys: Vec<_> = set.keys.into_iter().filter_map(read_key).take(MAX_KEYS).collect();
     if keys.len() < written {
         tracing::debug!(written, usable = keys.len(), "keys of the provider skipped");
     }
@@ -232,6 +232,8 @@ mod tests {
 
     #[test]
     fn a_set_without_a_usable_key_does_not_replace_one_with() {
+        let useless = r#"{"kty":"oct","k":"AA"},"#.repeat(MAX_KEYS + 1);
+        assert!(read_keys(format!(r#"{{"keys":[{useless}{GOOD}]}}"#).as_bytes()).is_ok(), "useless ones take no place");
         assert!(matches!(read_keys(br#"{"keys":[]}"#), Err(FetchError::Malformed(_))));
         assert!(matches!(read_keys(b"<html>"), Err(FetchError::Malformed(_))));
     }

@@ -28,7 +28,8 @@ pub struct TokenResponse {
     pub scopes: Vec<String>,
     /// When we asked: never later than the provider's own time of issue.
     pub issued_at: UnixTime,
-    /// From `expires_in`, else `exp` of a JWT. `None`: the provider did not say.
+    /// From `expires_in`, which is not believed beyond the span of a JWT, else `exp` of one. `None`: the provider did
+    /// not say.
     pub expires_at: Option<UnixTime>,
     /// `None` on a refresh: the old one stays in use.
     pub refresh_token: Option<Secret>,
@@ -59,12 +60,15 @@ pub(super) fn read(body: &[u8], ask: &Ask<'_>, asked_at: UnixTime) -> Result<Tok
     }
     let claims = jwt::peek(&access_token).unwrap_or_default();
     let scopes = [written.scope.as_ref().map(words).unwrap_or_default(), claims.scopes(), ask.scopes.to_vec()];
-    let lifetime = written.expires_in.as_ref().and_then(seconds);
+    let (issued, end) = (claims.time("iat"), claims.time("exp"));
+    // The span of a JWT, not its end: the provider's clock may not be ours.
+    let span = issued.zip(end).map(|(issued, end)| issued.until(end)).filter(|span| !span.is_zero());
+    let lifetime = written.expires_in.as_ref().and_then(seconds).map(|told| span.map_or(told, |span| told.min(span)));
     Ok(TokenResponse {
         audience: claims.audience().unwrap_or_default(),
         scopes: scopes.into_iter().find(|one| !one.is_empty()).unwrap_or_default(),
         issued_at: asked_at,
-        expires_at: lifetime.map(|span| asked_at.plus(span)).or_else(|| claims.time("exp")),
+        expires_at: lifetime.map(|span| asked_at.plus(span)).or(end),
         refresh_token: written.refresh_token.filter(|token| !token.is_empty()).map(Secret::new),
         id_token: written.id_token.filter(|token| !token.is_empty()).map(Secret::new),
         access_token: Secret::new(access_token),
@@ -114,6 +118,19 @@ mod tests {
             assert_eq!(response.expires_at, end.map(UnixTime), "{expires_in}");
             assert_eq!(response.scopes, ["a", "b"]);
         }
+    }
+
+    #[test]
+    fn a_jwt_that_ends_before_its_expires_in_is_believed() {
+        // {"alg":"none"}.{"iat":5000,"exp":5003}: its clock is not ours, its span is.
+        let token = "eyJhbGciOiJub25lIn0.eyJpYXQiOjUwMDAsImV4cCI6NTAwM30.c2ln";
+        let end = |expires_in: &str| {
+            let json = format!(r#"{{"access_token":"{token}","token_type":"Bearer"{expires_in}}}"#);
+            accept(&json).unwrap().expires_at
+        };
+        assert_eq!(end(r#","expires_in":3600"#), Some(UnixTime(1003)));
+        assert_eq!(end(r#","expires_in":2"#), Some(UnixTime(1002)), "issued a second ago");
+        assert_eq!(end(""), Some(UnixTime(5003)));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The client's end of a request: its address, its timeouts, and how an answer of ours reaches it.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,7 +33,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// and an unconditional keep-alive would undo its decision to close (see the smuggling guard).
 pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     if session.get_keepalive().is_some() {
-        let leaving = gateway.leaving.load(Ordering::Relaxed) || is_beyond(session);
+        let leaving = gateway.is_leaving() || is_beyond(session);
         session.set_keepalive((!leaving).then_some(gateway.idle_timeout.as_secs().max(1)));
     }
     // For who mounts the pipeline without the door, which holds later requests back: a HEAD is answered while
@@ -101,7 +100,7 @@ pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, 
     }
     relay::dress(&mut head, ctx)?;
     ctx.own_status = Some(reply.status.as_u16());
-    if !drained {
+    if !drained || ctx.gateway.is_leaving() {
         session.set_keepalive(None);
     }
     let bodiless = reply.body.is_empty() || session.req_header().method == Method::HEAD;

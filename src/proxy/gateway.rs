@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -99,5 +99,11 @@ impl Gateway {
     #[must_use]
     pub fn destination(&self, route: &Route) -> Option<&Arc<Destination>> {
         self.destinations.get(&*route.id)
+    }
+
+    /// Whether this process is to be left, so that no connection goes on behind an answer.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 }

@@ -113,7 +113,7 @@ impl ProxyHttp for Bff {
     }
     async fn response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         recall::dress(s, r, ctx)?;
-        relay::suit_old_clients(s, r);
+        relay::settle_connection(s, r, ctx);
         relay::dress(r, ctx)
     }
     fn upstream_response_body_filter(&self, s: &mut Downstream, body: &mut Body, end: bool, ctx: &mut Ctx) -> Wait {

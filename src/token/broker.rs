@@ -188,9 +188,10 @@ impl TokenBroker {
     }
 
     async fn fetched(&self, session: &Arc<Session>, policy: &TokenPolicy) -> Result<Option<Bearer>, NoBearer> {
+        self.require_audience(policy)?;
         let token = match policy {
             TokenPolicy::None => return Ok(None),
-            TokenPolicy::Session(need) => self.for_service(session, need).await?,
+            TokenPolicy::Session(need) => self.own_token(session, Target::Service(Arc::clone(need))).await?,
             TokenPolicy::SessionPassthrough { .. } => self.own_token(session, Target::Login).await?,
             TokenPolicy::ServiceToken { need, cache_ttl } => self.shared.service_token(need, *cache_ttl).await?,
             TokenPolicy::OnBehalfOf { need, cache_ttl } => {
@@ -205,6 +206,7 @@ impl TokenBroker {
     /// The bearer of a policy that asks for nobody's session; `Ok(None)` where it needs one.
     pub async fn service_bearer(&self, policy: &TokenPolicy) -> Result<Option<Bearer>, NoBearer> {
         let TokenPolicy::ServiceToken { need, cache_ttl } = policy else { return Ok(None) };
+        self.require_audience(policy)?;
         let token = self.shared.service_token(need, *cache_ttl).await?;
         bearer_header(&token).map(Some)
     }
@@ -214,7 +216,7 @@ impl TokenBroker {
         let broker = Arc::clone(self);
         tokio::spawn(async move {
             for need in &broker.mapped {
-                match broker.for_service(&session, need).await {
+                match broker.own_token(&session, Target::Service(Arc::clone(need))).await {
                     Err(NoBearer::NotAvailable(reason)) => {
                         tracing::warn!(service = %need.service, reason, token_found = false, "NO_TOKEN_AVAILABLE");
                     }
@@ -242,16 +244,15 @@ impl TokenBroker {
         self.mapped.iter().filter(works).map(|need| &*need.service).collect()
     }
 
-    async fn for_service(&self, session: &Arc<Session>, need: &Arc<Need>) -> Result<AccessToken, NoBearer> {
-        if need.audience.is_none() {
-            self.desk.count_lookup(&Target::Service(Arc::clone(need)), "none");
-            return Err(NoBearer::NotAvailable(format!(
-                "no audience is configured for service `{0}`: add `service_audiences.{0}` to settings.yaml, \
-                 or a `token_policy` to its route",
-                need.service
-            )));
-        }
-        self.own_token(session, Target::Service(Arc::clone(need))).await
+    /// A token for nobody in particular is sent to nobody, whatever the mode.
+    fn require_audience(&self, policy: &TokenPolicy) -> Result<(), NoBearer> {
+        let Some(need) = policy.need().filter(|need| need.audience.is_none()) else { return Ok(()) };
+        self.desk.lookups(&need.service, "none").inc();
+        Err(NoBearer::NotAvailable(format!(
+            "no audience is configured for service `{0}`: add `service_audiences.{0}` to settings.yaml, or say in the \
+             `token_policy` of its route which `audience` it wants, or that it wants none (`mode: none`)",
+            need.service
+        )))
     }
 
     /// One of the session's own tokens, renewed or fetched when due. Each look-up counts once.

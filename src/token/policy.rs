@@ -46,6 +46,14 @@ pub enum TokenPolicy {
 }
 
 impl TokenPolicy {
+    /// What it asks for, where that is a token of a service's own.
+    pub(super) fn need(&self) -> Option<&Arc<Need>> {
+        match self {
+            Self::Session(need) | Self::ServiceToken { need, .. } | Self::OnBehalfOf { need, .. } => Some(need),
+            Self::SessionPassthrough { .. } | Self::None => None,
+        }
+    }
+
     /// The policy of a route to `service`.
     #[must_use]
     pub fn of(service: &str, written: Option<&TokenPolicyConfig>, settings: &Settings) -> Self {

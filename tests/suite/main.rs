@@ -50,6 +50,7 @@ mod live;
 mod login;
 mod lying;
 mod marks;
+mod modes;
 mod outage;
 mod over_http2;
 mod page;

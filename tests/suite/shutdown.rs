@@ -108,7 +108,11 @@ async fn sigterm_drains() {
     let mut in_flight = tokio::task::JoinSet::new();
     for _ in 0..count {
         let asking = client.get(edge.url("/api/own/x")).header("cookie", cookie.clone()).send();
-        in_flight.spawn(async move { asking.await.map(|answer| answer.status().as_u16()) });
+        in_flight.spawn(async move {
+            let closes =
+                |answer: &reqwest::Response| answer.headers().get("connection").is_some_and(|it| it == "close");
+            asking.await.map(|answer| (answer.status().as_u16(), closes(&answer)))
+        });
     }
     // An upload that is not over when the signal comes.
     let mut upload = RawClient::connect(edge.address()).await;
@@ -135,9 +139,11 @@ async fn sigterm_drains() {
         upload.send(b"0123456789").await;
         assert!(piece < 2 || told.elapsed() >= Duration::from_millis(1_500));
     }
-    assert_eq!(upload.head().await.status(), 200, "an upload finishes");
-    while let Some(status) = in_flight.join_next().await {
-        assert_eq!(status.unwrap().unwrap(), 200, "a request finishes");
+    let uploaded = upload.head().await;
+    let last = (uploaded.status(), uploaded.one("connection"));
+    assert_eq!(last, (200, Some("close".to_owned())), "an upload finishes, and its connection with it");
+    while let Some(answer) = in_flight.join_next().await {
+        assert_eq!(answer.unwrap().unwrap(), (200, true), "a request finishes, and says that it is the last");
     }
     for stream in &mut streams {
         assert_eq!(stream.reader.chunk().await.expect("a last chunk"), b"");

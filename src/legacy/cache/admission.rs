@@ -104,18 +104,18 @@ impl Exchange<'_> {
             || (directives.must_understand && !understood)
             || directives.private == Scope::Whole
             || self.headers.contains_key(SET_COOKIE)
-            || self.is_event_stream()
+            || is_event_stream(self.headers)
         {
             return Err(Refusal::Forbidden);
         }
         Ok(())
     }
+}
 
-    /// It ends when its client goes; nobody else can use it.
-    fn is_event_stream(&self) -> bool {
-        let kind = self.headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
-        kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
-    }
+/// Whether it ends only when its client goes; nobody else can use it.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
 }
 
 fn listed(scope: &Scope) -> impl Iterator<Item = &HeaderName> {

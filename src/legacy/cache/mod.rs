@@ -41,6 +41,7 @@ use pingora::cache::predictor::Predictor;
 use pingora::http::RequestHeader;
 use prometheus::IntCounter;
 
+pub use admission::is_event_stream;
 pub use flight::Fault;
 pub use invalidation::Place;
 pub use key::Caller;

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use pingora::proxy::FailToProxy;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::{hold, recall};
+use super::{hold, legacy, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::context::{RequestContext, Turn};
 use crate::proxy::decide::refuse;
@@ -22,6 +22,8 @@ pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut Request
         return hold::bid_farewell(session, ctx, goodbye).await;
     }
     let Some(error) = explain(ctx, cause) else { return nothing };
+    // Before the client hears of it: its next request may follow at once.
+    legacy::judge(ctx, Some(cause));
     if downstream::answered(session) {
         // Half an answer is out: closing the connection is all that can still be said.
         ctx.refusal = Some(error);

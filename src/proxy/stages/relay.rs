@@ -1,13 +1,14 @@
 //! Relay: the service's answer on its way back.
 
 use http::header::{
-    ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE, TE,
     TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use super::origin::{EXPOSED, cors_headers};
+use crate::legacy::cache::is_event_stream;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
@@ -69,10 +70,16 @@ fn vary_by_origin(response: &mut ResponseHeader) -> pingora::Result<()> {
     Ok(())
 }
 
-/// RFC 9112 §6.1: HTTP/1.0 knows no chunks, which the engine would send; a body whose length nobody told ends
-/// with the connection there (§6.3).
-pub(in crate::proxy) fn suit_old_clients(session: &mut Downstream, response: &mut ResponseHeader) {
-    if session.req_header().version == Version::HTTP_10 && response.remove_header(&TRANSFER_ENCODING).is_some() {
+/// Whether the connection goes on behind this answer. RFC 9112 §6.1: HTTP/1.0 knows no chunks, which the engine would
+/// send; a body whose length nobody told ends with the connection there (§6.3).
+pub(in crate::proxy) fn settle_connection(
+    session: &mut Downstream,
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) {
+    let old = session.req_header().version == Version::HTTP_10;
+    let endless = old && response.remove_header(&TRANSFER_ENCODING).is_some();
+    if endless || (!response.status.is_informational() && ctx.gateway.is_leaving()) {
         session.set_keepalive(None);
     }
 }
@@ -105,8 +112,7 @@ pub(in crate::proxy) fn take_over(
 
 /// Whether the engine may hold much of it, for a client that does not take it. An event stream is small at any time.
 fn is_large(response: &ResponseHeader, length: Option<u64>) -> bool {
-    let events = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/event-stream");
-    length.map_or_else(|| !response.headers.get(CONTENT_TYPE).is_some_and(events), |length| length > LARGE)
+    length.map_or_else(|| !is_event_stream(&response.headers), |length| length > LARGE)
 }
 
 /// More large answers than memory has room for are refused, where the client may well ask again.

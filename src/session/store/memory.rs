@@ -175,7 +175,7 @@ impl SessionStore for MemoryStore {
             return Ok(false);
         }
         if state.notes.len() >= MAX_NOTES {
-            return Err(StoreError::new("memory", "too many logins are under way"));
+            return Err(StoreError::full("memory", "too many notes are kept"));
         }
         state.notes.insert(name.to_owned(), Note { value, expires_at });
         Ok(true)
