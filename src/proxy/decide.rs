@@ -1,4 +1,4 @@
-//! Everything up to the decision to forward: admit ► route ► origin ► authenticate ► limit ► bearer.
+//! Everything up to the decision to forward: admit ► route ► origin ► rate ► authenticate ► limit ► bearer.
 //! Each step continues or has answered; the order is this function.
 
 use std::sync::Arc;

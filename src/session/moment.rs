@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use crate::resilience::{SystemClock, UnixTime};
 
-/// Two processes compare by the clock they share; one process with itself by its own, which is finer.
+/// Tells the moments of this process from those of others.
 static PROCESS: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
 
 /// By the clock of whoever noted it, and by the one of all who share the store.
@@ -31,6 +31,9 @@ impl Moment {
         Some(Self { process, millis, shared: UnixTime(parts.next()?.parse().ok()?) })
     }
 
+    /// Two processes compare by the clock they share; one process with itself by its own, which is finer. There a logout
+    /// told in the millisecond in which a login began counts as later; in the same second of two, it would end logins
+    /// that began after it.
     pub(super) fn is_after(self, other: Self) -> bool {
         if self.process == other.process { self.millis >= other.millis } else { self.shared > other.shared }
     }

@@ -7,7 +7,7 @@ use url::Url;
 /// Where a service's resources are seen from: inside, as it sees itself, and outside, as browsers do.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Scheme and authority of the service.
+    /// The base URL of the service.
     pub inside: Url,
     /// What prefixes every path of it; no slash at its end.
     pub base_path: String,

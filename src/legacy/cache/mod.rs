@@ -68,7 +68,7 @@ const LOCK_AGE: Duration = Duration::from_secs(30);
 /// Questions remembered as unstorable, in each of 16 shards.
 const REMEMBERED: usize = 512;
 
-/// The cache of one gateway. The engine wants it to live for ever; a gateway is built once a process.
+/// The cache of the façade. The engine wants it to live for ever; it is built once a process and outlives reloads.
 pub struct ResponseCache {
     enabled: bool,
     default_ttl: Duration,

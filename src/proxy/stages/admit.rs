@@ -1,5 +1,6 @@
-//! Admit: what cannot be read in one way only is refused before anything is decided on it. Sets the
-//! timeouts of the client's connection and the correlation id.
+//! Admit: what cannot be read in one way only is refused before anything is decided on it, and so
+//! is what there is no connection or memory for. Sets the timeouts of the client's connection, the correlation id and where
+//! a login would start from here.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};

@@ -223,7 +223,7 @@ pub(in crate::proxy) fn broke(
     kept: bool,
 ) -> Box<Error> {
     if *error.esource() == ErrorSource::Downstream {
-        // Whoever else is late now, this has not ended for that.
+        // The client ended it; a deadline that passed meanwhile is not the cause.
         ctx.deadline = None;
     }
     awaited(ctx);

@@ -170,7 +170,7 @@ pub(in crate::proxy) fn refusal(ctx: &RequestContext) -> Option<ProxyError> {
             let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
             Some(ProxyError::UpstreamTimeout(timeout))
         }
-        // Only what has begun to answer goes away.
+        // Not reached: `GoingAway` is said only to answers that have begun.
         Goodbye::GoingAway => Some(ProxyError::Internal),
     }
 }
