@@ -41,6 +41,17 @@ pub struct Record {
     pub sealed: Vec<u8>,
 }
 
+impl Record {
+    fn is_live(&self, now: UnixTime) -> bool {
+        now < self.expires_at && now < self.ends_at
+    }
+
+    /// Everything that finds it.
+    fn selectors(&self) -> Vec<Selector> {
+        Selector::of(&self.issuer, &self.subject, self.idp_session.as_deref())
+    }
+}
+
 /// The store could not be asked. Never the same as "not there".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("session store {engine}: {reason}")]
@@ -93,6 +104,15 @@ pub enum Selector {
         /// `sid` of the ID token.
         sid: String,
     },
+}
+
+impl Selector {
+    /// Everything that finds a session of these.
+    fn of(issuer: &str, subject: &str, sid: Option<&str>) -> Vec<Self> {
+        let subject = Self::Subject { issuer: issuer.to_owned(), subject: subject.to_owned() };
+        let login = sid.map(|sid| Self::IdpSession { issuer: issuer.to_owned(), sid: sid.to_owned() });
+        std::iter::once(subject).chain(login).collect()
+    }
 }
 
 /// Who is told what other processes change, as it happens. Called on a thread of the store: must not block.
