@@ -1,6 +1,7 @@
 //! One legacy service: where it is, how many may ask at once, and its circuit.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -61,6 +62,17 @@ pub(super) fn common(config: &Config) -> impl PartialEq {
     (circuit, settings.server.public_url.clone(), settings.empowerid_api_key.clone(), conf_dir.clone())
 }
 
+/// The same as one of `routes/`.
+pub(crate) fn as_service(written: &LegacyServiceConfig, conf_dir: &Path) -> ServiceConfig {
+    ServiceConfig {
+        base_url: written.base_url.clone(),
+        timeout: written.timeout,
+        connect_timeout: written.timeout.min(Duration::from_secs(5)),
+        tls: ServiceTlsConfig::default(),
+        written_at: crate::config::Place { file: conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
+    }
+}
+
 impl LegacyService {
     pub(super) fn build(
         name: &str,
@@ -69,13 +81,7 @@ impl LegacyService {
         metrics: Arc<Metrics>,
         before: Option<&Self>,
     ) -> Result<Self, UpstreamError> {
-        let service = ServiceConfig {
-            base_url: written.base_url.clone(),
-            timeout: written.timeout,
-            connect_timeout: written.timeout.min(Duration::from_secs(5)),
-            tls: ServiceTlsConfig::default(),
-            written_at: crate::config::Place { file: config.conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
-        };
+        let service = as_service(written, &config.conf_dir);
         let legacy = &config.legacy;
         let mut upstream = Upstream::build(name, &service)?;
         before.inspect(|before| upstream.take_over(&before.upstream));

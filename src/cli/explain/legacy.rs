@@ -5,17 +5,13 @@ use http::Method;
 use super::page::Page;
 use super::{ANSWERED, REFUSED, headers, refuse};
 use crate::config::{Config, CsrfMode};
-use crate::legacy::EMPOWERID;
+use crate::legacy::{EMPOWERID, PREFIX, split};
 use crate::reply::ProxyError;
 use crate::routing::{CanonicalPath, Methods, join_base};
 
-/// Everything below it is the façade's, whatever the routes say.
-const PREFIX: &str = "/api/v1/proxy/";
-
 /// Writes the rows and gives the exit status; `None`: the path is not the façade's.
 pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &CanonicalPath, query: &str) -> Option<u8> {
-    let rest = path.as_str().strip_prefix(PREFIX)?;
-    let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+    let (name, below) = split(path)?;
     let legacy = &config.legacy;
     let Some(service) = legacy.services.get(name) else {
         let known: Vec<&str> = legacy.services.keys().map(String::as_str).collect();
