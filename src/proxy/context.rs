@@ -146,6 +146,11 @@ impl RequestContext {
             own_status: None,
         }
     }
+
+    /// Of the service; zero where there is none.
+    pub(super) fn timeout(&self) -> Duration {
+        self.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default()
+    }
 }
 
 /// Who is to send the next bytes of an exchange.

@@ -25,8 +25,7 @@ impl Place {
         status: StatusCode,
         response: &HeaderMap,
     ) -> Vec<String> {
-        let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-        if safe || !(status.is_success() || status.is_redirection()) {
+        if method.is_safe() || !(status.is_success() || status.is_redirection()) {
             return Vec::new();
         }
         let mut targets = vec![target.to_owned()];

@@ -103,9 +103,8 @@ pub(super) fn in_doubt(session: &Downstream, ctx: &RequestContext) {
 
 /// The failure of the request that this one has waited for.
 fn shared_fault(session: &Downstream, ctx: &RequestContext) -> Option<ProxyError> {
-    let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
     Some(match ctx.recall.as_ref()?.shared_fault(session)? {
-        Fault::Late => ProxyError::UpstreamTimeout(timeout),
+        Fault::Late => ProxyError::UpstreamTimeout(ctx.timeout()),
         Fault::Broken => ProxyError::UpstreamError("the service failed others who asked the same".to_owned()),
     })
 }

@@ -1,6 +1,8 @@
 //! Where a request's body ends: by its length, or by chunks that are read more strictly than the engine does.
 //! Nothing behind that end is shown to the engine before the request is over.
 
+use crate::reply::ProxyError;
+
 /// How the body under way is framed.
 #[derive(Debug, Clone)]
 pub(super) enum Framing {
@@ -35,7 +37,13 @@ impl Framing {
 /// The chunks cannot be read in one way only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the chunked body is malformed")]
-pub(super) struct Malformed;
+pub(in crate::proxy) struct Malformed;
+
+impl From<Malformed> for ProxyError {
+    fn from(malformed: Malformed) -> Self {
+        Self::BadRequest(malformed.to_string())
+    }
+}
 
 /// More digits than any body needs: `0x…`, signs and numbers that overflow are refused alike.
 const DIGITS: usize = 15;
