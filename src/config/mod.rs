@@ -26,5 +26,5 @@ mod yaml;
 pub(crate) use diagnostic::count;
 pub use diagnostic::{Diagnostic, Findings, Severity};
 pub use model::*;
-pub(crate) use scalar::is_loopback;
+pub(crate) use scalar::{is_loopback, is_token};
 pub use secret::Secret;

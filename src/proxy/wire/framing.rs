@@ -1,6 +1,7 @@
 //! Where a request's body ends: by its length, or by chunks that are read more strictly than the engine does.
 //! Nothing behind that end is shown to the engine before the request is over.
 
+use crate::config::is_token;
 use crate::reply::ProxyError;
 
 /// How the body under way is framed.
@@ -122,7 +123,7 @@ impl Chunks {
             (State::DataLf, b'\n') => self.begin(State::Size),
             (State::Line, b'\r') => State::EndLf,
             (State::EndLf, b'\n') => State::Over,
-            (State::Line | State::Name, _) if super::request_line::is_token(&[byte]) => {
+            (State::Line | State::Name, _) if is_token(&[byte]) => {
                 self.counted(TRAILERS)?;
                 State::Name
             }

@@ -2,7 +2,8 @@
 //! byte, and what two readers could take for two things is refused before the engine sees any of it.
 
 use super::framing::{Chunks, Framing};
-use super::request_line::{RequestLine, bad, is_token, valid_authority};
+use super::request_line::{RequestLine, bad, valid_authority};
+use crate::config::is_token;
 use crate::reply::ProxyError;
 use crate::routing::Methods;
 

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use crate::config::is_token;
 use crate::reply::ProxyError;
 
 /// What later lines are held against.
@@ -79,13 +80,6 @@ pub(in crate::proxy) fn after_scheme(target: &[u8]) -> Option<&[u8]> {
         let (start, rest) = target.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     })
-}
-
-/// RFC 9110 §5.6.2.
-pub(super) fn is_token(text: &[u8]) -> bool {
-    // `!#$%&'*+-.^_`|~`, letters and digits, in ranges.
-    let fits = |byte: u8| matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~');
-    !text.is_empty() && text.iter().all(|byte| fits(*byte))
 }
 
 /// `host` or `host:port`: a name, an IPv4 address or an IPv6 address in brackets. No user, no list.
