@@ -23,6 +23,8 @@ mod unit;
 mod variable;
 mod yaml;
 
+#[cfg(test)]
+pub(crate) use check::is_own;
 pub(crate) use diagnostic::count;
 pub use diagnostic::{Diagnostic, Findings, Severity};
 pub use model::*;
