@@ -42,7 +42,7 @@ use pingora::http::RequestHeader;
 use prometheus::IntCounter;
 
 pub use flight::Fault;
-pub use invalidation::Place;
+pub use invalidation::Site;
 pub use key::Caller;
 pub use parts::parts;
 pub use recall::{Bypassed, Question, Recall, failure_of};
@@ -121,13 +121,13 @@ impl ResponseCache {
     pub fn after(
         &self,
         service: &str,
-        place: &Place,
+        site: &Site,
         method: &Method,
         target: &str,
         status: StatusCode,
         response: &HeaderMap,
     ) {
-        for target in place.invalidated_by(method, target, status, response) {
+        for target in site.invalidated_by(method, target, status, response) {
             self.shelf.invalidate(&Resource::new(service, &target));
         }
     }
