@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::StartError;
 use super::certificate::Certificate;
-use super::room;
+use super::{memory, room};
 use crate::config::{Config, ServerConfig};
 use crate::proxy::{Bff, Door, Handshakes, Patience};
 
@@ -94,7 +94,7 @@ pub(super) fn public(
 /// One connection more than there may be is refused: files must be left for services and stores.
 fn patience(server: &ServerConfig) -> Patience {
     let (seats, wanted) =
-        (room::seats(), server.max_connections.unwrap_or_else(|| room::connections(room::memory_of(server))));
+        (room::seats(), server.max_connections.unwrap_or_else(|| room::connections(memory::allowed(server))));
     if wanted > seats {
         tracing::warn!(max_connections = seats, "server.max_connections is more than there may be open files");
     }

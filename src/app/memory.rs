@@ -1,8 +1,10 @@
 //! Memory is watched, so that requests are refused before the kernel ends the process, and everybody's with it.
 
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::room;
+use crate::config::ServerConfig;
 use crate::proxy::Gateway;
 
 /// Between two looks.
@@ -11,7 +13,7 @@ pub(super) const EVERY: Duration = Duration::from_millis(50);
 /// Takes note whether memory is short.
 pub(super) fn look(gateway: &Gateway) {
     let Some(resident) = resident() else { return };
-    let Some(most) = room::memory_of(&gateway.written.settings.server) else { return };
+    let Some(most) = allowed(&gateway.written.settings.server) else { return };
     match gateway.memory.note(resident, most) {
         Some(true) => tracing::error!(resident, most, large_answers = gateway.memory.large(), "MEMORY_SHORT"),
         Some(false) => tracing::info!(resident, most, "there is memory again"),
@@ -19,18 +21,77 @@ pub(super) fn look(gateway: &Gateway) {
     }
 }
 
-/// Bytes of this process in memory (proc(5)).
+/// Bytes this process may take.
+pub(super) fn allowed(server: &ServerConfig) -> Option<u64> {
+    // Nobody moves a running process to another group.
+    static ALLOWED: LazyLock<Option<u64>> = LazyLock::new(|| limit(Path::new("/")));
+    server.max_memory.into_iter().chain(*ALLOWED).min()
+}
+
+/// Bytes this process may have: of the machine, or what its control groups allow (cgroups(7)), the least of all.
+fn limit(root: &Path) -> Option<u64> {
+    let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let limits = groups.lines().flat_map(|line| limits(root, line)).filter_map(|file| {
+        // Version 2 says `max` where there is none; version 1 a number beyond all machines.
+        std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+    });
+    limits.chain(said(&root.join("proc/meminfo"), "MemTotal:")).min()
+}
+
+/// The files that may limit one line of `/proc/self/cgroup`, `ID:CONTROLLERS:PATH`: its group's and those above. In a
+/// container the path may be one of the host's, of which only the top can be seen.
+fn limits(root: &Path, line: &str) -> Vec<PathBuf> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };
+    let (mount, file) = match controllers {
+        "" => ("sys/fs/cgroup", "memory.max"),
+        list if list.split(',').any(|one| one == "memory") => ("sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        _ => return Vec::new(),
+    };
+    let groups = Path::new(path.trim_start_matches('/')).ancestors();
+    groups.map(|group| root.join(mount).join(group).join(file)).collect()
+}
+
+/// Bytes of this process in memory.
 fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    said(Path::new("/proc/self/status"), "VmRSS:")
+}
+
+/// The bytes that a file of proc(5) tells in kB behind `name`.
+fn said(file: &Path, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[cfg(target_os = "linux")]
     #[test]
     fn the_process_knows_its_size() {
-        assert!(super::resident().is_some_and(|bytes| (1 << 20..1 << 40).contains(&bytes)));
+        assert!(resident().is_some_and(|bytes| (1 << 20..1 << 40).contains(&bytes)));
+    }
+
+    #[test]
+    fn the_least_of_all_limits_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(limit(dir.path()), None);
+        write("proc/meminfo", "MemTotal:        2048 kB\nMemFree: 1 kB\n");
+        assert_eq!(limit(dir.path()), Some(2 << 20));
+        write("proc/self/cgroup", "4:cpu,memory:/a/b\n0::/c\n");
+        write("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+        write("sys/fs/cgroup/c/memory.max", "max\n");
+        assert_eq!(limit(dir.path()), Some(2 << 20));
+        write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1048576\n");
+        assert_eq!(limit(dir.path()), Some(1 << 20));
+        write("sys/fs/cgroup/memory.max", "524288\n");
+        assert_eq!(limit(dir.path()), Some(1 << 19));
     }
 }

@@ -13,6 +13,7 @@ use http::Method;
 use self::page::Page;
 use crate::cli::routes::auth_word;
 use crate::config::Config;
+use crate::endpoints::Endpoint;
 use crate::proxy::objection;
 use crate::reply::ProxyError;
 use crate::routing::{CanonicalPath, Lookup, Methods, Route, RouteErrors, RouteTable};
@@ -29,8 +30,8 @@ pub fn render(config: &Config, method: &Method, target: &str) -> Result<(String,
     let (raw, query) = split_target(target);
     let mut page = Page::new(&format!("{method} {raw}{query}"));
     if let Some(error) = objection(&head(config, method, target)) {
-        refuse(&mut page, &error);
-        return Ok((page.into_text(), REFUSED));
+        let status = refuse(&mut page, &error);
+        return Ok((page.into_text(), status));
     }
     if raw == "*" {
         page.row("Answered by", "pingora-bff itself: 204");
@@ -40,10 +41,9 @@ pub fn render(config: &Config, method: &Method, target: &str) -> Result<(String,
     }
     let status = match CanonicalPath::parse(raw.as_bytes()) {
         Err(refusal) => {
-            page.row("Answered by", "pingora-bff itself: 400 bad_request");
-            page.row("Why", refusal.to_string());
+            let status = refuse(&mut page, &ProxyError::BadRequest(refusal.to_string()));
             page.more("A server behind could read this path as another one, so it is not forwarded.");
-            REFUSED
+            status
         }
         Ok(path) => {
             if path.as_str() != raw {
@@ -66,14 +66,15 @@ fn head(config: &Config, method: &Method, target: &str) -> Vec<u8> {
     format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
 }
 
-/// What no route is asked about.
-fn refuse(page: &mut Page, error: &ProxyError) {
+/// What the client is told, and the exit status.
+fn refuse(page: &mut Page, error: &ProxyError) -> u8 {
     let (status, code, _) = error.face();
     page.row("Answered by", format!("pingora-bff itself: {} {code}", status.as_u16()));
     if let ProxyError::MethodNotAllowed { allow: methods } = error {
         allow(page, methods.iter());
     }
     page.row("Why", error.to_string());
+    REFUSED
 }
 
 fn allow<'m>(page: &mut Page, methods: impl Iterator<Item = &'m Method>) {
@@ -88,8 +89,8 @@ fn explain_path(
     path: &CanonicalPath,
     query: &str,
 ) -> u8 {
-    if let Some(endpoint) = own::find(path.as_str()) {
-        return endpoint.explain(page, method);
+    if let Some(endpoint) = Endpoint::at(path.as_str()) {
+        return own::explain(page, endpoint, method);
     }
     if let Some(status) = legacy::explain(page, config, method, path, query) {
         return status;
@@ -103,19 +104,16 @@ fn explain_path(
             upstream::explain(page, config, route, method, path, query)
         }
         Lookup::MethodNotAllowed { allow } => {
-            page.row("Answered by", "pingora-bff itself: 405 method_not_allowed");
-            self::allow(page, allow.iter());
-            page.row("Why", format!("the path is known, but no route for it takes {method}:"));
+            let status = refuse(page, &ProxyError::MethodNotAllowed { allow });
             for route in matching {
                 page.more(format!("`{}` {}, {}", route.id, describe(route), route.written_at));
             }
-            REFUSED
+            status
         }
         Lookup::NotFound => {
-            page.row("Answered by", "pingora-bff itself: 404 no_route");
-            page.row("Why", "no route has this path");
+            let status = refuse(page, &ProxyError::NoRoute);
             nearest::explain(page, table, path);
-            REFUSED
+            status
         }
     }
 }

@@ -121,7 +121,7 @@ impl Folders {
         if cfg!(feature = "demo") {
             hint.push_str("\n      `pingora-bff demo` needs no file; `pingora-bff demo --print-config DIR` writes some to begin with.");
         }
-        let _ = fail(&format!("{hint}\n"), 0);
+        complain(&format!("{hint}\n"));
     }
 
     /// Loads both folders and prints what `render` makes of them.
@@ -154,7 +154,12 @@ fn say(text: &str) {
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{error}");
+    complain(error);
     ExitCode::from(code)
+}
+
+/// Standard error; that nobody reads it is no error.
+fn complain(words: &dyn std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{words}");
 }

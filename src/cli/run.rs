@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{environment, fail};
+use super::{complain, environment, fail};
 use crate::app::{self, Sockets};
 use crate::config::{Config, LogFormat};
 use crate::proxy::Bff;
@@ -18,7 +18,7 @@ pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
     let Some(config) = config else { return fail(&findings, super::check::WITH_ERRORS) };
     if !findings.diagnostics().is_empty() {
         // Warnings are for people; they do not stop the start.
-        let _ = fail(&findings, 0);
+        complain(&findings);
     }
     serve(&config, sockets)
 }

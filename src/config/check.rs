@@ -12,7 +12,7 @@ use super::scalar::quote;
 use super::source::Spot;
 
 /// Paths that the program answers itself; a route would never be reached, or take our place.
-const OWN_PATHS: [&str; 12] = [
+const OWN_PATHS: [&str; 11] = [
     "/auth/login",
     "/auth/callback",
     "/auth/session",
@@ -24,7 +24,6 @@ const OWN_PATHS: [&str; 12] = [
     "/api/auth/session",
     "/health",
     "/api/v1/proxy",
-    "/health/",
 ];
 const OWN_PREFIXES: [&str; 2] = ["/health/", "/api/v1/proxy/"];
 
@@ -114,10 +113,14 @@ fn shared(one: &WrittenRoute, other: &WrittenRoute) -> String {
     format!("the same paths, and both take {}", both.join(", "))
 }
 
+/// Whether a path, or what a pattern begins with, is the program's own.
+pub(crate) fn is_own(path: &str) -> bool {
+    OWN_PATHS.contains(&path) || OWN_PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+}
+
 fn check_own_paths(route: &WrittenRoute, found: &Collector) {
     // However it is escaped.
-    let path = route.pattern.literal_prefix();
-    if OWN_PATHS.contains(&path) || OWN_PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
+    if is_own(route.pattern.literal_prefix()) {
         let written = route.pattern.as_str();
         let error = Diagnostic::error(&route.path, format!("the path `{written}` is answered by this program itself"));
         found.push(

@@ -23,8 +23,10 @@ mod unit;
 mod variable;
 mod yaml;
 
+#[cfg(test)]
+pub(crate) use check::is_own;
 pub(crate) use diagnostic::count;
 pub use diagnostic::{Diagnostic, Findings, Severity};
 pub use model::*;
-pub(crate) use scalar::is_loopback;
+pub(crate) use scalar::{is_loopback, is_token};
 pub use secret::Secret;

@@ -177,6 +177,13 @@ pub(super) fn scopes(node: &Node, found: &Collector) -> Option<Vec<String>> {
     Some(seen)
 }
 
+/// RFC 9110 §5.6.2.
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    // `!#$%&'*+-.^_`|~`, letters and digits, in ranges.
+    let fits = |byte: u8| matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~');
+    !text.is_empty() && text.iter().all(|byte| fits(*byte))
+}
+
 /// Whether only this machine can be meant, where plain `http` is acceptable: `localhost`,
 /// `*.localhost` (RFC 6761 §6.3), 127.0.0.0/8 and `[::1]`.
 pub(crate) fn is_loopback(url: &Url) -> bool {

@@ -71,18 +71,22 @@ impl Endpoint {
     /// Our endpoint at `path`, if it is one of ours.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {
-        Some(match path {
-            "/auth/login" => Self::Login,
-            "/auth/callback" => Self::Callback,
-            "/auth/session" | "/api/auth/session" => Self::SessionStatus,
-            "/auth/logout" => Self::Logout,
-            "/auth/backchannel-logout" => Self::BackchannelLogout,
-            "/auth/verify" | "/auth/forward" => Self::Verify,
-            "/api/v1/proxy/health" => Self::FacadeHealth,
-            "/health/live" => Self::Live,
-            "/health/ready" | "/health" | "/auth/health" => Self::Ready,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|endpoint| endpoint.paths().contains(&path))
+    }
+
+    /// Where it is; `config` keeps routes away from there.
+    fn paths(self) -> &'static [&'static str] {
+        match self {
+            Self::Login => &["/auth/login"],
+            Self::Callback => &["/auth/callback"],
+            Self::SessionStatus => &["/auth/session", "/api/auth/session"],
+            Self::Logout => &["/auth/logout"],
+            Self::BackchannelLogout => &["/auth/backchannel-logout"],
+            Self::Verify => &["/auth/verify", "/auth/forward"],
+            Self::FacadeHealth => &["/api/v1/proxy/health"],
+            Self::Live => &["/health/live"],
+            Self::Ready => &["/health/ready", "/health", "/auth/health"],
+        }
     }
 
     /// The `endpoint` label of metrics and the `route` of the access log.
@@ -259,6 +263,18 @@ impl Endpoints {
             },
             Reading::None | Reading::Malformed => Err(ProxyError::NotAuthenticated),
             Reading::Duplicate => Err(ProxyError::BadRequest("the session cookie is there more than once".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_route_can_be_where_an_endpoint_is() {
+        for path in Endpoint::ALL.into_iter().flat_map(Endpoint::paths) {
+            assert!(crate::config::is_own(path), "{path}");
         }
     }
 }

@@ -15,11 +15,17 @@ use crate::routing::{CanonicalPath, join_base};
 use crate::telemetry::Metrics;
 use crate::upstream::UpstreamError;
 
-pub(crate) use service::EMPOWERID;
 pub use service::{Busy, LegacyService, Slot, Verdict};
+pub(crate) use service::{EMPOWERID, as_service};
 
 /// Everything below this belongs to the façade.
-const PREFIX: &str = "/api/v1/proxy/";
+pub(crate) const PREFIX: &str = "/api/v1/proxy/";
+
+/// The name of the service and what is asked of it; `None`: the path is not the façade's.
+pub(crate) fn split(path: &CanonicalPath) -> Option<(&str, &str)> {
+    let rest = path.as_str().strip_prefix(PREFIX)?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
+}
 
 /// All legacy services. Shared as `Arc<Facade>`.
 #[derive(Debug)]
@@ -75,8 +81,7 @@ impl Facade {
     /// `None`: the path is not the façade's.
     #[must_use]
     pub fn called(&self, path: &CanonicalPath) -> Option<Called> {
-        let rest = path.as_str().strip_prefix(PREFIX)?;
-        let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+        let (name, below) = split(path)?;
         let Some(service) = self.services.get(name) else { return Some(Called::Unknown) };
         // A canonical path has no dot segment left to climb with.
         let target = join_base(&service.upstream.base_path, &format!("/{below}"));

@@ -1,6 +1,7 @@
 //! One legacy service: where it is, how many may ask at once, and its circuit.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 use pingora_limits::inflight::{Guard, Inflight};
 
 use super::PREFIX;
-use super::cache::Place;
-use crate::config::{Config, LegacyServiceConfig, Secret, ServiceConfig, ServiceTlsConfig};
+use super::cache::Site;
+use crate::config::{Config, LegacyServiceConfig, Place, Secret, ServiceConfig, ServiceTlsConfig};
 use crate::resilience::{CircuitBreaker, Permit, Phase, Refused};
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstream, UpstreamError};
@@ -26,7 +27,7 @@ pub struct LegacyService {
     /// Its address.
     pub upstream: Arc<Upstream>,
     /// Where its resources are, for what a change of one of them invalidates.
-    pub place: Place,
+    pub site: Site,
     /// `X-EmpowerID-Api-Key`, for the service `empowerid` only.
     pub api_key: Option<Secret>,
     breaker: Arc<CircuitBreaker>,
@@ -61,6 +62,17 @@ pub(super) fn common(config: &Config) -> impl PartialEq {
     (circuit, settings.server.public_url.clone(), settings.empowerid_api_key.clone(), conf_dir.clone())
 }
 
+/// The same as one of `routes/`.
+pub(crate) fn as_service(written: &LegacyServiceConfig, conf_dir: &Path) -> ServiceConfig {
+    ServiceConfig {
+        base_url: written.base_url.clone(),
+        timeout: written.timeout,
+        connect_timeout: written.timeout.min(Duration::from_secs(5)),
+        tls: ServiceTlsConfig::default(),
+        written_at: Place { file: conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
+    }
+}
+
 impl LegacyService {
     pub(super) fn build(
         name: &str,
@@ -69,13 +81,7 @@ impl LegacyService {
         metrics: Arc<Metrics>,
         before: Option<&Self>,
     ) -> Result<Self, UpstreamError> {
-        let service = ServiceConfig {
-            base_url: written.base_url.clone(),
-            timeout: written.timeout,
-            connect_timeout: written.timeout.min(Duration::from_secs(5)),
-            tls: ServiceTlsConfig::default(),
-            written_at: crate::config::Place { file: config.conf_dir.join("legacy_services.yaml"), line: 0, column: 0 },
-        };
+        let service = as_service(written, &config.conf_dir);
         let legacy = &config.legacy;
         let mut upstream = Upstream::build(name, &service)?;
         before.inspect(|before| upstream.take_over(&before.upstream));
@@ -87,7 +93,7 @@ impl LegacyService {
         let built = Self {
             name: name.into(),
             stored_as: format!("{name} {}", written.base_url).into(),
-            place: Place { inside: written.base_url.clone(), base_path: upstream.base_path.clone(), outside },
+            site: Site { inside: written.base_url.clone(), base_path: upstream.base_path.clone(), outside },
             upstream,
             api_key: config.settings.empowerid_api_key.clone().filter(|_| name == EMPOWERID),
             breaker: CircuitBreaker::new(legacy.breaker_threshold, legacy.breaker_reset_time, trial_time),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -10,6 +11,10 @@ use serde_json::Value;
 
 use crate::resilience::UnixTime;
 
+/// How far the provider's clock and ours may differ.
+pub(super) const LEEWAY: Duration = Duration::from_secs(60);
+/// OpenID Connect Core §2: `sub` has at most 255 ASCII characters.
+const MAX_SUBJECT: usize = 255;
 /// 9999-12-31T23:59:59Z, the last second RFC 3339 can write.
 const LATEST: i64 = 253_402_300_799;
 
@@ -26,6 +31,11 @@ impl Claims {
     /// The claim if it is a text that is not empty.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The claim if it can be the name of a person or a client.
+    pub(super) fn subject_in(&self, name: &str) -> Option<&str> {
+        self.text(name).filter(|subject| subject.len() <= MAX_SUBJECT && !subject.chars().any(char::is_control))
     }
 
     /// The claim as a `NumericDate` (RFC 7519 §2), which may have a fraction. `None` too for what is

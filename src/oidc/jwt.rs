@@ -15,7 +15,8 @@ const MAX_TOKEN: usize = 64 * 1024;
 pub(super) struct Header {
     pub(super) alg: String,
     pub(super) kid: Option<String>,
-    pub(super) typ: Option<String>,
+    /// `typ` in lower case and without `application/`, which may be left out (RFC 7515 §4.1.9).
+    pub(super) kind: Option<String>,
 }
 
 impl Header {
@@ -32,7 +33,10 @@ impl Header {
         Ok(Self {
             alg: text("alg", "its alg is no text")?.ok_or("it names no algorithm (alg)")?,
             kid: text("kid", "its kid is no text")?,
-            typ: text("typ", "its typ is no text")?,
+            kind: text("typ", "its typ is no text")?.map(|typ| {
+                let kind = typ.to_ascii_lowercase();
+                kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind)
+            }),
         })
     }
 }

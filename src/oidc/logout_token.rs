@@ -2,12 +2,11 @@
 
 use thiserror::Error;
 
-use super::claims::Claims;
-use super::error::{IdTokenError, IdpError, quote};
-use super::id_token::LEEWAY;
+use super::claims::{Claims, LEEWAY};
+use super::error::{IdpError, quote};
 use super::jwt::Compact;
 use super::relying_party::RelyingParty;
-use super::signature;
+use super::signature::{self, SignatureError};
 use crate::resilience::UnixTime;
 
 /// The member of `events` that makes a JWT a logout token (§2.4).
@@ -57,14 +56,13 @@ pub enum LogoutTokenError {
     NotChecked(IdpError),
 }
 
-impl From<IdTokenError> for LogoutTokenError {
-    fn from(error: IdTokenError) -> Self {
+impl From<SignatureError> for LogoutTokenError {
+    fn from(error: SignatureError) -> Self {
         match error {
-            IdTokenError::Algorithm(name) => Self::Algorithm(name),
-            IdTokenError::UnknownKey => Self::UnknownKey,
-            IdTokenError::NotChecked(error) => Self::NotChecked(error),
-            // All else that a signature can be.
-            _ => Self::Signature,
+            SignatureError::Algorithm(name) => Self::Algorithm(name),
+            SignatureError::UnknownKey => Self::UnknownKey,
+            SignatureError::Wrong => Self::Signature,
+            SignatureError::NotChecked(error) => Self::NotChecked(error),
         }
     }
 }
@@ -99,14 +97,17 @@ impl RelyingParty {
 
     async fn check_logout_token(&self, token: &str) -> Result<LogoutNotice, LogoutTokenError> {
         let compact = Compact::parse(token).map_err(LogoutTokenError::Malformed)?;
-        refuse_other_kinds(compact.header.typ.as_deref())?;
-        self.check_signature(&compact).await?;
+        refuse_other_kinds(compact.header.kind.as_deref())?;
+        signature::verify(&compact, &self.idp.algorithms, &self.jwks).await?;
         let claims = compact.claims;
         let issuer = claims.text("iss").ok_or(LogoutTokenError::Claim("iss"))?;
         if issuer != self.idp.issuer {
             return Err(LogoutTokenError::Issuer(quote(issuer)));
         }
-        self.check_logout_audience(&claims)?;
+        let audience = claims.audience().ok_or(LogoutTokenError::Claim("aud"))?;
+        if !self.id_tokens.is_for_us(&audience) {
+            return Err(LogoutTokenError::Audience(quote(&audience.join(" "))));
+        }
         let refused_from = check_times(&claims, self.clock.now())?;
         let event = claims.get("events").and_then(|events| events.as_object()?.get(EVENT));
         if !event.is_some_and(serde_json::Value::is_object) {
@@ -122,31 +123,14 @@ impl RelyingParty {
         let id = claims.text("jti").ok_or(LogoutTokenError::Claim("jti"))?.to_owned();
         Ok(LogoutNotice { issuer: issuer.to_owned(), id, idp_session, subject, refused_from })
     }
-
-    async fn check_signature(&self, compact: &Compact<'_>) -> Result<(), IdTokenError> {
-        signature::verify(compact, &self.idp.algorithms, &self.jwks).await?;
-        Ok(())
-    }
-
-    /// As for an ID token (OpenID Connect Core §3.1.3.7 point 3).
-    fn check_logout_audience(&self, claims: &Claims) -> Result<(), LogoutTokenError> {
-        let audience = claims.audience().ok_or(LogoutTokenError::Claim("aud"))?;
-        let known = |one: &String| *one == self.idp.client_id || Some(one) == self.idp.audience.as_ref();
-        if audience.contains(&self.idp.client_id) && audience.iter().all(known) {
-            Ok(())
-        } else {
-            Err(LogoutTokenError::Audience(quote(&audience.join(" "))))
-        }
-    }
 }
 
 /// `logout+jwt` is recommended, not required (§2.4); what says that it is something else is refused
 /// (RFC 8725 §3.11).
-fn refuse_other_kinds(typ: Option<&str>) -> Result<(), LogoutTokenError> {
-    let kind = typ.unwrap_or_default().to_ascii_lowercase();
-    match kind.strip_prefix("application/").unwrap_or(&kind) {
-        "" | "jwt" | "logout+jwt" => Ok(()),
-        other => Err(LogoutTokenError::Kind(quote(other))),
+fn refuse_other_kinds(kind: Option<&str>) -> Result<(), LogoutTokenError> {
+    match kind {
+        None | Some("" | "jwt" | "logout+jwt") => Ok(()),
+        Some(other) => Err(LogoutTokenError::Kind(quote(other))),
     }
 }
 

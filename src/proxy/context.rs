@@ -61,15 +61,15 @@ pub struct RequestContext {
     pub(super) covered_fault: Option<&'static str>,
     /// The connection to the service, as the engine names it.
     pub(super) socket: Option<RawFd>,
-    /// While its answer is awaited.
+    /// The deadline of the answer, or of an upload that is awaited before it.
     pub(super) deadline: Option<Deadline>,
-    /// It holds until the end of the answer; otherwise for its head at most, and the engine times single reads.
+    /// The deadline holds for the whole answer; else for its head at most, and the engine times single reads.
     pub(super) timed: bool,
     /// Since when the service has the whole request; its time runs from then on.
     pub(super) asked: Option<Instant>,
-    /// Whose bytes that head waits for; `None` before and after.
+    /// Whose bytes are awaited now, before the answer's head; `None` at other times.
     pub(super) turn: Option<Turn>,
-    /// They came too late, and the connection was shut.
+    /// The deadline passed, and the socket was shut.
     pub(super) late: bool,
     /// How slow the client is with a body on HTTP/2, where the door does not tell one from another.
     pub(super) upload: Option<Pace>,
@@ -145,6 +145,11 @@ impl RequestContext {
             refusal: None,
             own_status: None,
         }
+    }
+
+    /// Of the service; zero where there is none.
+    pub(super) fn timeout(&self) -> Duration {
+        self.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Everything up to the decision to forward: admit ► route ► origin ► authenticate ► limit ► bearer.
+//! Everything up to the decision to forward: admit ► route ► origin ► rate ► authenticate ► rate ► upgrade ► limit ► bearer.
 //! Each step continues or has answered; the order is this function.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use pingora::{Error, ErrorType};
 use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::stages::route::Routed;
-use super::stages::{admit, authenticate, authorize, forward, legacy, limit, origin, rate, route};
+use super::stages::{admit, authenticate, authorize, forward, legacy, limit, origin, rate, route, upgrade};
 use super::{Downstream, downstream};
 use crate::config::AuthMode;
 use crate::endpoints::{Asked, Endpoint};
@@ -38,7 +38,7 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
             rate::by_address(gateway, session, ctx, &route).await?;
             authenticate::authenticate(gateway, session, ctx, &route).await?;
             rate::by_caller(gateway, ctx, &route).await?;
-            ctx.websocket = limit::upgrade(session, route.websocket)?;
+            ctx.websocket = upgrade::upgrade(session, route.websocket)?;
             limit::declared(session, ctx.body_limit)?;
             authorize::obtain_bearer(gateway, ctx, &destination.policy).await?;
             Ok(None)

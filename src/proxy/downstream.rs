@@ -30,7 +30,7 @@ const TOGETHER: u64 = 4;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Idle, header and body timeouts. The engine's own default for a kept connection is none at all,
-/// and an unconditional keep-alive would undo its decision to close (see the smuggling guard).
+/// and an unconditional keep-alive would undo its decision to close (RFC 9112 §9.6).
 pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     if session.get_keepalive().is_some() {
         let leaving = gateway.is_leaving() || is_beyond(session);

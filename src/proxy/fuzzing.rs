@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::correlation::sane;
 use super::forwarded::told;
-use super::headers::{TRACEPARENT, traceparent};
+use super::trace::{TRACEPARENT, traceparent};
 
 /// Header lines; the first byte of each says which header it is.
 pub fn forwarded(data: &[u8]) {

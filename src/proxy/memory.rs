@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// What an answer takes at most whose client takes nothing of it: the engine holds a dozen pieces of 64 KiB.
+/// The most that one answer takes while its client reads nothing: the engine holds a dozen pieces of 64 KiB.
 const LARGE: u64 = 768 * 1024;
 /// What everything else takes.
 const REST: u64 = 64 * 1024 * 1024;

@@ -15,6 +15,7 @@ mod pipeline;
 mod plugin;
 mod rates;
 mod stages;
+mod trace;
 mod who;
 mod wire;
 

@@ -1,6 +1,6 @@
 //! The one table from [`ProxyError`] to what the client sees: status, `code`, title (RFC 9457).
 
-use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
@@ -127,9 +127,8 @@ pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
         correlation_id: around.correlation_id,
         login_url: (status == StatusCode::UNAUTHORIZED).then_some(around.login_url),
     };
-    let mut reply = Reply::json(status, &problem);
-    reply.headers.retain(|(name, _)| name != CONTENT_TYPE);
-    reply.headers.push((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut reply = Reply::empty(status).with_body("application/problem+json", body);
     if let ProxyError::MethodNotAllowed { allow } = error {
         let methods = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         reply.headers.extend(HeaderValue::from_str(&methods).ok().map(|value| (ALLOW, value)));

@@ -6,7 +6,7 @@ use http::header::HeaderValue;
 
 use super::cookie_pairs::{Cut, cut, pairs};
 use super::cookie_token::CookieToken;
-use crate::config::{SameSite, SessionConfig};
+use crate::config::{SameSite, SessionConfig, is_token};
 
 /// A login flow that a browser keeps open for longer is abandoned. Seconds.
 const FLOW_AGE: u64 = 600;
@@ -158,7 +158,7 @@ impl SessionCookie {
 
     fn flow_field(&self, id: &str, value: &str, age: u64) -> Result<HeaderValue, InvalidCookie> {
         let name = format!("{}{id}", self.flow_prefix);
-        if id.is_empty() || !is_token(id.as_bytes()) {
+        if !is_token(id.as_bytes()) {
             return Err(InvalidCookie::Name(name));
         }
         if !value.bytes().all(is_cookie_octet) {
@@ -183,7 +183,7 @@ impl SessionCookie {
     pub fn flow_ids<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a str> {
         pairs(headers)
             .filter_map(|(name, _)| name.strip_prefix(self.flow_prefix.as_bytes()))
-            .filter(|id| !id.is_empty() && is_token(id))
+            .filter(|id| is_token(id))
             .filter_map(|id| std::str::from_utf8(id).ok())
             .collect()
     }
@@ -194,11 +194,6 @@ fn sensitive(text: String) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// `token` of RFC 9110 §5.6.2, which a cookie name must be.
-fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 /// `cookie-octet` of RFC 6265 §4.1.1.

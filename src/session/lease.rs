@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::{SessionStore, StoreError};
+use super::store::SessionStore;
 use crate::resilience::Clock;
 
-/// A lease that is held. Given back with [`Lease::release`], else it ends by itself.
+/// A lease that is held. Given back with [`Lease::give_back`], else it ends by itself.
 pub struct Lease {
     /// Grows with every grant: a later holder's number is always larger.
     pub fence: u64,
@@ -19,6 +19,10 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// For a question to the provider: renewed while that takes its time; a process that is killed holds the others up no
+    /// longer.
+    pub const SPAN: Duration = Duration::from_secs(3);
+
     /// Does `work`, renewing the lease as long as it takes. A renewal that fails is told to the log
     /// only: what the work writes is compared before it is written, whoever holds the lease.
     pub async fn hold<T>(&self, work: impl Future<Output = T>) -> T {
@@ -39,8 +43,10 @@ impl Lease {
     }
 
     /// Gives the lease back now.
-    pub async fn release(self) -> Result<(), StoreError> {
-        self.store.release(&self.name, &self.holder).await
+    pub async fn give_back(self) {
+        if let Err(error) = self.store.release(&self.name, &self.holder).await {
+            tracing::warn!(%error, "a lease was not given back; it ends by itself");
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct LiveConnections {
 #[derive(Debug, Default)]
 struct Table {
     /// By session; `None` holds those that have none.
-    lines: HashMap<Option<SessionKey>, HashMap<u64, Line>>,
+    entries: HashMap<Option<SessionKey>, HashMap<u64, Entry>>,
     doubts: HashSet<SessionKey>,
     all_doubted: bool,
     next: u64,
@@ -53,7 +53,7 @@ struct Table {
 }
 
 #[derive(Debug)]
-struct Line {
+struct Entry {
     session: Option<Arc<Session>>,
     cord: oneshot::Sender<()>,
     goodbye: Arc<OnceLock<Goodbye>>,
@@ -61,7 +61,7 @@ struct Line {
     endless: bool,
 }
 
-impl Line {
+impl Entry {
     fn end(self, goodbye: Goodbye) {
         let _ = self.goodbye.set(goodbye);
         // Its other end may have gone by itself.
@@ -102,8 +102,8 @@ impl LiveConnections {
         let mut table = self.table();
         table.next = table.next.wrapping_add(1);
         let id = table.next;
-        let line = Line { session: session.cloned(), cord, goodbye: Arc::clone(&goodbye), endless: false };
-        table.lines.entry(key).or_default().insert(id, line);
+        let entry = Entry { session: session.cloned(), cord, goodbye: Arc::clone(&goodbye), endless: false };
+        table.entries.entry(key).or_default().insert(id, entry);
         drop(table);
         self.metrics.live_connections.inc();
         (Held { live: Arc::clone(self), key, id, goodbye: Arc::clone(&goodbye) }, Cord { pulled, goodbye })
@@ -113,10 +113,10 @@ impl LiveConnections {
     pub(super) fn end(&self, key: &SessionKey) {
         let mut table = self.table();
         table.doubts.remove(key);
-        let lines = table.lines.remove(&Some(*key));
+        let entries = table.entries.remove(&Some(*key));
         drop(table);
-        for line in lines.into_iter().flat_map(HashMap::into_values) {
-            line.end(Goodbye::SessionOver);
+        for entry in entries.into_iter().flat_map(HashMap::into_values) {
+            entry.end(Goodbye::SessionOver);
         }
     }
 
@@ -125,20 +125,20 @@ impl LiveConnections {
         let mut table = self.table();
         table.closing = true;
         let mut ending = Vec::new();
-        for lines in table.lines.values_mut() {
-            ending.extend(lines.extract_if(|_, line| line.endless).map(|(_, line)| line));
+        for entries in table.entries.values_mut() {
+            ending.extend(entries.extract_if(|_, entry| entry.endless).map(|(_, entry)| entry));
         }
-        table.lines.retain(|_, lines| !lines.is_empty());
+        table.entries.retain(|_, entries| !entries.is_empty());
         drop(table);
-        for line in ending {
-            line.end(Goodbye::GoingAway);
+        for entry in ending {
+            entry.end(Goodbye::GoingAway);
         }
     }
 
     /// The session may be over: the store is to be asked.
     pub(super) fn doubt(&self, key: &SessionKey) {
         let mut table = self.table();
-        if table.lines.contains_key(&Some(*key)) && table.doubts.insert(*key) {
+        if table.entries.contains_key(&Some(*key)) && table.doubts.insert(*key) {
             drop(table);
             self.doubted.notify_one();
         }
@@ -152,7 +152,7 @@ impl LiveConnections {
     /// Any session may be over.
     pub(super) fn doubt_all(&self) {
         let mut table = self.table();
-        if !table.lines.is_empty() {
+        if !table.entries.is_empty() {
             table.all_doubted = true;
             drop(table);
             self.doubted.notify_one();
@@ -168,7 +168,7 @@ impl LiveConnections {
     pub(super) fn take_doubts(&self, now: UnixTime) -> Vec<Arc<Session>> {
         let mut table = self.table();
         let (doubts, all) = (std::mem::take(&mut table.doubts), std::mem::take(&mut table.all_doubted));
-        let of_each = table.lines.values().filter_map(|lines| lines.values().next()?.session.as_ref());
+        let of_each = table.entries.values().filter_map(|entries| entries.values().next()?.session.as_ref());
         let doubtful = |session: &&Arc<Session>| all || doubts.contains(&session.key) || session.expires_at() <= now;
         of_each.filter(doubtful).cloned().collect()
     }
@@ -183,14 +183,14 @@ impl Held {
     pub fn never_ends(&self) {
         let mut table = self.live.table();
         let closing = table.closing;
-        let Some(lines) = table.lines.get_mut(&self.key) else { return };
-        if let Some(line) = lines.get_mut(&self.id) {
-            line.endless = true;
+        let Some(entries) = table.entries.get_mut(&self.key) else { return };
+        if let Some(entry) = entries.get_mut(&self.id) {
+            entry.endless = true;
         }
-        let late = if closing { lines.remove(&self.id) } else { None };
+        let late = if closing { entries.remove(&self.id) } else { None };
         drop(table);
-        if let Some(line) = late {
-            line.end(Goodbye::GoingAway);
+        if let Some(entry) = late {
+            entry.end(Goodbye::GoingAway);
         }
     }
 
@@ -208,10 +208,10 @@ impl Drop for Held {
             self.live.metrics.live_ended.with_label_values(&[goodbye.label()]).inc();
         }
         let mut table = self.live.table();
-        let Some(lines) = table.lines.get_mut(&self.key) else { return };
-        lines.remove(&self.id);
-        if lines.is_empty() {
-            table.lines.remove(&self.key);
+        let Some(entries) = table.entries.get_mut(&self.key) else { return };
+        entries.remove(&self.id);
+        if entries.is_empty() {
+            table.entries.remove(&self.key);
         }
     }
 }

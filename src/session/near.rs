@@ -17,7 +17,7 @@ use super::model::Session;
 
 /// Sessions held; about 6 kB each with three tokens of 700 bytes (`benches/README.md`).
 pub(super) const ENTRIES: usize = 100_000;
-/// A power of two. A change in one shard makes a concurrent look-up there read again.
+/// One for each value of a key's first byte (see `shard`). A change in one shard makes a concurrent look-up there read again.
 const SHARDS: usize = 256;
 
 /// A bounded cache of opened sessions by their whole cookie.

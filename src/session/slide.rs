@@ -31,7 +31,7 @@ impl Slide {
         Self { end: AtomicI64::new(end.0), written: AtomicI64::new(end.0) }
     }
 
-    /// The store may not know of the last so much of the end: one write per session and this span.
+    /// How far the store's end may lag behind ours: at most one write a session in this span.
     pub fn lag(lifetime: Duration) -> Duration {
         Duration::from_secs((lifetime.as_secs() / 20).max(1))
     }

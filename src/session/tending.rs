@@ -65,7 +65,7 @@ impl Sessions {
     /// Asks the store for every live session that is in doubt, and ends what is over.
     pub async fn live_round(self: &Arc<Self>) {
         if !self.hearing.trusts() {
-            // Nobody tells: so everybody is asked for.
+            // No change is told meanwhile: the store is asked for every live session.
             self.live.doubt_all();
         }
         let mut asking = JoinSet::new();

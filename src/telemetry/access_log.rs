@@ -27,7 +27,7 @@ pub struct AccessLine<'a> {
     pub route: &'a str,
     /// `target_service`.
     pub service: Option<&'a str>,
-    /// What the client got; 0 when it left first.
+    /// What the client got; 499 when it left first.
     pub status: u16,
     /// What the service said.
     pub upstream_status: Option<u16>,

@@ -13,7 +13,7 @@ const SLOW: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 
 macro_rules! metrics {
     ($($field:ident: $kind:ident = $name:literal, $help:literal $(, [$($label:literal),+])? $(, $buckets:ident)?;)+) => {
-        /// Every metric, ready to be counted. Shared as `Arc<Metrics>`; one per `App`.
+        /// Every metric, ready to be counted. Shared as `Arc<Metrics>`; one a process.
         #[derive(Debug, Clone)]
         pub struct Metrics {
             registry: Registry,

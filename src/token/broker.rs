@@ -58,8 +58,8 @@ impl NoBearer {
 }
 
 /// Results of a look-up: the token was there, or it was fetched for it.
-const CACHED: &str = "cached";
-const MINTED: &str = "minted";
+pub(super) const CACHED: &str = "cached";
+pub(super) const MINTED: &str = "minted";
 
 /// What the login's own token is called where services are named.
 const LOGIN: &str = "login";
@@ -181,8 +181,8 @@ impl TokenBroker {
         };
         let bearer = held.0.bearer().filter(|_| held.1 == Freshness::Fresh)?;
         match desk.cached.get(label) {
-            Some(counter) => counter.get_or_init(|| desk.lookups(label, "cached")).inc(),
-            None => desk.lookups(label, "cached").inc(),
+            Some(counter) => counter.get_or_init(|| desk.lookups(label, CACHED)).inc(),
+            None => desk.lookups(label, CACHED).inc(),
         }
         Some(Bearer(bearer))
     }

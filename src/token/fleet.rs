@@ -10,8 +10,6 @@ use super::minted::bounded;
 use crate::resilience::Clock;
 use crate::session::{AccessToken, Lease, Sessions, StoreError};
 
-/// Renewed while the provider takes its time; a replica that is killed holds the others up no longer.
-const LEASE: Duration = Duration::from_secs(3);
 /// How often a held lease is asked for again.
 const POLL: Duration = Duration::from_millis(50);
 /// The others wait for the one who asks as long as they would wait for the provider themselves.
@@ -61,7 +59,7 @@ impl Fleet {
             Ok(Turn::Found(token)) => Ok((token, Source::Store)),
             Ok(Turn::Ours(lease)) => {
                 let minted = lease.hold(self.mint_for_all(wanted, mint)).await;
-                give_back(lease).await;
+                lease.give_back().await;
                 minted
             }
             Ok(Turn::Never) => {
@@ -70,7 +68,7 @@ impl Fleet {
             }
             Err(error) => {
                 tracing::warn!(%error, "a service token cannot be shared with other replicas");
-                alone(wanted, mint).await
+                mint.await.map(|token| (wanted.bound(token), Source::Provider))
             }
         }
     }
@@ -80,11 +78,11 @@ impl Fleet {
             if let Some(token) = self.fresh(wanted).await? {
                 return Ok(Turn::Found(token));
             }
-            if let Some(lease) = self.sessions.shared_lease(&wanted.id, LEASE).await? {
+            if let Some(lease) = self.sessions.shared_lease(&wanted.id, Lease::SPAN).await? {
                 // Whoever had it before us may have brought it since we looked.
                 return match self.fresh(wanted).await {
                     Ok(Some(token)) => {
-                        give_back(lease).await;
+                        lease.give_back().await;
                         Ok(Turn::Found(token))
                     }
                     _ => Ok(Turn::Ours(lease)),
@@ -123,17 +121,4 @@ enum Turn {
     Ours(Lease),
     /// The one who asks takes too long.
     Never,
-}
-
-async fn give_back(lease: Lease) {
-    if let Err(error) = lease.release().await {
-        tracing::warn!(%error, "a lease was not given back; it ends by itself");
-    }
-}
-
-async fn alone(
-    wanted: &Wanted,
-    mint: impl Future<Output = Result<AccessToken, NoBearer>>,
-) -> Result<(AccessToken, Source), NoBearer> {
-    mint.await.map(|token| (wanted.bound(token), Source::Provider))
 }

@@ -11,8 +11,6 @@ use crate::config::Secret;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::session::{AccessToken, Lease, Session, StoreError, Tokens, Updated};
 
-/// Renewed while the provider takes its time; a process that is killed holds the others up no longer.
-const LEASE: Duration = Duration::from_secs(3);
 /// How often a held lease is asked for again, and how often at the most.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 const LEASE_POLLS: usize = 150;
@@ -46,9 +44,9 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
     let name = format!("refresh:{}", session.key.hex());
     let begun = Instant::now();
     for _poll in 0..LEASE_POLLS {
-        if let Some(lease) = desk.sessions.lease(&name, LEASE).await.map_err(|error| store_down(&error))? {
+        if let Some(lease) = desk.sessions.lease(&name, Lease::SPAN).await.map_err(|error| store_down(&error))? {
             if begun.elapsed() > IN_VAIN {
-                give_back(lease).await;
+                lease.give_back().await;
                 let current = reread(desk, session).await?;
                 if works(desk, &current, target) {
                     return Ok(current);
@@ -56,7 +54,7 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
                 break;
             }
             let outcome = lease.hold(renew_in_turn(desk, session, target, &name)).await;
-            give_back(lease).await;
+            lease.give_back().await;
             return outcome;
         }
         // Another process is at it: its result will be ours.
@@ -67,12 +65,6 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
         }
     }
     Err(NoBearer::ProviderDown("another process has been renewing this session for too long".to_owned()))
-}
-
-async fn give_back(lease: Lease) {
-    if let Err(error) = lease.release().await {
-        tracing::warn!(%error, "a lease was not given back; it ends by itself");
-    }
 }
 
 /// Another replica may have failed a moment ago: then the provider is left alone here, too.

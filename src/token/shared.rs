@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
-use super::broker::{BACK_OFF, NoBearer};
+use super::broker::{BACK_OFF, CACHED, MINTED, NoBearer};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
@@ -138,29 +138,29 @@ impl SharedTokens {
         let kept = self.kept.get(&key).map(|token| (self.age(&token), token));
         let still_works = match kept {
             Some((Freshness::Fresh, token)) => {
-                count("cached");
+                count(CACHED);
                 return Ok(token);
             }
             Some((Freshness::Due, token)) => Some(token),
             _ => None,
         };
         if let Some(obstacle) = self.obstacles.reason(&key) {
-            count(if still_works.is_some() { "cached" } else { obstacle.result() });
+            count(if still_works.is_some() { CACHED } else { obstacle.result() });
             return still_works.ok_or(obstacle);
         }
         let patience = still_works.as_ref().map(|_| if self.slow.knew_one(&key) { Duration::ZERO } else { PATIENCE });
         let works = || still_works.as_ref().is_some_and(|token| self.age(token) != Freshness::Over);
         let Some((landed, ours)) = wait_for(self.fly(key.clone(), fetch), patience, works).await else {
             self.slow.hold(key.clone(), (), key.back_off());
-            count("cached");
+            count(CACHED);
             return still_works.ok_or_else(interrupted);
         };
         let still_works = works().then_some(still_works).flatten();
         let landed = landed.unwrap_or_else(|| Err(interrupted()));
         count(match &landed {
-            Ok((_, Source::Provider)) if ours => "minted",
-            Ok(_) => "cached",
-            Err(_) if still_works.is_some() => "cached",
+            Ok((_, Source::Provider)) if ours => MINTED,
+            Ok(_) => CACHED,
+            Err(_) if still_works.is_some() => CACHED,
             Err(reason) => reason.result(),
         });
         landed.map(|(token, _source)| token).or_else(|reason| still_works.ok_or(reason))

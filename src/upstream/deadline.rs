@@ -34,7 +34,7 @@ type Place = (Instant, u64);
 /// The answers that one thread waits for.
 struct Awaited {
     waits: BTreeMap<Place, Wait>,
-    /// By number: what has not its first place any more.
+    /// By number: waits that were moved from their first deadline.
     moved: BTreeMap<u64, Moved>,
     count: u64,
     /// What the watching task sleeps until.
@@ -94,7 +94,7 @@ pub enum Late {
 #[derive(Debug)]
 pub struct Deadline {
     place: Place,
-    /// The answer's end is that of its connection (RFC 9112 §6.3): ours would look the same.
+    /// The answer's end is that of its connection (RFC 9112 §6.3): a socket that we shut would look like its end.
     until_closed: bool,
 }
 

@@ -92,16 +92,18 @@ pub enum UpstreamError {
     /// The base URL names no host.
     #[error("service `{0}`: base_url has no usable host")]
     Host(String),
-    /// The name does not resolve now. May pass.
-    #[error("service `{service}`: {host} does not resolve: {reason}")]
-    Unresolvable {
-        /// The service.
-        service: String,
-        /// The host name.
-        host: String,
-        /// What the resolver said.
-        reason: String,
-    },
+}
+
+/// The name of a service does not resolve now. May pass.
+#[derive(Debug, thiserror::Error)]
+#[error("service `{service}`: {host} does not resolve: {reason}")]
+pub struct Unresolvable {
+    /// The service.
+    pub service: String,
+    /// The host name.
+    pub host: String,
+    /// What the resolver said.
+    pub reason: String,
 }
 
 impl Upstream {
@@ -150,9 +152,9 @@ impl Upstream {
     }
 
     /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
-    pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, UpstreamError> {
+    pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, Unresolvable> {
         let Call { streaming, timed, grpc, line } = call;
-        let address = self.addresses.pick(attempt).await.map_err(|reason| UpstreamError::Unresolvable {
+        let address = self.addresses.pick(attempt).await.map_err(|reason| Unresolvable {
             service: self.name.to_string(),
             host: self.addresses.host().to_owned(),
             reason,

@@ -10,7 +10,7 @@ use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::{Call, Upstream, UpstreamError};
+use super::{Call, Upstream};
 
 /// What a service gets to object to our certificate after the handshake.
 const OBJECTION: Duration = Duration::from_millis(500);
@@ -40,12 +40,8 @@ impl Upstream {
     }
 
     async fn reach_one(&self, attempt: usize) -> Result<SocketAddr, Unreachable> {
-        let peer = self.peer(attempt, Call { streaming: false, timed: false, grpc: false, line: None }).await.map_err(
-            |error| match error {
-                UpstreamError::Unresolvable { reason, .. } => Unreachable::Name(reason),
-                other => Unreachable::Name(other.to_string()),
-            },
-        )?;
+        let call = Call { streaming: false, timed: false, grpc: false, line: None };
+        let peer = self.peer(attempt, call).await.map_err(|error| Unreachable::Name(error.reason))?;
         let Some(address) = peer.address().as_inet().copied() else {
             return Err(Unreachable::Name("no address".to_owned()));
         };

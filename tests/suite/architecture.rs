@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 7] = [
     &["path", "pem"],
     &["config", "resilience", "telemetry"],
     &["session", "oidc"],
-    &["endpoints", "legacy", "authz", "upstream", "routing", "token", "reply"],
+    &["endpoints", "legacy", "upstream", "routing", "token", "reply"],
     &["proxy"],
     &["app"],
     &["cli", "main", "demo", "fuzzing", "lib"],
@@ -168,7 +168,7 @@ fn the_engine_is_named_in_its_rooms_only() {
 
 #[test]
 fn the_http_client_is_named_where_the_provider_is_asked() {
-    assert_eq!(outside(&["reqwest::"], &["oidc/", "authz/"]), Vec::<String>::new());
+    assert_eq!(outside(&["reqwest::"], &["oidc/"]), Vec::<String>::new());
 }
 
 #[test]

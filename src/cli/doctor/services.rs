@@ -1,13 +1,13 @@
 //! Every service of `routes/` and of `legacy_services.yaml`: can it be reached from here.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures::future::join_all;
 use url::Url;
 
 use super::report::Report;
-use crate::config::{Config, LegacyServiceConfig, Place, ServiceConfig, ServiceTlsConfig};
+use crate::config::Config;
+use crate::legacy::as_service;
 use crate::upstream::{Unreachable, Upstream, UpstreamError};
 
 /// A service and where its keys are.
@@ -35,19 +35,9 @@ pub(super) async fn examine(config: &Config, report: &mut Report<'_>) {
         url: service.base_url.clone(),
         place: format!("{}: legacy_services.{name} (or its LEGACY_SERVICE_*_URL)", file.display()),
         keyed: false,
-        built: Upstream::build(name, &as_service(service, &file)),
+        built: Upstream::build(name, &as_service(service, &config.conf_dir)),
     });
     visit("Legacy services", legacy.collect(), report).await;
-}
-
-fn as_service(legacy: &LegacyServiceConfig, file: &std::path::Path) -> ServiceConfig {
-    ServiceConfig {
-        base_url: legacy.base_url.clone(),
-        timeout: legacy.timeout,
-        connect_timeout: legacy.timeout.min(Duration::from_secs(5)),
-        tls: ServiceTlsConfig::default(),
-        written_at: Place { file: file.to_owned(), line: 0, column: 0 },
-    }
 }
 
 /// All at once: a dead one takes its whole connect timeout.

@@ -3,31 +3,25 @@
 use http::Method;
 
 use super::page::Page;
-use super::{ANSWERED, REFUSED, headers, refuse};
+use super::{ANSWERED, headers, refuse};
 use crate::config::{Config, CsrfMode};
-use crate::legacy::EMPOWERID;
+use crate::legacy::{EMPOWERID, PREFIX, split};
 use crate::reply::ProxyError;
 use crate::routing::{CanonicalPath, Methods, join_base};
 
-/// Everything below it is the façade's, whatever the routes say.
-const PREFIX: &str = "/api/v1/proxy/";
-
 /// Writes the rows and gives the exit status; `None`: the path is not the façade's.
 pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &CanonicalPath, query: &str) -> Option<u8> {
-    let rest = path.as_str().strip_prefix(PREFIX)?;
-    let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+    let (name, below) = split(path)?;
     let legacy = &config.legacy;
     let Some(service) = legacy.services.get(name) else {
         let known: Vec<&str> = legacy.services.keys().map(String::as_str).collect();
-        page.row("Answered by", "pingora-bff itself: 404 unknown_service");
-        page.row("Why", format!("legacy_services in legacy_services.yaml names no `{name}`"));
-        page.more(format!("it names: {}", if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }));
-        return Some(REFUSED);
+        let status = refuse(page, &ProxyError::UnknownService);
+        page.more(format!("it lists: {}", if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }));
+        return Some(status);
     };
     let every = Methods::new(&[]);
     if !every.accepts(method) {
-        refuse(page, &ProxyError::MethodNotAllowed { allow: every.allowed().cloned().collect() });
-        return Some(REFUSED);
+        return Some(refuse(page, &ProxyError::MethodNotAllowed { allow: every.allowed().cloned().collect() }));
     }
     page.row("Answered by", format!("the legacy façade, service `{name}`"));
     page.row("Why", format!("everything below {PREFIX} is the façade's and comes before every route"));

@@ -3,16 +3,8 @@
 use http::Method;
 
 use super::page::Page;
-use super::{ANSWERED, REFUSED};
+use super::{ANSWERED, refuse};
 use crate::endpoints::Endpoint;
-
-/// One endpoint of ours.
-pub struct Own(Endpoint);
-
-/// The endpoint at this path.
-pub fn find(path: &str) -> Option<Own> {
-    Endpoint::at(path).map(Own)
-}
 
 fn what_for(endpoint: Endpoint) -> &'static str {
     match endpoint {
@@ -28,19 +20,16 @@ fn what_for(endpoint: Endpoint) -> &'static str {
     }
 }
 
-impl Own {
-    pub(super) fn explain(&self, page: &mut Page, method: &Method) -> u8 {
-        let (methods, what) = (self.0.methods(), what_for(self.0));
-        if !methods.is_empty() && !methods.contains(method) {
-            let allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
-            page.row("Answered by", "pingora-bff itself: 405 method_not_allowed");
-            page.more(format!("Allow: {}", allow.join(", ")));
-            page.row("Why", format!("an endpoint of its own: {what}"));
-            return REFUSED;
-        }
-        page.row("Answered by", "pingora-bff itself");
-        page.more(what);
-        page.row("Why", "an endpoint of its own; these come before every route, and nothing goes upstream");
-        ANSWERED
+/// Writes the rows and gives the exit status.
+pub fn explain(page: &mut Page, endpoint: Endpoint, method: &Method) -> u8 {
+    let what = what_for(endpoint);
+    if let Err(error) = endpoint.require_method(method) {
+        let status = refuse(page, &error);
+        page.more(format!("an endpoint of its own: {what}"));
+        return status;
     }
+    page.row("Answered by", "pingora-bff itself");
+    page.more(what);
+    page.row("Why", "an endpoint of its own; these come before every route, and nothing goes upstream");
+    ANSWERED
 }

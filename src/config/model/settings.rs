@@ -66,7 +66,8 @@ pub struct ServerConfig {
     pub body_timeout: Duration,
     /// Bytes a second that a client must send or take of a body; 0: only `body_timeout` counts (default 240).
     pub min_body_rate: u64,
-    /// Client connections at once; absent: three quarters of the files the process may open, less 64.
+    /// Client connections at once; absent: three quarters of the files the process may open, less 64,
+    /// and no more than memory holds at 128 KiB each.
     pub max_connections: Option<usize>,
     /// Bytes this process may take; absent: what the machine has, or its control group allows.
     pub max_memory: Option<u64>,

@@ -12,7 +12,7 @@ use super::store::{read_redis, store};
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::{Node, Value};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
-use crate::config::scalar::{any_text, quote, seconds, secret, text, whole, word, zero_or_seconds};
+use crate::config::scalar::{any_text, is_token, quote, seconds, secret, text, whole, word, zero_or_seconds};
 use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
 
 const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", SameSite::Strict)];
@@ -120,8 +120,7 @@ fn session_key(node: &Node, found: &Collector) -> Option<Secret> {
 /// A token of RFC 9110 §5.6.2, as RFC 6265 §4.1.1 asks.
 fn cookie_name(node: &Node, found: &Collector) -> Option<String> {
     let name = text(node, found)?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.bytes().all(fits) {
+    if name.is_empty() || is_token(name.as_bytes()) {
         return Some(name);
     }
     refuse(

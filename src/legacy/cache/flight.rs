@@ -17,7 +17,7 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// How the service failed a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// In time, and so it may be a connection's bad luck: one more flight is tried.
+    /// It failed before its time was over; perhaps only this connection: one more flight is tried.
     Broken,
     /// It took its whole time. Whoever waited for it has had theirs, too.
     Late,

@@ -6,8 +6,8 @@ use url::Url;
 
 /// Where a service's resources are seen from: inside, as it sees itself, and outside, as browsers do.
 #[derive(Debug, Clone)]
-pub struct Place {
-    /// Scheme and authority of the service.
+pub struct Site {
+    /// The base URL of the service.
     pub inside: Url,
     /// What prefixes every path of it; no slash at its end.
     pub base_path: String,
@@ -15,7 +15,7 @@ pub struct Place {
     pub outside: Url,
 }
 
-impl Place {
+impl Site {
     /// The targets, path and query as sent to the service, of which stored answers no longer hold.
     #[must_use]
     pub fn invalidated_by(
@@ -25,8 +25,7 @@ impl Place {
         status: StatusCode,
         response: &HeaderMap,
     ) -> Vec<String> {
-        let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-        if safe || !(status.is_success() || status.is_redirection()) {
+        if method.is_safe() || !(status.is_success() || status.is_redirection()) {
             return Vec::new();
         }
         let mut targets = vec![target.to_owned()];
@@ -56,7 +55,7 @@ mod tests {
     use super::*;
 
     fn invalidated(method: &str, status: u16, lines: &[(&'static str, &str)]) -> Vec<String> {
-        let place = Place {
+        let site = Site {
             inside: "http://res-admin:5000/".parse().unwrap(),
             base_path: "/api".to_owned(),
             outside: "https://app.example/api/v1/proxy/res-admin/".parse().unwrap(),
@@ -64,7 +63,7 @@ mod tests {
         let response: HeaderMap =
             lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        place.invalidated_by(&method, "/api/users?x=1", StatusCode::from_u16(status).unwrap(), &response)
+        site.invalidated_by(&method, "/api/users?x=1", StatusCode::from_u16(status).unwrap(), &response)
     }
 
     #[test]

@@ -43,7 +43,7 @@ use prometheus::IntCounter;
 
 pub use admission::is_event_stream;
 pub use flight::Fault;
-pub use invalidation::Place;
+pub use invalidation::Site;
 pub use key::Caller;
 pub use parts::parts;
 pub use recall::{Bypassed, Question, Recall, failure_of};
@@ -69,7 +69,7 @@ const LOCK_AGE: Duration = Duration::from_secs(30);
 /// Questions remembered as unstorable, in each of 16 shards.
 const REMEMBERED: usize = 512;
 
-/// The cache of one gateway. The engine wants it to live for ever; a gateway is built once a process.
+/// The cache of the façade. The engine wants it to live for ever; it is built once a process and outlives reloads.
 pub struct ResponseCache {
     enabled: bool,
     default_ttl: Duration,
@@ -122,13 +122,13 @@ impl ResponseCache {
     pub fn after(
         &self,
         service: &str,
-        place: &Place,
+        site: &Site,
         method: &Method,
         target: &str,
         status: StatusCode,
         response: &HeaderMap,
     ) {
-        for target in place.invalidated_by(method, target, status, response) {
+        for target in site.invalidated_by(method, target, status, response) {
             self.shelf.invalidate(&Resource::new(service, &target));
         }
     }

@@ -13,13 +13,13 @@ pub fn parts(request: &RequestHeader, response: &mut ResponseHeader) -> RangeTyp
     if request.headers.get(RANGE).is_none_or(|range| is_plain(&request.method, range.as_bytes(), &response.headers)) {
         return range_header_filter(request, response, MOST);
     }
-    // It may be ignored: then all is sent, and said that there are parts.
+    // A `Range` may be ignored (RFC 9110 §14.2): the whole is sent, which still says that there are parts.
     let mut whole = request.clone();
     whole.remove_header(&RANGE);
     range_header_filter(&whole, response, MOST)
 }
 
-/// Parts are for GET alone; nothing has none, and the last zero bytes are none.
+/// Ranges are for GET alone; an empty body has none, and `-0` selects nothing.
 fn is_plain(method: &Method, range: &[u8], response: &HeaderMap) -> bool {
     let empty = response.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
     let zeros = |digits: &[u8]| !digits.is_empty() && digits.iter().all(|digit| *digit == b'0');

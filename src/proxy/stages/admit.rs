@@ -1,5 +1,6 @@
-//! Admit: what cannot be read in one way only is refused before anything is decided on it. Sets the
-//! timeouts of the client's connection and the correlation id.
+//! Admit: what cannot be read in one way only is refused before anything is decided on it, and so
+//! is what there is no connection or memory for. Sets the timeouts of the client's connection, the correlation id and where
+//! a login would start from here.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
@@ -10,7 +11,7 @@ use crate::endpoints::{Endpoint, return_to};
 use crate::proxy::context::RequestContext;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
-use crate::proxy::wire::{FIELDS, REQUEST_LINE, valid_authority};
+use crate::proxy::wire::{FIELDS, REQUEST_LINE, after_scheme, valid_authority};
 use crate::proxy::{Downstream, downstream, headers};
 use crate::reply::ProxyError;
 use crate::routing::CanonicalPath;
@@ -174,10 +175,7 @@ fn request_target(session: &Downstream) -> Result<Bytes, ProxyError> {
 /// Absolute-form (RFC 9112 §3.2.2) without scheme and authority; the engine has checked the authority
 /// against Host. It ends at the first of `/` and `?` (RFC 3986 §3.2), so a path may be missing.
 fn origin_form(target: &[u8]) -> Option<Vec<u8>> {
-    let after = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
-        let (start, after) = target.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(after)
-    })?;
+    let after = after_scheme(target)?;
     let end = after.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after.len());
     let (_authority, rest) = after.split_at_checked(end)?;
     let slash: &[u8] = if rest.first() == Some(&b'/') { b"" } else { b"/" };

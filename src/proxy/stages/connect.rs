@@ -200,8 +200,7 @@ fn await_body(ctx: &mut RequestContext, awaited_head: bool, until_closed: bool) 
 /// The end of an answer, unless it was made here.
 pub(in crate::proxy) fn ended(ctx: &mut RequestContext) -> Result<(), ProxyError> {
     let cut_short = ctx.deadline.take().is_some_and(|deadline| deadline.cut_short());
-    let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
-    if cut_short { Err(ProxyError::UpstreamTimeout(timeout)) } else { Ok(()) }
+    if cut_short { Err(ProxyError::UpstreamTimeout(ctx.timeout())) } else { Ok(()) }
 }
 
 /// How long the service took: from the start where it had nothing to wait for, else from the end of the upload. One that
@@ -223,7 +222,7 @@ pub(in crate::proxy) fn broke(
     kept: bool,
 ) -> Box<Error> {
     if *error.esource() == ErrorSource::Downstream {
-        // Whoever else is late now, this has not ended for that.
+        // The client ended it; a deadline that passed meanwhile is not the cause.
         ctx.deadline = None;
     }
     awaited(ctx);

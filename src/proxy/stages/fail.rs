@@ -10,6 +10,7 @@ use super::{hold, legacy, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::context::{RequestContext, Turn};
 use crate::proxy::decide::refuse;
+use crate::proxy::wire::Malformed;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
 
@@ -53,7 +54,7 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
     if let Some(refusal) = hold::refusal(ctx) {
         return Some(refusal);
     }
-    let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
+    let timeout = ctx.timeout();
     if ctx.late && ctx.turn != Some(Turn::Client) {
         return Some(ProxyError::UpstreamTimeout(timeout));
     }
@@ -63,7 +64,7 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
     let line = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::ReadError) if line == Some(ErrorKind::InvalidData) => {
-            Some(ProxyError::BadRequest("the chunked body is malformed".to_owned()))
+            Some(Malformed.into())
         }
         (ErrorSource::Downstream, ErrorType::ReadError) if line == Some(ErrorKind::TimedOut) => {
             Some(ProxyError::ClientTimeout)

@@ -13,9 +13,10 @@ use crate::proxy::decide::abort;
 use crate::proxy::forwarded::{Told, client, told};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{
-    API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, TRACEPARENT,
-    TRACESTATE, scrub, take_parts, traceparent,
+    API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, scrub,
+    take_parts,
 };
+use crate::proxy::trace::{TRACEPARENT, TRACESTATE, traceparent};
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
 use crate::session::Cut;

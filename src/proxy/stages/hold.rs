@@ -75,8 +75,7 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
         to_client,
         from_client,
     }));
-    let handshake = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
-    let patience = Patience { handshake, silence: ctx.gateway.websocket_idle_timeout };
+    let patience = Patience { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
     Some(Line { cord, websocket: ctx.websocket.then_some(patience), socket, upgraded })
 }
 
@@ -166,11 +165,8 @@ async fn close_websocket(session: &mut Downstream, live: &mut Live, goodbye: Goo
 pub(in crate::proxy) fn refusal(ctx: &RequestContext) -> Option<ProxyError> {
     match ctx.live.as_ref()?.goodbye()? {
         Goodbye::SessionOver => Some(ProxyError::NotAuthenticated),
-        Goodbye::Silent => {
-            let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
-            Some(ProxyError::UpstreamTimeout(timeout))
-        }
-        // Only what has begun to answer goes away.
+        Goodbye::Silent => Some(ProxyError::UpstreamTimeout(ctx.timeout())),
+        // Not reached: `GoingAway` is said only to answers that have begun.
         Goodbye::GoingAway => Some(ProxyError::Internal),
     }
 }

@@ -13,7 +13,7 @@ use crate::routing::Methods;
 use crate::token::TokenPolicy;
 use crate::upstream::Late;
 
-use super::{authenticate, authorize, fail, limit};
+use super::{authenticate, authorize, fail, limit, upgrade};
 
 /// Whether the browser's session would act: a bearer decides the identity, and the cookie is ignored.
 pub(in crate::proxy) fn acts_by_session(session: &Downstream) -> bool {
@@ -34,7 +34,7 @@ pub(in crate::proxy) async fn enter(
     authenticate::either(gateway, session, ctx).await?;
     let service = service.ok_or(ProxyError::UnknownService)?;
     ctx.body_limit = Some(gateway.facade.max_body_size);
-    limit::upgrade(session, false)?;
+    upgrade::upgrade(session, false)?;
     limit::declared(session, ctx.body_limit)?;
     let policy = TokenPolicy::SessionPassthrough { service: Arc::clone(&service.name) };
     authorize::obtain_bearer(gateway, ctx, &policy).await?;

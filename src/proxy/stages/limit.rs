@@ -1,7 +1,6 @@
 //! Limit: the body a route takes, declared or streamed.
 
-use http::Method;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
+use http::header::CONTENT_LENGTH;
 
 use crate::proxy::Downstream;
 use crate::reply::ProxyError;
@@ -11,38 +10,6 @@ pub(in crate::proxy) fn declared(session: &Downstream, limit: Option<u64>) -> Re
     let Some(limit) = limit else { return Ok(()) };
     let declared = session.get_header(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit) { Err(ProxyError::BodyTooLarge { limit }) } else { Ok(()) }
-}
-
-/// A connection that stops speaking HTTP escapes every other limit: only where a route asks for it.
-pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool) -> Result<bool, ProxyError> {
-    if !session.is_upgrade_req() {
-        return Ok(false);
-    }
-    let request = session.req_header();
-    let names =
-        |field: HeaderName, word: &[u8]| request.headers.get_all(field).iter().any(|list| lists(list.as_bytes(), word));
-    // RFC 6455 §4.1: a handshake is a GET that says so twice.
-    let shakes = request.method == Method::GET && names(CONNECTION, b"upgrade");
-    if !(shakes && names(UPGRADE, b"websocket")) {
-        // RFC 9110 §7.8: the offer may be ignored. `h2c` must be: a service that took it would let the
-        // client speak to it directly, with whatever identity it likes.
-        session.req_header_mut().remove_header(&UPGRADE);
-        return Ok(false);
-    }
-    if !websocket_route {
-        return Err(ProxyError::BadRequest(
-            "this path takes no protocol upgrade; a route for WebSockets says `websocket: true`".to_owned(),
-        ));
-    }
-    // Nothing else that was on offer beside it.
-    session.req_header_mut().insert_header(UPGRADE, "websocket").map_err(|_name| ProxyError::Internal)?;
-    // A WebSocket may be silent for as long as its ends like.
-    session.set_read_timeout(None);
-    Ok(true)
-}
-
-fn lists(list: &[u8], word: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// Refuses a body as soon as what has come exceeds `limit`.

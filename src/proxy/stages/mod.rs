@@ -15,3 +15,4 @@ pub(super) mod rate;
 pub(super) mod recall;
 pub(super) mod relay;
 pub(super) mod route;
+pub(super) mod upgrade;

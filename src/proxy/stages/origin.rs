@@ -17,7 +17,7 @@ pub(in crate::proxy) const EXPOSED: &str = "X-Correlation-ID, Retry-After, RateL
 
 /// Where the request says it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::proxy) enum From {
+pub(in crate::proxy) enum Whence {
     /// Ours, or nobody said.
     Here,
     /// `cors.allow_origins`.
@@ -30,26 +30,26 @@ pub(in crate::proxy) enum From {
 pub(in crate::proxy) fn origin(
     gateway: &Gateway,
     session: &Downstream,
-    from: From,
+    from: Whence,
     guarded: bool,
 ) -> Result<Option<Reply>, ProxyError> {
     let request = session.req_header();
     if request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return match from {
-            From::Elsewhere => Err(ProxyError::ForbiddenOrigin),
-            From::Here | From::Listed => Ok(Some(preflight(&request.headers))),
+            Whence::Elsewhere => Err(ProxyError::ForbiddenOrigin),
+            Whence::Here | Whence::Listed => Ok(Some(preflight(&request.headers))),
         };
     }
     // Browsers let any page open a WebSocket, with cookies: a handshake counts as unsafe.
-    let acts = !is_safe(&request.method) || session.is_upgrade_req();
-    if guarded && from != From::Listed && acts {
+    let acts = !request.method.is_safe() || session.is_upgrade_req();
+    if guarded && from != Whence::Listed && acts {
         refuse_foreign(gateway, &request.headers, from)?;
     }
     Ok(None)
 }
 
-fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: From) -> Result<(), ProxyError> {
-    let reason = if from == From::Elsewhere {
+fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: Whence) -> Result<(), ProxyError> {
+    let reason = if from == Whence::Elsewhere {
         "origin"
     } else if headers.get_all("sec-fetch-site").iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
     {
@@ -65,37 +65,32 @@ fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: From) -> Result<
     )))
 }
 
-/// GET, HEAD, OPTIONS, TRACE change nothing (RFC 9110 §9.2.1).
-pub(in crate::proxy) fn is_safe(method: &Method) -> bool {
-    method.is_safe()
-}
-
 /// Where it comes from. A listed origin may read every answer, a refusal too.
-pub(in crate::proxy) fn whence(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> From {
+pub(in crate::proxy) fn whence(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> Whence {
     let headers = &session.req_header().headers;
     let from = said(&gateway.origins, headers);
-    if from == From::Listed {
+    if from == Whence::Listed {
         ctx.cors_origin = headers.get(ORIGIN).cloned();
     }
     from
 }
 
-fn said(origins: &Origins, headers: &HeaderMap) -> From {
+fn said(origins: &Origins, headers: &HeaderMap) -> Whence {
     let mut given = headers.get_all(ORIGIN).iter();
-    let Some(origin) = given.next() else { return From::Here };
+    let Some(origin) = given.next() else { return Whence::Here };
     if given.next().is_some() {
-        return From::Elsewhere;
+        return Whence::Elsewhere;
     }
     // A page with `Referrer-Policy: no-referrer` posts its forms with an opaque origin; what the
     // browser says of the site then counts, which no page can forge.
     let opaque_but_ours =
         origin == "null" && headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
     if opaque_but_ours || origin.as_bytes() == origins.own.as_bytes() {
-        From::Here
+        Whence::Here
     } else if origins.allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
-        From::Listed
+        Whence::Listed
     } else {
-        From::Elsewhere
+        Whence::Elsewhere
     }
 }
 

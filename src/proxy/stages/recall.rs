@@ -98,14 +98,13 @@ pub(super) fn in_doubt(session: &Downstream, ctx: &RequestContext) {
     let (Some(call), Some(_sent), None) = (&ctx.legacy, ctx.socket, ctx.upstream_status) else { return };
     let (service, method) = (&call.service, &session.req_header().method);
     let (cache, target) = (ctx.gateway.facade.cache, &ctx.upstream_target);
-    cache.after(&service.stored_as, &service.place, method, target, StatusCode::OK, &HeaderMap::new());
+    cache.after(&service.stored_as, &service.site, method, target, StatusCode::OK, &HeaderMap::new());
 }
 
 /// The failure of the request that this one has waited for.
 fn shared_fault(session: &Downstream, ctx: &RequestContext) -> Option<ProxyError> {
-    let timeout = ctx.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default();
     Some(match ctx.recall.as_ref()?.shared_fault(session)? {
-        Fault::Late => ProxyError::UpstreamTimeout(timeout),
+        Fault::Late => ProxyError::UpstreamTimeout(ctx.timeout()),
         Fault::Broken => ProxyError::UpstreamError("the service failed others who asked the same".to_owned()),
     })
 }
@@ -143,7 +142,7 @@ pub(in crate::proxy) fn received(
     let Some(call) = &ctx.legacy else { return Ok(()) };
     let (service, method) = (&call.service, &session.req_header().method);
     let (cache, target) = (ctx.gateway.facade.cache, &ctx.upstream_target);
-    cache.after(&service.stored_as, &service.place, method, target, response.status, &response.headers);
+    cache.after(&service.stored_as, &service.site, method, target, response.status, &response.headers);
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! Where a request's body ends: by its length, or by chunks that are read more strictly than the engine does.
 //! Nothing behind that end is shown to the engine before the request is over.
 
+use crate::config::is_token;
+use crate::reply::ProxyError;
+
 /// How the body under way is framed.
 #[derive(Debug, Clone)]
 pub(super) enum Framing {
@@ -35,7 +38,13 @@ impl Framing {
 /// The chunks cannot be read in one way only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the chunked body is malformed")]
-pub(super) struct Malformed;
+pub(in crate::proxy) struct Malformed;
+
+impl From<Malformed> for ProxyError {
+    fn from(malformed: Malformed) -> Self {
+        Self::BadRequest(malformed.to_string())
+    }
+}
 
 /// More digits than any body needs: `0x…`, signs and numbers that overflow are refused alike.
 const DIGITS: usize = 15;
@@ -114,7 +123,7 @@ impl Chunks {
             (State::DataLf, b'\n') => self.begin(State::Size),
             (State::Line, b'\r') => State::EndLf,
             (State::EndLf, b'\n') => State::Over,
-            (State::Line | State::Name, _) if super::request_line::is_token(&[byte]) => {
+            (State::Line | State::Name, _) if is_token(&[byte]) => {
                 self.counted(TRAILERS)?;
                 State::Name
             }

@@ -1,11 +1,11 @@
 //! The head of an HTTP/1 request, read byte by byte as it arrives: what is junk is known at its first wrong
 //! byte, and what two readers could take for two things is refused before the engine sees any of it.
 
-use http::Method;
-
 use super::framing::{Chunks, Framing};
-use super::request_line::{RequestLine, is_token, valid_authority};
+use super::request_line::{RequestLine, bad, valid_authority};
+use crate::config::is_token;
 use crate::reply::ProxyError;
+use crate::routing::Methods;
 
 /// A request line may be this long, `GET ` and the version included.
 pub(in crate::proxy) const REQUEST_LINE: usize = 16 * 1024;
@@ -204,9 +204,7 @@ impl HeadReader {
     fn finish(&mut self, end: usize) -> Result<Head, ProxyError> {
         let Some(request) = &self.request else { return bad("there is no request line") };
         if request.is_connect {
-            return Err(ProxyError::MethodNotAllowed {
-                allow: vec![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE],
-            });
+            return Err(ProxyError::MethodNotAllowed { allow: Methods::new(&[]).allowed().cloned().collect() });
         }
         match &self.host {
             Some(host) if !valid_authority(host) => return bad("Host is not a host name with at most one port"),
@@ -239,10 +237,6 @@ fn run(bytes: &[u8], fits: impl Fn(u8) -> bool) -> usize {
 /// RFC 9110 §5.5.
 fn is_field_byte(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
-}
-
-fn bad<T>(why: &str) -> Result<T, ProxyError> {
-    Err(ProxyError::BadRequest(why.to_owned()))
 }
 
 #[cfg(test)]

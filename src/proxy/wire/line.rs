@@ -154,7 +154,7 @@ impl Line {
         }
     }
 
-    /// The same as a poll.
+    /// [`Self::more`] as a poll.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut space = [const { MaybeUninit::uninit() }; PIECE];
         let mut read = ReadBuf::uninit(&mut space);

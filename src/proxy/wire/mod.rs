@@ -34,12 +34,13 @@ use self::line::Line;
 use super::Bff;
 use crate::reply::ProxyError;
 
+pub(in crate::proxy) use self::framing::Malformed;
 pub use self::handshake::Handshakes;
 pub(crate) use self::head::objection;
 pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
 pub(in crate::proxy) use self::line::Beyond;
 pub(in crate::proxy) use self::pace::Pace;
-pub(in crate::proxy) use self::request_line::valid_authority;
+pub(in crate::proxy) use self::request_line::{after_scheme, valid_authority};
 
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -106,7 +107,7 @@ impl Door {
             if !preface {
                 match reader.read(bytes) {
                     Ok(None) => {}
-                    Ok(Some(head)) if head.misframed(bytes) => return Arrival::Refused(malformed()),
+                    Ok(Some(head)) if head.misframed(bytes) => return Arrival::Refused(Malformed.into()),
                     Ok(Some(head)) => {
                         return Arrival::Request(line.begin(head.skip, head.end, head.body, head.upgrade));
                     }
@@ -190,10 +191,6 @@ impl Door {
         };
         timeout(self.patience.head, comes).await.unwrap_or(false)
     }
-}
-
-fn malformed() -> ProxyError {
-    ProxyError::BadRequest("the chunked body is malformed".to_owned())
 }
 
 #[async_trait]

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use crate::config::is_token;
 use crate::reply::ProxyError;
 
 /// What later lines are held against.
@@ -64,11 +65,7 @@ fn authority_of(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, ProxyEr
     if allowed {
         return Ok(None);
     }
-    let rest = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
-        let (start, rest) = target.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    });
-    let Some(rest) = rest else { return bad("the request target is neither a path nor an http URL") };
+    let Some(rest) = after_scheme(target) else { return bad("the request target is neither a path nor an http URL") };
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let authority = rest.get(..end).unwrap_or_default();
     if !valid_authority(authority) {
@@ -77,11 +74,12 @@ fn authority_of(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, ProxyEr
     Ok(Some(authority.to_vec()))
 }
 
-/// RFC 9110 §5.6.2.
-pub(super) fn is_token(text: &[u8]) -> bool {
-    // `!#$%&'*+-.^_`|~`, letters and digits, in ranges.
-    let fits = |byte: u8| matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~');
-    !text.is_empty() && text.iter().all(|byte| fits(*byte))
+/// What follows the scheme of an absolute-form target (RFC 9112 §3.2.2).
+pub(in crate::proxy) fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
 }
 
 /// `host` or `host:port`: a name, an IPv4 address or an IPv6 address in brackets. No user, no list.
@@ -103,6 +101,6 @@ pub(in crate::proxy) fn valid_authority(text: &[u8]) -> bool {
     host && port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok())
 }
 
-fn bad<T>(why: &str) -> Result<T, ProxyError> {
+pub(super) fn bad<T>(why: &str) -> Result<T, ProxyError> {
     Err(ProxyError::BadRequest(why.to_owned()))
 }

@@ -67,7 +67,7 @@ impl fmt::Debug for MemoryStore {
 impl State {
     fn put(&mut self, key: SessionKey, turn: u64, record: Record) {
         self.remove(&key);
-        for selector in selectors(&record) {
+        for selector in record.selectors() {
             self.index.entry(selector).or_default().insert(key);
         }
         self.sessions.insert(key, Kept { turn, record });
@@ -75,7 +75,7 @@ impl State {
 
     fn remove(&mut self, key: &SessionKey) -> bool {
         let Some(Kept { record, .. }) = self.sessions.remove(key) else { return false };
-        for selector in selectors(&record) {
+        for selector in record.selectors() {
             if let Some(keys) = self.index.get_mut(&selector) {
                 keys.remove(key);
                 if keys.is_empty() {
@@ -87,20 +87,8 @@ impl State {
     }
 
     fn live(&self, key: &SessionKey, now: UnixTime) -> Option<&Kept> {
-        self.sessions.get(key).filter(|kept| is_live(&kept.record, now))
+        self.sessions.get(key).filter(|kept| kept.record.is_live(now))
     }
-}
-
-fn is_live(record: &Record, now: UnixTime) -> bool {
-    now < record.expires_at && now < record.ends_at
-}
-
-/// Everything that finds `record`.
-fn selectors(record: &Record) -> impl Iterator<Item = Selector> {
-    let (issuer, subject) = (record.issuer.clone(), record.subject.clone());
-    let by_idp_session =
-        record.idp_session.clone().map(|sid| Selector::IdpSession { issuer: record.issuer.clone(), sid });
-    std::iter::once(Selector::Subject { issuer, subject }).chain(by_idp_session)
 }
 
 #[async_trait]
@@ -151,14 +139,14 @@ impl SessionStore for MemoryStore {
     }
 
     async fn count(&self, now: UnixTime) -> Result<u64, StoreError> {
-        Ok(self.state().sessions.values().filter(|kept| is_live(&kept.record, now)).map(|_| 1).sum())
+        Ok(self.state().sessions.values().filter(|kept| kept.record.is_live(now)).map(|_| 1).sum())
     }
 
     async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError> {
         let mut state = self.state();
         state.notes.retain(|_, note| now < note.expires_at);
         state.leases.retain(|_, held| now < held.expires_at);
-        let dead = state.sessions.iter().filter(|(_, kept)| !is_live(&kept.record, now));
+        let dead = state.sessions.iter().filter(|(_, kept)| !kept.record.is_live(now));
         let dead: Vec<SessionKey> = dead.map(|(key, _)| *key).collect();
         Ok(dead.iter().filter(|key| state.remove(key)).map(|_| 1).sum())
     }

@@ -41,11 +41,22 @@ pub struct Record {
     pub sealed: Vec<u8>,
 }
 
+impl Record {
+    fn is_live(&self, now: UnixTime) -> bool {
+        now < self.expires_at && now < self.ends_at
+    }
+
+    /// Everything that finds it.
+    fn selectors(&self) -> Vec<Selector> {
+        Selector::of(&self.issuer, &self.subject, self.idp_session.as_deref())
+    }
+}
+
 /// The store could not be asked. Never the same as "not there".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("session store {engine}: {reason}")]
 pub struct StoreError {
-    /// `memory`, `sqlite`, `redis`, or `sealing` where the record could not even be made.
+    /// `memory`, `sqlite` or `redis`; of what is done before it is asked `sealing`, `flows`, `notes`, `clock`, `runtime`.
     pub engine: &'static str,
     /// For the log and the operator; names no session.
     pub reason: String,
@@ -95,11 +106,20 @@ pub enum Selector {
     },
 }
 
+impl Selector {
+    /// Everything that finds a session of these.
+    fn of(issuer: &str, subject: &str, sid: Option<&str>) -> Vec<Self> {
+        let subject = Self::Subject { issuer: issuer.to_owned(), subject: subject.to_owned() };
+        let login = sid.map(|sid| Self::IdpSession { issuer: issuer.to_owned(), sid: sid.to_owned() });
+        std::iter::once(subject).chain(login).collect()
+    }
+}
+
 /// Who is told what other processes change, as it happens. Called on a thread of the store: must not block.
 pub trait Listener: fmt::Debug + Send + Sync {
     /// Another process changed or ended the session of this key.
     fn changed(&self, key: &SessionKey);
-    /// Changes may be missed from now on; for certain none was until `ago`.
+    /// From now on changes may be missed; until `ago` before now none was.
     fn deaf(&self, ago: Duration);
     /// From now on every change is told again. What was kept until now may be stale.
     fn hearing(&self);
@@ -109,7 +129,8 @@ pub trait Listener: fmt::Debug + Send + Sync {
     fn time(&self, _now: Duration, _within: Duration) {}
 }
 
-/// Storage of sessions, login flows and leases. `now` is always the caller's clock.
+/// Storage of sessions, login flows and leases. `now` is always the caller's clock; Redis
+/// counts spans by its own.
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug {
     /// The record under `key`, unless it has expired.
@@ -130,7 +151,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Removes what has expired (sessions, notes, leases); how many sessions that were.
     async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError>;
 
-    /// Keeps a short-lived note (a login flow) unless one of that name is there already; `false` then.
+    /// Keeps a short-lived note (a flow, a claim, a shared token) unless one of that name is there already; `false` then.
     async fn put_note(
         &self,
         name: &str,

@@ -292,7 +292,7 @@ async fn a_lease_is_one_holders() {
     let lease = house.sessions.lease("refresh", Duration::from_secs(10)).await.unwrap().unwrap();
     assert!(house.sessions.lease("refresh", Duration::from_secs(10)).await.unwrap().is_none());
     let fence = lease.fence;
-    lease.release().await.unwrap();
+    lease.give_back().await;
     let again = house.sessions.lease("refresh", Duration::from_secs(10)).await.unwrap().unwrap();
     assert!(again.fence > fence);
 }

@@ -59,7 +59,7 @@ async fn one_replica_has_the_right_to_fetch() {
     let lease = one.shared_lease("crud", span).await.unwrap().unwrap();
     assert!(other.shared_lease("crud", span).await.unwrap().is_none());
     assert!(other.shared_lease("analytics", span).await.unwrap().is_some());
-    lease.release().await.unwrap();
+    lease.give_back().await;
     assert!(other.shared_lease("crud", span).await.unwrap().is_some());
 }
 

@@ -2,6 +2,7 @@
 //! The sets name candidates; the record decides.
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 use futures::stream;
 use redis::Value;
 
@@ -31,28 +32,15 @@ impl RedisStore {
 
     /// Everything a session is written to.
     pub(super) fn places(&self, key: &SessionKey, record: &Record) -> Vec<String> {
-        let selectors = selectors(&record.issuer, &record.subject, record.idp_session.as_deref());
-        let names = selectors.iter().map(|selector| self.names.selector(selector));
+        let names = record.selectors().into_iter().map(|selector| self.names.selector(&selector));
         names.chain([self.names.list(key), self.names.session(key)]).collect()
     }
 
     /// Lists a session under its person and its login.
     pub(super) async fn enter_names(&self, key: &SessionKey, record: &Record) -> Result<(), StoreError> {
-        let selectors = selectors(&record.issuer, &record.subject, record.idp_session.as_deref());
-        let (first, second) =
-            tokio::join!(self.add_name(&selectors, 0, key, record), self.add_name(&selectors, 1, key, record));
-        first.and(second)
-    }
-
-    async fn add_name(
-        &self,
-        selectors: &[Selector],
-        at: usize,
-        key: &SessionKey,
-        record: &Record,
-    ) -> Result<(), StoreError> {
-        let Some(selector) = selectors.get(at) else { return Ok(()) };
-        self.add(self.names.selector(selector), record.ends_at.0, key, record, true).await
+        let sets = record.selectors().into_iter().map(|selector| self.names.selector(&selector));
+        let added = join_all(sets.map(|set| self.add(set, record.ends_at.0, key, record, true))).await;
+        added.into_iter().collect()
     }
 
     async fn add(
@@ -74,8 +62,7 @@ impl RedisStore {
     }
 
     /// Takes an ended session out of every set. What fails here goes with time.
-    pub(super) async fn forget(&self, key: &SessionKey, issuer: String, subject: String, sid: Option<String>) {
-        let selectors = selectors(&issuer, &subject, sid.as_deref());
+    pub(super) async fn forget(&self, key: &SessionKey, selectors: &[Selector]) {
         let names = selectors.iter().map(|selector| self.names.selector(selector));
         for set in names.chain([self.names.list(key)]) {
             if let Err(error) = self.strike(set, key).await {
@@ -100,7 +87,7 @@ impl RedisStore {
         let mut found = Vec::new();
         while let Some((key, record)) = records.next().await {
             if let Some((record, place)) = record?
-                && is_meant(selector, &record)
+                && record.selectors().contains(selector)
             {
                 found.push((place, key));
             }
@@ -169,19 +156,5 @@ impl RedisStore {
             }
             None => Err(unclear()),
         }
-    }
-}
-
-fn selectors(issuer: &str, subject: &str, sid: Option<&str>) -> Vec<Selector> {
-    let issuer = issuer.to_owned();
-    let mut all = vec![Selector::Subject { issuer: issuer.clone(), subject: subject.to_owned() }];
-    all.extend(sid.map(|sid| Selector::IdpSession { issuer, sid: sid.to_owned() }));
-    all
-}
-
-fn is_meant(selector: &Selector, record: &Record) -> bool {
-    match selector {
-        Selector::Subject { issuer, subject } => record.issuer == *issuer && record.subject == *subject,
-        Selector::IdpSession { issuer, sid } => record.issuer == *issuer && record.idp_session.as_ref() == Some(sid),
     }
 }

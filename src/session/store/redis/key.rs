@@ -22,7 +22,7 @@ impl Names {
         format!("{}{{{}}}:session", self.prefix, key.hex())
     }
 
-    /// A string: a login flow.
+    /// A string: a flow, a claim, a shared token.
     pub(super) fn note(&self, name: &str) -> String {
         self.tagged(name, "note")
     }

@@ -81,7 +81,7 @@ impl RedisStore {
     /// A live record, with its place among others.
     async fn load_placed(&self, key: &SessionKey, now: UnixTime) -> Result<Option<(Record, i64)>, StoreError> {
         let found = record(&self.asker.ask(Question::new("load", script::LOAD, self.names.session(key))).await?)?;
-        Ok(found.filter(|(record, _)| now < record.expires_at && now < record.ends_at))
+        Ok(found.filter(|(record, _)| record.is_live(now)))
     }
 
     async fn insert_here(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
@@ -131,7 +131,7 @@ impl RedisStore {
             && let [issuer, subject, sid] = fields.as_slice()
             && let (Ok(issuer), Ok(subject), Ok(sid)) = (text(issuer), text(subject), text(sid))
         {
-            self.forget(key, issuer, subject, read_optional(&sid)).await;
+            self.forget(key, &Selector::of(&issuer, &subject, read_optional(&sid).as_deref())).await;
         }
         Ok(first_number(&answer)? > 0)
     }
