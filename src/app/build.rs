@@ -153,6 +153,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         min_body_rate: settings.server.min_body_rate,
         websocket_idle_timeout: settings.server.websocket_idle_timeout,
         leaving,
+        files: super::room::together(),
         memory,
         written: config,
     })

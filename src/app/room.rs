@@ -27,6 +27,16 @@ pub(super) fn beside(connections: usize) -> usize {
     (files().saturating_sub(connections + OTHER_FILES) / 8).clamp(FEW, 256)
 }
 
+/// Idle connections to services that one of so many threads keeps: of the files a sixteenth in all.
+pub(super) fn pooled(threads: usize) -> usize {
+    (files() / 16 / threads.max(1)).clamp(1, 1024)
+}
+
+/// Clients and requests under way, which may take a file each at a service, that leave files for new clients.
+pub(super) fn together() -> usize {
+    files().saturating_sub(files() / 16 + OTHER_FILES + 4 * FEW)
+}
+
 fn files() -> usize {
     rlimit::Resource::NOFILE.get_soft().ok().and_then(|files| usize::try_from(files).ok()).unwrap_or(1024)
 }

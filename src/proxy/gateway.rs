@@ -90,6 +90,8 @@ pub struct Gateway {
     pub websocket_idle_timeout: Option<Duration>,
     /// Set once this process is to be left: answers say so to their connections.
     pub leaving: Arc<AtomicBool>,
+    /// Clients and requests that there are files for; one more request is refused, so that a new client is heard.
+    pub files: usize,
     /// What `server.max_memory` allows.
     pub memory: Arc<Memory>,
 }

@@ -92,7 +92,10 @@ async fn without_a_file_nobody_is_blamed_and_nothing_spins() {
     let edge = setup.server(&format!("max_connections: {}", FILES - KEPT)).open_files(FILES).start().await;
     let browser = Browser::logged_in(&edge, "ada").await;
     let cookie = browser.cookie_header(&edge.origin);
-    let mut clients = join_all((0..FILES - KEPT - 10).map(|_| RawClient::connect(edge.address()))).await;
+    // Somebody takes files whom nobody counts.
+    let admin = edge.admin_url("").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let uncounted = join_all((0..70).map(|_| TcpStream::connect(&admin))).await;
+    let mut clients = join_all((0..100).map(|_| RawClient::connect(edge.address()))).await;
 
     // Every request needs a file of its own, as long as it lasts.
     upstream.behave(Behaviour::Delay(Duration::from_secs(2)));
@@ -117,7 +120,7 @@ async fn without_a_file_nobody_is_blamed_and_nothing_spins() {
     assert!(edge.log.text().contains("NOTHING_LEFT"));
 
     upstream.behave(Behaviour::Echo);
-    drop((clients, waiting));
+    drop((clients, waiting, uncounted));
     let back = back_after(&edge).await;
     let paused = edge.log.text().matches("Accept() failed").count();
     println!("{served} served, {refused} refused, {paused} pauses, {busy:.2} of a processor, back after {back:?}");
@@ -127,6 +130,27 @@ async fn without_a_file_nobody_is_blamed_and_nothing_spins() {
     assert_eq!(circuit(&edge).await, "closed");
     assert_eq!(browser.get(edge.url("/api/v1/proxy/svc/x")).await.status(), 200);
     assert!(!edge.log.text().contains("panicked"));
+}
+
+/// Each within its limits, and together more than there are files.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_want_every_file_leave_one_for_a_new_client() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 30").route(OPEN);
+    let edge = setup.open_files(FILES).start().await;
+    let mut clients = join_all((0..120).map(|_| RawClient::connect(edge.address()))).await;
+    upstream.behave(Behaviour::Delay(Duration::from_secs(2)));
+    let asked = join_all(clients.iter_mut().map(|client| async move { client.ask(ASK).await.0 }));
+    let meanwhile = async {
+        eventually!("there are as many as may be", edge.log.text().contains("NOTHING_LEFT"));
+        (probe(&edge, 20).await, edge.open_files())
+    };
+    let (answers, (worst, open)) = tokio::join!(asked, meanwhile);
+    let of = |status: u16| answers.iter().filter(|head| head.status() == status).count();
+    println!("{} served, {} refused, {open} files, a probe after {worst:?} at worst", of(200), of(503));
+    assert_eq!(of(200) + of(503), answers.len());
+    assert!(of(200) >= 30 && open < FILES, "{} served, {open} files open", of(200));
+    assert!(!edge.log.text().contains("Accept() failed"));
 }
 
 const ALIVE: &str = "GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n";

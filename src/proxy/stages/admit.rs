@@ -16,7 +16,7 @@ use crate::proxy::{Downstream, downstream, headers};
 use crate::reply::ProxyError;
 use crate::routing::CanonicalPath;
 
-/// Requests under way that are no crowd: they cannot be what takes the memory.
+/// Requests under way that are no crowd: they cannot be what takes the memory, or the files.
 const FEW: i64 = 16;
 /// Read as the names of the body's length behind CGI-like interfaces.
 const MISSPELT: [&str; 2] = ["content_length", "transfer_encoding"];
@@ -47,11 +47,11 @@ pub(in crate::proxy) fn admit(
         None => (&*target, None),
     };
     if path == b"*" && query.is_none() && session.req_header().method == Method::OPTIONS {
-        return require_room(gateway, session).map(|()| None);
+        return require_room(gateway, session, ctx).map(|()| None);
     }
     let path = CanonicalPath::parse(path).map_err(|refusal| ProxyError::BadRequest(refusal.to_string()))?;
     if !Endpoint::at(path.as_str()).is_some_and(Endpoint::is_health) {
-        require_room(gateway, session)?;
+        require_room(gateway, session, ctx)?;
     }
     let query = match query {
         Some(query) => std::str::from_utf8(query)
@@ -77,13 +77,20 @@ fn spare_old_clients(session: &mut Downstream) {
     }
 }
 
-/// A place for its connection, and memory; with too little of that, for a few at once.
-fn require_room(gateway: &Gateway, session: &Downstream) -> Result<(), ProxyError> {
+/// A place for its connection, memory, and a file at the service; with too little of those, for a few at once.
+fn require_room(gateway: &Gateway, session: &Downstream, ctx: &RequestContext) -> Result<(), ProxyError> {
     if downstream::is_beyond(session) {
         return Err(ProxyError::TooManyConnections);
     }
-    let short = gateway.memory.is_short() && gateway.metrics.http_in_flight.get() > FEW;
-    if short { Err(ProxyError::ShortOfMemory) } else { Ok(()) }
+    let (requests, clients) = (gateway.metrics.http_in_flight.get(), gateway.metrics.client_connections.get());
+    if requests <= FEW {
+        return Ok(());
+    }
+    if usize::try_from(clients + requests).is_ok_and(|files| files > gateway.files) {
+        tracing::warn!(correlation_id = &*ctx.correlation_id, clients, requests, "NOTHING_LEFT");
+        return Err(ProxyError::NothingLeft);
+    }
+    if gateway.memory.is_short() { Err(ProxyError::ShortOfMemory) } else { Ok(()) }
 }
 
 /// The bounds that the door holds on HTTP/1; on HTTP/2 the engine bounds the bytes of all fields.
