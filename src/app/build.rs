@@ -109,7 +109,6 @@ pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartErr
 fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<Gateway, StartError> {
     let Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory } = lasting;
     let settings = &config.settings;
-    let csrf_token = settings.csrf_mode == CsrfMode::Token;
     let relying_party = relying_party(&config, old, &clock, &metrics)?;
     let facade = Arc::new(Facade::build(&config, &metrics, old.map(|old| (&old.written, &*old.facade)))?);
     let broker = broker(&config, old, &relying_party, &sessions, &clock, &metrics);
@@ -125,7 +124,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         clock: Arc::clone(&clock),
         public_url: settings.server.public_url.clone(),
         allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
-        csrf_token,
+        csrf_token: settings.csrf_mode == CsrfMode::Token,
         draining,
     });
     let facade_meters = facade.services().map(|service| {
@@ -144,7 +143,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         rates,
         broker,
         bearers: bearers(&config, old, &clock, &metrics)?,
-        origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),
+        origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone()),
         trusted_proxies: settings.server.trusted_proxies.clone(),
         metrics,
         access_log,

@@ -12,8 +12,6 @@ use crate::proxy::who::Who;
 use crate::reply::ProxyError;
 use crate::routing::Route;
 
-use super::origin::is_safe;
-
 /// Finds out whose request this is, as the route wants it.
 pub(in crate::proxy) async fn authenticate(
     gateway: &Gateway,
@@ -54,15 +52,7 @@ async fn by_session(gateway: &Gateway, downstream: &Downstream, ctx: &mut Reques
     // Only a page load by GET may be sent to the login: a redirected POST would lose its body.
     ctx.navigation &= request.method == Method::GET;
     let session = gateway.endpoints.session_of(request, &ctx.correlation_id).await?;
-    if gateway.origins.csrf_token && !is_safe(&request.method) {
-        let given = request.headers.get("x-csrf-token").map_or(&b""[..], http::HeaderValue::as_bytes);
-        if !gateway.endpoints.sessions.csrf_matches(&session, given) {
-            gateway.metrics.csrf_violations.with_label_values(&["token"]).inc();
-            return Err(ProxyError::CsrfFailed(
-                "X-CSRF-Token is missing or wrong; /auth/session hands it out".to_owned(),
-            ));
-        }
-    }
+    gateway.endpoints.require_csrf_token(request, &session)?;
     Ok(Who::Session(session))
 }
 

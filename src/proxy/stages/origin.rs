@@ -41,7 +41,7 @@ pub(in crate::proxy) fn origin(
         };
     }
     // Browsers let any page open a WebSocket, with cookies: a handshake counts as unsafe.
-    let acts = !is_safe(&request.method) || session.is_upgrade_req();
+    let acts = !request.method.is_safe() || session.is_upgrade_req();
     if guarded && from != From::Listed && acts {
         refuse_foreign(gateway, &request.headers, from)?;
     }
@@ -63,11 +63,6 @@ fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: From) -> Result<
          listed in cors.allow_origins",
         gateway.origins.own
     )))
-}
-
-/// GET, HEAD, OPTIONS, TRACE change nothing (RFC 9110 §9.2.1).
-pub(in crate::proxy) fn is_safe(method: &Method) -> bool {
-    method.is_safe()
 }
 
 /// Where it comes from. A listed origin may read every answer, a refusal too.
