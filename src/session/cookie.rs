@@ -48,9 +48,6 @@ pub struct SessionCookie {
 }
 
 impl SessionCookie {
-    /// More logins under way in one browser than this are not useful to anybody.
-    pub const MAX_FLOWS: usize = 5;
-
     /// The cookies of the site that the browser sees as `public_url` (only its scheme counts).
     pub fn new(config: &SessionConfig, public_url: &url::Url) -> Result<Self, InvalidCookie> {
         let https = public_url.scheme() == "https";
@@ -178,7 +175,6 @@ impl SessionCookie {
     }
 
     /// The logins under way in this browser, the oldest first as browsers send them (RFC 6265 §5.4).
-    /// Beyond [`Self::MAX_FLOWS`] the first ones should be expired.
     #[must_use]
     pub fn flow_ids<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a str> {
         pairs(headers)
