@@ -6,10 +6,8 @@ use http::header::HeaderValue;
 
 use super::cookie_pairs::{Cut, cut, pairs};
 use super::cookie_token::CookieToken;
+use super::flow::FLOW_LIFETIME;
 use crate::config::{SameSite, SessionConfig};
-
-/// A login flow that a browser keeps open for longer is abandoned. Seconds.
-const FLOW_AGE: u64 = 600;
 
 /// What the `Cookie` header says about the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +143,7 @@ impl SessionCookie {
     /// `Set-Cookie` that binds the login flow `id` to this browser. Always Lax: the provider's
     /// redirect back to us is a cross-site navigation.
     pub fn flow_set(&self, id: &str, value: &str) -> Result<HeaderValue, InvalidCookie> {
-        self.flow_field(id, value, FLOW_AGE)
+        self.flow_field(id, value, FLOW_LIFETIME.as_secs())
     }
 
     /// `Set-Cookie` that ends the login flow `id` in this browser.
