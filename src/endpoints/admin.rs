@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Endpoints, health};
-use crate::reply::{Circumstances, ProxyError, Reply, from_error};
+use crate::reply::{Circumstances, LOGIN, ProxyError, Reply, from_error};
 
 impl Endpoints {
     /// The answer to `method path` on `server.admin_listen`. `loaded` describes the configuration.
@@ -67,5 +67,5 @@ impl Endpoints {
 
 fn refuse(error: &ProxyError) -> Reply {
     let correlation_id = format!("{:032x}", fastrand::u128(..));
-    from_error(error, Circumstances { correlation_id: &correlation_id, login_url: "/auth/login", navigation: false })
+    from_error(error, Circumstances { correlation_id: &correlation_id, login_url: LOGIN, navigation: false })
 }

@@ -4,7 +4,7 @@ use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE}
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-use super::{ProxyError, Reply};
+use super::{LOGIN, ProxyError, Reply};
 
 /// What of the request shows in its error.
 #[derive(Debug, Clone, Copy)]
@@ -114,8 +114,7 @@ impl ProxyError {
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
     let (status, code, title) = error.face();
     if matches!(error, ProxyError::NotAuthenticated) && around.navigation {
-        let target =
-            HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static("/auth/login"));
+        let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static(LOGIN));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
     }
     let problem = Problem {
