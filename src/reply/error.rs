@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::resilience::whole_seconds;
+
 /// The one error of the request path. `detail` texts are read by people: they say what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
@@ -81,7 +83,7 @@ pub enum ProxyError {
     #[error("no legacy service is called that; legacy_services.yaml lists them")]
     UnknownService,
     /// The client has asked more often than the route takes.
-    #[error("too many requests; try again in {}s", .retry_after.as_millis().div_ceil(1000).max(1))]
+    #[error("too many requests; try again in {}s", whole_seconds(*.retry_after))]
     RateLimited {
         /// Until the next one is welcome.
         retry_after: Duration,

@@ -5,6 +5,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
 use super::{LOGIN, ProxyError, Reply};
+use crate::resilience::whole_seconds;
 
 /// What of the request shows in its error.
 #[derive(Debug, Clone, Copy)]
@@ -99,10 +100,7 @@ impl ProxyError {
             | Self::TooManyConnections
             | Self::NothingLeft
             | Self::ShortOfMemory => Some(1),
-            // Rounded up: whoever comes back then is welcome, and finds the circuit half-open.
-            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => {
-                Some(retry_after.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1))
-            }
+            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => Some(whole_seconds(*retry_after)),
             Self::UpstreamAuthFailed { .. } => Some(5),
             _ => None,
         }
