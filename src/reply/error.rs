@@ -57,22 +57,12 @@ pub enum ProxyError {
     /// The caller's access token is not good here. Why is in the log.
     #[error("the access token is expired, not meant for this service, or otherwise not valid; get a new one")]
     InvalidToken,
-    /// The session lives but no token fits this service.
-    #[error("{reason}")]
-    NoTokenAvailable {
-        /// `target_service`.
-        service: String,
-        /// What to change, and where.
-        reason: String,
-    },
-    /// A token was needed and the identity provider could not be asked.
-    #[error("{reason}")]
-    UpstreamAuthFailed {
-        /// `target_service`.
-        service: String,
-        /// What the provider did, or did not.
-        reason: String,
-    },
+    /// The session lives but no token fits this service: what to change, and where.
+    #[error("{0}")]
+    NoTokenAvailable(String),
+    /// A token was needed and the identity provider could not be asked: what it did, or did not.
+    #[error("{0}")]
+    UpstreamAuthFailed(String),
     /// The body is larger than allowed.
     #[error("the body is larger than {limit} bytes")]
     BodyTooLarge {

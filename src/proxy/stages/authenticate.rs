@@ -70,8 +70,9 @@ async fn by_token(gateway: &Gateway, downstream: &Downstream, ctx: &mut RequestC
         }
         Err(BearerError::CannotAsk { reason }) => {
             tracing::error!(service, reason, correlation_id = &*ctx.correlation_id, "UPSTREAM_AUTH_FAILED");
-            let reason = "the access token could not be checked: its provider does not answer".to_owned();
-            Err(ProxyError::UpstreamAuthFailed { service: service.to_owned(), reason })
+            Err(ProxyError::UpstreamAuthFailed(
+                "the access token could not be checked: its provider does not answer".to_owned(),
+            ))
         }
     }
 }
