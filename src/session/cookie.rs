@@ -79,12 +79,6 @@ impl SessionCookie {
         self.same_site == "Strict"
     }
 
-    /// The name of the cookie that is set.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The session cookie of a request. Our own name beats the aliases, an earlier alias a later one.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> Reading {
