@@ -52,12 +52,7 @@ impl Endpoints {
 
     /// `Err`: no flow was begun, and this page says why.
     async fn begin_flow(&self, asked: Asked<'_>, return_to: String, again: bool, retry: &str) -> Result<Reply, Reply> {
-        let ask = LoginAsk {
-            audiences: self.audiences.clone(),
-            scopes: self.service_scopes.clone(),
-            return_to,
-            prompt_consent: false,
-        };
+        let ask = LoginAsk { audiences: self.audiences.clone(), scopes: self.service_scopes.clone(), return_to };
         let (url, flow) = match self.relying_party.begin_login(ask).await {
             Ok(begun) => begun,
             Err(error) => return Err(provider_page(&error, retry, asked)),

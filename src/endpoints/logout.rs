@@ -52,7 +52,7 @@ impl Endpoints {
             return None;
         }
         self.revoke_in_background(session.tokens.refresh_token.clone());
-        self.relying_party.end_session_url(Some(&session.tokens.id_token), back)
+        self.relying_party.end_session_url(&session.tokens.id_token, back)
     }
 
     /// Another site must not log people out by a link, nor anybody by an image that a page of ours shows: GET is for
