@@ -72,7 +72,6 @@ const REMEMBERED: usize = 512;
 pub struct ResponseCache {
     enabled: bool,
     default_ttl: Duration,
-    longest_wait: Duration,
     /// Bytes of one body.
     max_object: usize,
     shelf: Arc<Shelf>,
@@ -93,7 +92,6 @@ impl ResponseCache {
         Box::leak(Box::new(Self {
             enabled: config.cache_enabled,
             default_ttl: config.cache_default_ttl,
-            longest_wait: LONGEST_WAIT,
             // One answer may not throw out all others.
             max_object: max_bytes / 4,
             storage: ShelfStorage(Arc::clone(&shelf)),
@@ -109,12 +107,6 @@ impl ResponseCache {
     #[must_use]
     pub fn recall(&'static self, question: Question<'_>, request: &RequestHeader) -> Recall {
         Recall::new(self, question, request)
-    }
-
-    /// How long to wait for another request, where the service may take `timeout`: a little longer than that,
-    /// to hear how it ended.
-    fn patience(&self, timeout: Duration) -> Duration {
-        if timeout <= self.longest_wait { timeout + HEARSAY } else { self.longest_wait }
     }
 
     /// Forgets what an unsafe request made invalid. For every answer of a service, once its status is known.
@@ -151,6 +143,12 @@ impl ResponseCache {
             Outcome::Bypass => {}
         }
     }
+}
+
+/// How long to wait for another request, where the service may take `timeout`: a little longer than that,
+/// to hear how it ended.
+fn patience(timeout: Duration) -> Duration {
+    if timeout <= LONGEST_WAIT { timeout + HEARSAY } else { LONGEST_WAIT }
 }
 
 impl fmt::Debug for ResponseCache {

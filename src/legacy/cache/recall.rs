@@ -20,7 +20,7 @@ use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Known, Lookup, Resource};
 use super::stand_in::Failure;
 use super::told::{Outcome, outcome, tell};
-use super::{ResponseCache, fields, validation};
+use super::{ResponseCache, fields, patience, validation};
 use crate::resilience::SystemClock;
 
 /// What is asked of which service, and by whom.
@@ -110,7 +110,7 @@ impl Recall {
             demand,
             known: Known::default(),
             foreign_credential: question.foreign_credential,
-            wait: cache.patience(question.timeout),
+            wait: patience(question.timeout),
             update: None,
             asked_service: None,
             seen: None,

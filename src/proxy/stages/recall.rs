@@ -44,7 +44,7 @@ pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContex
 /// service's to know.
 fn caller(session: &Downstream, ctx: &RequestContext) -> Option<Caller> {
     match &ctx.who {
-        Who::Session(login) => Some(Caller::new(&login.identity.issuer, &login.identity.subject, "session")),
+        Who::Session(login) => Some(Caller::of_session(&login.identity.issuer, &login.identity.subject)),
         Who::Caller(_) => {
             let token = session.req_header().headers.get(AUTHORIZATION)?;
             Some(Caller::by_token(token.as_bytes()))
