@@ -46,8 +46,7 @@ pub use invalidation::Place;
 pub use key::Caller;
 pub use parts::parts;
 pub use recall::{Bypassed, Question, Recall, failure_of};
-pub use stand_in::{Failure, StandIn};
-pub use told::Outcome;
+pub use stand_in::Failure;
 
 use crate::config::LegacyConfig;
 use crate::telemetry::Metrics;
@@ -55,6 +54,7 @@ use flight::Flights;
 use key::{Lookup, Resource};
 use shelf::Shelf;
 use storage::ShelfStorage;
+use told::Outcome;
 
 /// How long a request waits for another that asks the same, at most. Then it asks by itself.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
