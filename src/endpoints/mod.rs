@@ -215,6 +215,7 @@ pub struct Endpoints {
 impl Endpoints {
     /// Answers one of our own paths.
     pub async fn answer(&self, endpoint: Endpoint, asked: Asked<'_>) -> Result<Reply, ProxyError> {
+        // The pipeline has asked already; who embeds us may call this without it.
         endpoint.require_method(&asked.parts.method)?;
         match endpoint {
             Endpoint::Login => Ok(self.login(asked).await),
