@@ -114,7 +114,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
     let broker = broker(&config, old, &relying_party, &sessions, &clock, &metrics);
     let endpoints = Arc::new(Endpoints {
         facade: Arc::clone(&facade),
-        audiences: distinct(settings.service_audiences.values()),
+        audiences: settings.service_audiences.values().cloned().collect(),
         service_scopes: scopes_at_login(&config, relying_party.config()),
         sessions,
         relying_party,
@@ -232,16 +232,7 @@ fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
     }
     let written = config.settings.service_scopes.values().flatten();
     let of_routes = config.routes.iter().filter_map(|route| route.token_policy.as_ref()?.scopes.as_ref()).flatten();
-    distinct(written.chain(of_routes))
-}
-
-fn distinct<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
-    words.fold(Vec::new(), |mut all, word| {
-        if !all.contains(word) {
-            all.push(word.clone());
-        }
-        all
-    })
+    written.chain(of_routes).cloned().collect()
 }
 
 fn destinations(

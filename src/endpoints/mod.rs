@@ -202,9 +202,9 @@ pub struct Endpoints {
     pub public_url: Url,
     /// `auth.allowed_redirect_hosts`.
     pub allowed_redirect_hosts: Vec<String>,
-    /// Every audience asked for at login, without repeats.
+    /// Every audience asked for at login.
     pub audiences: Vec<String>,
-    /// Scopes that go with those audiences, without repeats.
+    /// Scopes that go with those audiences.
     pub service_scopes: Vec<String>,
     /// `csrf.mode: token`: `/auth/session` hands one out, and unsafe requests are asked for it.
     pub csrf_token: bool,

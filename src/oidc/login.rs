@@ -30,7 +30,7 @@ const MAX_CLAIM: usize = 4096;
 pub struct LoginAsk {
     /// Every audience a token may be needed for later; the entry's own is added. Repetitions are dropped.
     pub audiences: Vec<String>,
-    /// Scopes beyond the entry's own, for those audiences.
+    /// Scopes beyond the entry's own, for those audiences; the same holds.
     pub scopes: Vec<String>,
     /// Where the browser goes afterwards; checked by the caller.
     pub return_to: String,
