@@ -109,13 +109,12 @@ pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartErr
 fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<Gateway, StartError> {
     let Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory } = lasting;
     let settings = &config.settings;
-    let csrf_token = settings.csrf_mode == CsrfMode::Token;
     let relying_party = relying_party(&config, old, &clock, &metrics)?;
     let facade = Arc::new(Facade::build(&config, &metrics, old.map(|old| (&old.written, &*old.facade)))?);
     let broker = broker(&config, old, &relying_party, &sessions, &clock, &metrics);
     let endpoints = Arc::new(Endpoints {
         facade: Arc::clone(&facade),
-        audiences: distinct(settings.service_audiences.values()),
+        audiences: settings.service_audiences.values().cloned().collect(),
         service_scopes: scopes_at_login(&config, relying_party.config()),
         sessions,
         relying_party,
@@ -125,7 +124,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         clock: Arc::clone(&clock),
         public_url: settings.server.public_url.clone(),
         allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
-        csrf_token,
+        csrf_token: settings.csrf_mode == CsrfMode::Token,
         draining,
     });
     let facade_meters = facade.services().map(|service| {
@@ -144,7 +143,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         rates,
         broker,
         bearers: bearers(&config, old, &clock, &metrics)?,
-        origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone(), csrf_token),
+        origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone()),
         trusted_proxies: settings.server.trusted_proxies.clone(),
         metrics,
         access_log,
@@ -237,16 +236,7 @@ fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
     let of_user = |policy: &&TokenPolicyConfig| policy.mode == TokenMode::OnBehalfOf;
     let policies = config.routes.iter().filter_map(|route| route.token_policy.as_ref());
     let of_routes = policies.filter(of_user).filter_map(|policy| policy.scopes.as_ref()).flatten();
-    distinct(written.chain(of_routes))
-}
-
-fn distinct<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
-    words.fold(Vec::new(), |mut all, word| {
-        if !all.contains(word) {
-            all.push(word.clone());
-        }
-        all
-    })
+    written.chain(of_routes).cloned().collect()
 }
 
 fn destinations(

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Endpoints, health};
-use crate::reply::{Circumstances, ProxyError, Reply, from_error};
+use crate::reply::{Circumstances, LOGIN, ProxyError, Reply, from_error};
 
 impl Endpoints {
     /// The answer to `method path` on `server.admin_listen`. `loaded` describes the configuration.
@@ -32,7 +32,7 @@ impl Endpoints {
     }
 
     async fn status(&self, loaded: &Value) -> Reply {
-        let store = self.sessions.ping().await.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
+        let (_, _, store) = self.readiness().await;
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "store": store,
@@ -45,19 +45,12 @@ impl Endpoints {
         Reply::json(StatusCode::OK, &body)
     }
 
-    /// Readiness as the public port tells it, with what it is made of. Circuits and cache do not count:
-    /// an old service that is down is no reason to take the proxy out of service.
+    /// Readiness as the public port tells it, with what it is made of, and what does not count beside it.
     async fn ready_in_detail(&self) -> Reply {
-        let store = self.sessions.ping().await;
-        let draining = self.draining.load(Ordering::Relaxed);
-        let (status, word) = match (&store, draining) {
-            (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            (Err(_), false) => (StatusCode::SERVICE_UNAVAILABLE, "unready"),
-            (Ok(()), false) => (StatusCode::OK, "ready"),
-        };
+        let (status, word, store) = self.readiness().await;
         let body = json!({
             "status": word,
-            "store": store.map_or_else(|error| error.to_string(), |()| "ok".to_owned()),
+            "store": store,
             "circuits": self.facade.health(),
             "cache": self.facade.cache_health(),
         });
@@ -67,5 +60,5 @@ impl Endpoints {
 
 fn refuse(error: &ProxyError) -> Reply {
     let correlation_id = format!("{:032x}", fastrand::u128(..));
-    from_error(error, Circumstances { correlation_id: &correlation_id, login_url: "/auth/login", navigation: false })
+    from_error(error, Circumstances { correlation_id: &correlation_id, login_url: LOGIN, navigation: false })
 }

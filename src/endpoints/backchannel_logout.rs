@@ -22,8 +22,7 @@ impl Endpoints {
         let notice = match self.relying_party.read_logout_token(&token).await {
             Ok(notice) => notice,
             Err(error @ LogoutTokenError::NotChecked(_)) => {
-                let service = self.relying_party.name().to_owned();
-                return Err(ProxyError::UpstreamAuthFailed { service, reason: error.to_string() });
+                return Err(ProxyError::UpstreamAuthFailed(error.to_string()));
             }
             Err(error) => return Ok(refused(&error.to_string(), asked)),
         };

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::backchannel_logout::{ended_login, ended_person};
-use super::login::{KeptFlow, login_url, login_url_again, provider_page, store_page, trouble_page};
+use super::login::{KeptFlow, login_url_again, provider_page, store_page, trouble_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Flow, Login, LoginError};
-use crate::reply::{ProxyError, Reply, message_page, onward_page};
+use crate::reply::{LOGIN, ProxyError, Reply, login_url, message_page, onward_page};
 use crate::session::{FlowBinding, Identity, Moment, NewSession, Reading, Session, StoreError, Tokens};
 use crate::token::access_token;
 
@@ -31,7 +31,7 @@ impl Endpoints {
             Ok(None) => None,
             Err(error) => {
                 tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be completed");
-                return store_page("/auth/login", asked);
+                return store_page(LOGIN, asked);
             }
         };
         let Some(KeptFlow { flow, binding, again }) = kept else { return self.stale(asked).await };
@@ -55,7 +55,7 @@ impl Endpoints {
 
     /// Back button, reload, bookmark: the flow is used up or too old.
     async fn stale(&self, asked: Asked<'_>) -> Reply {
-        self.once_more(asked, "this login has expired", false, ["/", "/", "/auth/login"]).await
+        self.once_more(asked, "this login has expired", false, ["/", "/", LOGIN]).await
     }
 
     /// A login that comes to nothing is begun anew, but not for ever. The ways: where a session goes on, where a person

@@ -8,6 +8,9 @@ use serde_json::json;
 use super::Endpoints;
 use crate::reply::Reply;
 
+/// The store does not answer.
+const UNREADY: &str = "unready";
+
 pub(super) fn live() -> Reply {
     Reply::json(StatusCode::OK, &json!({ "status": "alive" }))
 }
@@ -22,19 +25,25 @@ impl Endpoints {
         )
     }
 
-    /// 503 while the session store is unreachable or the process is stopping. A provider that is
-    /// down does not make us unready: live sessions go on.
+    /// Whether to be sent requests, in a status and a word, and what the session store says of itself. A provider that
+    /// is down does not make us unready: live sessions go on. Nor does an old service, or the cache.
+    pub(super) async fn readiness(&self) -> (StatusCode, &'static str, String) {
+        let store = self.sessions.ping().await;
+        let (status, word) = match &store {
+            _ if self.draining.load(Ordering::Relaxed) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Ok(()) => (StatusCode::OK, "ready"),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, UNREADY),
+        };
+        (status, word, store.map_or_else(|error| error.to_string(), |()| "ok".to_owned()))
+    }
+
+    /// 503 while the session store is unreachable or the process is stopping.
     pub async fn ready(&self) -> Reply {
-        if self.draining.load(Ordering::Relaxed) {
-            return Reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
+        let (status, word, store) = self.readiness().await;
+        if word != UNREADY {
+            return Reply::json(status, &json!({ "status": word }));
         }
-        match self.sessions.ping().await {
-            Ok(()) => Reply::json(StatusCode::OK, &json!({ "status": "ready" })),
-            Err(error) => {
-                tracing::error!(%error, "not ready");
-                let body = json!({ "status": "unready", "reason": "session store unreachable" });
-                Reply::json(StatusCode::SERVICE_UNAVAILABLE, &body)
-            }
-        }
+        tracing::error!(error = %store, "not ready");
+        Reply::json(status, &json!({ "status": word, "reason": "session store unreachable" }))
     }
 }

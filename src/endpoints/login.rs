@@ -8,7 +8,7 @@ use url::form_urlencoded;
 
 use super::{Asked, Endpoints, return_to};
 use crate::oidc::{Flow, LoginAsk};
-use crate::reply::{Reply, message_page};
+use crate::reply::{Reply, login_url, message_page};
 use crate::session::{Crowded, FLOW_LIFETIME, FlowBinding};
 
 /// More logins at once than a person has tabs for: older ones are given up.
@@ -52,12 +52,7 @@ impl Endpoints {
 
     /// `Err`: no flow was begun, and this page says why.
     async fn begin_flow(&self, asked: Asked<'_>, return_to: String, again: bool, retry: &str) -> Result<Reply, Reply> {
-        let ask = LoginAsk {
-            audiences: self.audiences.clone(),
-            scopes: self.service_scopes.clone(),
-            return_to,
-            prompt_consent: false,
-        };
+        let ask = LoginAsk { audiences: self.audiences.clone(), scopes: self.service_scopes.clone(), return_to };
         let (url, flow) = match self.relying_party.begin_login(ask).await {
             Ok(begun) => begun,
             Err(error) => return Err(provider_page(&error, retry, asked)),
@@ -79,14 +74,7 @@ impl Endpoints {
     }
 }
 
-/// `/auth/login?return_to=…`
-#[must_use]
-pub(crate) fn login_url(return_to: &str) -> String {
-    let query = form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
-    format!("/auth/login?{query}")
-}
-
-/// The same after a login that came to nothing, for a browser that may keep no cookies to say so.
+/// [`login_url`] after a login that came to nothing, for a browser that may keep no cookies to say so.
 pub(super) fn login_url_again(return_to: &str) -> String {
     format!("{}&{AGAIN}=1", login_url(return_to))
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use http::header::COOKIE;
-use http::{Method, request};
+use http::{HeaderValue, Method, request};
 use url::Url;
 
 use crate::legacy::Facade;
@@ -206,11 +206,11 @@ pub struct Endpoints {
     pub public_url: Url,
     /// `auth.allowed_redirect_hosts`.
     pub allowed_redirect_hosts: Vec<String>,
-    /// Every audience asked for at login, without repeats.
+    /// Every audience asked for at login.
     pub audiences: Vec<String>,
-    /// Scopes that go with those audiences, without repeats.
+    /// Scopes that go with those audiences.
     pub service_scopes: Vec<String>,
-    /// Whether `/auth/session` hands out a CSRF token.
+    /// `csrf.mode: token`: `/auth/session` hands one out, and unsafe requests are asked for it.
     pub csrf_token: bool,
     /// Set once the process has been told to stop: readiness ends at once.
     pub draining: Arc<AtomicBool>,
@@ -219,6 +219,7 @@ pub struct Endpoints {
 impl Endpoints {
     /// Answers one of our own paths.
     pub async fn answer(&self, endpoint: Endpoint, asked: Asked<'_>) -> Result<Reply, ProxyError> {
+        // The pipeline has asked already; who embeds us may call this without it.
         endpoint.require_method(&asked.parts.method)?;
         match endpoint {
             Endpoint::Login => Ok(self.login(asked).await),
@@ -264,6 +265,16 @@ impl Endpoints {
             Reading::None | Reading::Malformed => Err(ProxyError::NotAuthenticated),
             Reading::Duplicate => Err(ProxyError::BadRequest("the session cookie is there more than once".to_owned())),
         }
+    }
+
+    /// `csrf.mode: token`: an unsafe request of a session proves that a page of ours made it; to a service as to us.
+    pub(crate) fn require_csrf_token(&self, parts: &request::Parts, session: &Session) -> Result<(), ProxyError> {
+        let given = || parts.headers.get("x-csrf-token").map_or(&b""[..], HeaderValue::as_bytes);
+        if !self.csrf_token || parts.method.is_safe() || self.sessions.csrf_matches(session, given()) {
+            return Ok(());
+        }
+        self.metrics.csrf_violations.with_label_values(&["token"]).inc();
+        Err(ProxyError::CsrfFailed("X-CSRF-Token is missing or wrong; /auth/session hands it out".to_owned()))
     }
 }
 

@@ -3,12 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Facade;
-use crate::resilience::Phase;
-
-/// Whole seconds, rounded up as in `Retry-After`: whoever comes back then finds the circuit half-open.
-fn seconds_left(remaining: std::time::Duration) -> u128 {
-    remaining.as_millis().div_ceil(1000).max(1)
-}
+use crate::resilience::{Phase, whole_seconds};
 
 impl Facade {
     /// By name: `{"state": "closed", "failures": n}`, `{"state": "open", "retry_after": seconds}` or
@@ -17,9 +12,7 @@ impl Facade {
     pub fn health(&self) -> Map<String, Value> {
         let describe = |phase: Phase| match phase {
             Phase::Closed { failures } => json!({ "state": "closed", "failures": failures }),
-            Phase::Open { remaining } => {
-                json!({ "state": "open", "retry_after": u64::try_from(seconds_left(remaining)).unwrap_or(u64::MAX) })
-            }
+            Phase::Open { remaining } => json!({ "state": "open", "retry_after": whole_seconds(remaining) }),
             Phase::HalfOpen { trial } => json!({ "state": "half_open", "trial_under_way": trial }),
         };
         let each = self.services.iter().map(|(name, service)| {

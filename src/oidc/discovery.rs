@@ -34,8 +34,6 @@ pub struct Metadata {
     pub assertion_algorithms: Vec<String>,
     /// Endpoints of the document that no login needs and that cannot be used; they are left out.
     pub unusable: Vec<Unusable>,
-    /// False while only `idps.yaml` speaks: the document could not be fetched yet.
-    pub discovered: bool,
 }
 
 /// An endpoint of the document that cannot be used.
@@ -191,7 +189,6 @@ impl Written {
             announces_iss: false,
             assertion_algorithms: Vec::new(),
             unusable: Vec::new(),
-            discovered: false,
         }
     }
 
@@ -222,7 +219,6 @@ impl Written {
             announces_iss: found.authorization_response_iss_parameter_supported.unwrap_or(false),
             assertion_algorithms: found.token_endpoint_auth_signing_alg_values_supported.unwrap_or_default(),
             unusable,
-            discovered: true,
             issuer: found.issuer,
         })
     }

@@ -30,12 +30,10 @@ const MAX_CLAIM: usize = 4096;
 pub struct LoginAsk {
     /// Every audience a token may be needed for later; the entry's own is added. Repetitions are dropped.
     pub audiences: Vec<String>,
-    /// Scopes beyond the entry's own, for those audiences.
+    /// Scopes beyond the entry's own, for those audiences; the same holds.
     pub scopes: Vec<String>,
     /// Where the browser goes afterwards; checked by the caller.
     pub return_to: String,
-    /// Asks for consent even where `offline_access` does not need it.
-    pub prompt_consent: bool,
 }
 
 /// A login under way. The caller keeps it, sealed and once, under its `state`.
@@ -84,8 +82,6 @@ pub struct Login {
     pub tokens: TokenResponse,
     /// As in the flow.
     pub audiences: Vec<String>,
-    /// As in the flow.
-    pub return_to: String,
 }
 
 /// How a [`Flow`] writes its secrets: the caller seals the whole.
@@ -121,10 +117,10 @@ impl RelyingParty {
             created_at: self.clock.now(),
         };
         let scopes = distinct(self.scopes.iter().chain(&ask.scopes));
-        Ok((self.authorization_url(endpoint, &flow, &scopes, ask.prompt_consent), flow))
+        Ok((self.authorization_url(endpoint, &flow, &scopes), flow))
     }
 
-    fn authorization_url(&self, mut url: Url, flow: &Flow, scopes: &[String], consent: bool) -> Url {
+    fn authorization_url(&self, mut url: Url, flow: &Flow, scopes: &[String]) -> Url {
         // RFC 6749 §3.1: a query the endpoint already has stays.
         let mut query = url.query_pairs_mut();
         query
@@ -142,7 +138,7 @@ impl RelyingParty {
             AudienceParameter::None => &mut query,
         };
         // OpenID Connect Core §11: without it `offline_access` is dropped in silence.
-        if consent || scopes.iter().any(|scope| scope == "offline_access") {
+        if scopes.iter().any(|scope| scope == "offline_access") {
             query.append_pair("prompt", "consent");
         }
         drop(query);
@@ -182,7 +178,6 @@ impl RelyingParty {
             id_token,
             tokens,
             audiences: flow.audiences,
-            return_to: flow.return_to,
         })
     }
 }

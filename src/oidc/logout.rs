@@ -8,31 +8,19 @@ use super::error::GrantError;
 use super::relying_party::RelyingParty;
 use crate::config::Secret;
 
-/// What became of a refresh token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revocation {
-    /// The provider says it is no longer good.
-    Done,
-    /// The provider has no revocation endpoint.
-    NotOffered,
-}
-
 impl RelyingParty {
-    /// Asks the provider to forget a refresh token.
-    pub async fn revoke(&self, refresh_token: &Secret) -> Result<Revocation, GrantError> {
-        let done = self.tokens.revoke(refresh_token, "refresh_token").await?;
-        Ok(if done { Revocation::Done } else { Revocation::NotOffered })
+    /// Asks the provider to forget a refresh token, if it can.
+    pub async fn revoke(&self, refresh_token: &Secret) -> Result<(), GrantError> {
+        self.tokens.revoke(refresh_token).await
     }
 
     /// Where to send the browser so that the provider logs out too, and brings it back to
     /// `post_logout`. `None` when the provider has no such page or is not known yet.
-    pub fn end_session_url(&self, id_token_hint: Option<&Secret>, post_logout: &Url) -> Option<Url> {
+    pub fn end_session_url(&self, id_token_hint: &Secret, post_logout: &Url) -> Option<Url> {
         let mut url = self.discovery.peek()?.end_session.clone()?;
         let mut query = url.query_pairs_mut();
-        if let Some(hint) = id_token_hint {
-            query.append_pair("id_token_hint", hint.expose());
-        }
         query
+            .append_pair("id_token_hint", id_token_hint.expose())
             .append_pair("client_id", &self.idp.client_id)
             .append_pair("post_logout_redirect_uri", post_logout.as_str());
         drop(query);

@@ -37,7 +37,6 @@ pub use discovery::{Metadata, Unusable};
 pub use error::{CallbackError, FetchError, GrantError, IdTokenError, IdpError, LoginError, SetupError};
 pub use grant::Ask;
 pub use login::{Flow, Login, LoginAsk};
-pub use logout::Revocation;
 pub use logout_token::{LogoutNotice, LogoutTokenError};
 pub use probe::{ClientStanding, WayBack};
 pub use relying_party::RelyingParty;

@@ -98,7 +98,8 @@ impl RelyingParty {
     }
 
     /// Whether discovery and keys are in hand.
-    pub fn ready(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn ready(&self) -> bool {
         self.discovery.peek().is_some() && self.jwks.is_held()
     }
 

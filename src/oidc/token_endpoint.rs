@@ -69,15 +69,15 @@ impl TokenEndpoint {
         Err(refusal(&answer))
     }
 
-    /// RFC 7009 §2.1. `false` when the provider has no such endpoint.
-    pub(super) async fn revoke(&self, token: &Secret, hint: &str) -> Result<bool, GrantError> {
+    /// RFC 7009 §2.1. Nothing is asked of a provider that has no such endpoint.
+    pub(super) async fn revoke(&self, refresh_token: &Secret) -> Result<(), GrantError> {
         let metadata = self.discovery.get().await?;
-        let Some(url) = &metadata.revocation else { return Ok(false) };
+        let Some(url) = &metadata.revocation else { return Ok(()) };
         let mut form = Form::new();
-        form.add("token", token.expose()).add("token_type_hint", hint);
+        form.add("token", refresh_token.expose()).add("token_type_hint", "refresh_token");
         let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
         let answer = self.http.post(Endpoint::Revocation, url, form.finish(), authorization).await?;
-        if (200..300).contains(&answer.status) { Ok(true) } else { Err(refusal(&answer)) }
+        if (200..300).contains(&answer.status) { Ok(()) } else { Err(refusal(&answer)) }
     }
 }
 

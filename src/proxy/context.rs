@@ -16,7 +16,7 @@ use super::who::Who;
 use super::wire::Pace;
 use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
-use crate::reply::ProxyError;
+use crate::reply::{LOGIN, ProxyError};
 use crate::resilience::Permit;
 use crate::telemetry::Meters;
 use crate::token::Bearer;
@@ -134,7 +134,7 @@ impl RequestContext {
             token_found: None,
             cors_origin: None,
             navigation: false,
-            login_url: Cow::Borrowed("/auth/login"),
+            login_url: Cow::Borrowed(LOGIN),
             attempts: 0,
             upstream_started: None,
             upstream_elapsed: None,

@@ -1,4 +1,4 @@
-//! What a trusted proxy in front says of the client: `X-Forwarded-*` or `Forwarded` (RFC 7239). Whether to believe it is the caller's to decide.
+//! What a trusted proxy in front says of the client: `X-Forwarded-*` or `Forwarded` (RFC 7239).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -17,6 +17,15 @@ pub(in crate::proxy) struct Told {
     pub(in crate::proxy) proto: Option<String>,
     /// Host, perhaps with a port.
     pub(in crate::proxy) host: Option<String>,
+}
+
+/// What `peer` says, if it is a trusted proxy; from anybody else these headers say nothing.
+pub(in crate::proxy) fn believed(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> Told {
+    if is_trusted(trusted, peer) { told(headers) } else { Told::default() }
+}
+
+fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    trusted.iter().any(|net| net.contains(&address))
 }
 
 /// Reads both spellings. Where both came, one of them may be the client's own, passed on by a proxy that
@@ -65,16 +74,12 @@ fn registered(headers: &HeaderMap) -> Told {
 /// The client's own address: of the chain's end the first that is no trusted proxy. What is further on
 /// anybody may have written.
 pub(in crate::proxy) fn client(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> IpAddr {
-    let believed = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-    if !believed(&peer) {
-        return peer;
-    }
-    let chain = told(headers).chain.unwrap_or_default();
+    let chain = believed(peer, trusted, headers).chain.unwrap_or_default();
     let mut known = peer;
     for hop in chain.rsplit(',') {
         let Ok(hop) = address(hop.trim()).parse::<IpAddr>() else { break };
         known = hop.to_canonical();
-        if !believed(&known) {
+        if !is_trusted(trusted, known) {
             break;
         }
     }

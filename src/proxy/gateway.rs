@@ -37,15 +37,13 @@ pub struct Origins {
     pub own: String,
     /// `cors.allow_origins`.
     pub allowed: Vec<String>,
-    /// `csrf.mode: token`.
-    pub csrf_token: bool,
 }
 
 impl Origins {
     /// From `server.public_url` and what is listed.
     #[must_use]
-    pub fn new(public_url: &Url, allowed: Vec<String>, csrf_token: bool) -> Self {
-        Self { own: public_url.origin().ascii_serialization(), allowed, csrf_token }
+    pub fn new(public_url: &Url, allowed: Vec<String>) -> Self {
+        Self { own: public_url.origin().ascii_serialization(), allowed }
     }
 }
 

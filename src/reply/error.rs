@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::resilience::whole_seconds;
+
 /// The one error of the request path. `detail` texts are read by people: they say what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
@@ -55,22 +57,12 @@ pub enum ProxyError {
     /// The caller's access token is not good here. Why is in the log.
     #[error("the access token is expired, not meant for this service, or otherwise not valid; get a new one")]
     InvalidToken,
-    /// The session lives but no token fits this service.
-    #[error("{reason}")]
-    NoTokenAvailable {
-        /// `target_service`.
-        service: String,
-        /// What to change, and where.
-        reason: String,
-    },
-    /// A token was needed and the identity provider could not be asked.
-    #[error("{reason}")]
-    UpstreamAuthFailed {
-        /// `target_service`.
-        service: String,
-        /// What the provider did, or did not.
-        reason: String,
-    },
+    /// The session lives but no token fits this service: what to change, and where.
+    #[error("{0}")]
+    NoTokenAvailable(String),
+    /// A token was needed and the identity provider could not be asked: what it did, or did not.
+    #[error("{0}")]
+    UpstreamAuthFailed(String),
     /// The body is larger than allowed.
     #[error("the body is larger than {limit} bytes")]
     BodyTooLarge {
@@ -81,7 +73,7 @@ pub enum ProxyError {
     #[error("no legacy service is called that; legacy_services.yaml lists them")]
     UnknownService,
     /// The client has asked more often than the route takes.
-    #[error("too many requests; try again in {}s", .retry_after.as_millis().div_ceil(1000).max(1))]
+    #[error("too many requests; try again in {}s", whole_seconds(*.retry_after))]
     RateLimited {
         /// Until the next one is welcome.
         retry_after: Duration,

@@ -8,11 +8,21 @@ mod problem;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 pub use error::ProxyError;
 pub use page::{message_page, onward_page};
 pub use problem::{Circumstances, from_error};
+
+/// Where a login begins.
+pub const LOGIN: &str = "/auth/login";
+
+/// The same for who then wants to go on at `return_to`. Escaped so that nothing on the way can read it otherwise.
+#[must_use]
+pub fn login_url(return_to: &str) -> String {
+    format!("{LOGIN}?return_to={}", utf8_percent_encode(return_to, NON_ALPHANUMERIC))
+}
 
 /// A complete answer of ours. The pipeline adds the correlation id and CORS headers.
 #[derive(Debug, Clone)]

@@ -4,7 +4,8 @@ use http::header::{ALLOW, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-use super::{ProxyError, Reply};
+use super::{LOGIN, ProxyError, Reply};
+use crate::resilience::whole_seconds;
 
 /// What of the request shows in its error.
 #[derive(Debug, Clone, Copy)]
@@ -50,9 +51,7 @@ impl ProxyError {
             Self::NotAuthenticated => (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in"),
             Self::BearerMissing => (StatusCode::UNAUTHORIZED, "not_authenticated", "No access token"),
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token", "Access token not accepted"),
-            Self::NoTokenAvailable { .. } => {
-                (StatusCode::UNAUTHORIZED, "no_token_available", "No token for this service")
-            }
+            Self::NoTokenAvailable(_) => (StatusCode::UNAUTHORIZED, "no_token_available", "No token for this service"),
             Self::CsrfFailed(_) => (StatusCode::FORBIDDEN, "csrf_failed", "Cross-site request refused"),
             Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin", "Origin not allowed"),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no_route", "No such route"),
@@ -61,7 +60,7 @@ impl ProxyError {
             }
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
             Self::UpstreamError(_) => (StatusCode::BAD_GATEWAY, "upstream_error", "The service failed"),
-            Self::UpstreamAuthFailed { .. } => {
+            Self::UpstreamAuthFailed(_) => {
                 (StatusCode::BAD_GATEWAY, "upstream_auth_failed", "The identity provider failed")
             }
             Self::UnknownService => (StatusCode::NOT_FOUND, "unknown_service", "No such legacy service"),
@@ -99,11 +98,8 @@ impl ProxyError {
             | Self::TooManyConnections
             | Self::NothingLeft
             | Self::ShortOfMemory => Some(1),
-            // Rounded up: whoever comes back then is welcome, and finds the circuit half-open.
-            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => {
-                Some(retry_after.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1))
-            }
-            Self::UpstreamAuthFailed { .. } => Some(5),
+            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => Some(whole_seconds(*retry_after)),
+            Self::UpstreamAuthFailed(_) => Some(5),
             _ => None,
         }
     }
@@ -114,8 +110,7 @@ impl ProxyError {
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
     let (status, code, title) = error.face();
     if matches!(error, ProxyError::NotAuthenticated) && around.navigation {
-        let target =
-            HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static("/auth/login"));
+        let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static(LOGIN));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
     }
     let problem = Problem {
@@ -148,7 +143,6 @@ mod tests {
 
     #[test]
     fn the_table_of_refusals() {
-        let service = || "orders".to_owned();
         let reason = || "because".to_owned();
         let all = [
             ProxyError::BadRequest(reason()),
@@ -162,7 +156,7 @@ mod tests {
             ProxyError::NotAuthenticated,
             ProxyError::BearerMissing,
             ProxyError::InvalidToken,
-            ProxyError::NoTokenAvailable { service: service(), reason: reason() },
+            ProxyError::NoTokenAvailable(reason()),
             ProxyError::CsrfFailed(reason()),
             ProxyError::ForbiddenOrigin,
             ProxyError::NoRoute,
@@ -170,7 +164,7 @@ mod tests {
             ProxyError::BodyTooLarge { limit: 10 },
             ProxyError::Internal,
             ProxyError::UpstreamError(reason()),
-            ProxyError::UpstreamAuthFailed { service: service(), reason: reason() },
+            ProxyError::UpstreamAuthFailed(reason()),
             ProxyError::UnknownService,
             ProxyError::Busy,
             ProxyError::RateLimited { retry_after: Duration::from_millis(1_200) },

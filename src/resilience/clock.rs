@@ -33,6 +33,12 @@ impl fmt::Display for UnixTime {
     }
 }
 
+/// What a client is told to wait: rounded up, so that whoever comes back then is not too early, and at least 1.
+#[must_use]
+pub fn whole_seconds(span: Duration) -> u64 {
+    (span.as_secs() + u64::from(span.subsec_nanos() > 0)).max(1)
+}
+
 /// Tells the time. Shared as `Arc<dyn Clock>`.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The current wall-clock time.

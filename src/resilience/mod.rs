@@ -10,7 +10,7 @@ mod timestamp;
 
 pub use breaker::{CircuitBreaker, Permit, Phase, Refused, Stage};
 pub use budget::RetryBudget;
-pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime};
+pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime, whole_seconds};
 pub use rate::{PARTS, Rate, RateCounts, RateKey, Standing, network_of};
 pub use single_flight::SingleFlight;
 pub use timestamp::Timestamp;

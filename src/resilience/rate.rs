@@ -41,12 +41,6 @@ impl Rate {
     pub fn interval(&self) -> u64 {
         (micros(self.period) / u64::from(self.requests.max(1))).max(1)
     }
-
-    /// The most that may come at once.
-    #[must_use]
-    pub fn most(&self) -> u32 {
-        self.burst.unwrap_or(self.requests)
-    }
 }
 
 fn micros(span: Duration) -> u64 {

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 
 use crate::config::{RateLimitConfig, RateLimitKey};
-use crate::resilience::{Rate, Standing};
+use crate::resilience::{Rate, Standing, whole_seconds};
 
 /// A route's limit as built.
 #[derive(Debug, Clone)]
@@ -30,9 +30,4 @@ impl RateLimit {
 pub fn standing_header(standing: &Standing) -> HeaderValue {
     let text = format!("\"default\";r={};t={}", standing.remaining, whole_seconds(standing.reset));
     HeaderValue::try_from(text).unwrap_or_else(|_ascii| HeaderValue::from_static("\"default\";r=0"))
-}
-
-/// Rounded up: whoever comes back then is not too early.
-fn whole_seconds(span: std::time::Duration) -> u64 {
-    span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }

@@ -102,12 +102,6 @@ impl Route {
         &self.pattern
     }
 
-    /// What `{name}` is in `path`, as sent; the wildcard is called `path`, has no leading slash and
-    /// may be empty.
-    pub fn capture<'a>(&self, name: &str, path: &'a CanonicalPath) -> Option<&'a str> {
-        self.pattern.capture(name)?.of(path)
-    }
-
     /// The path to ask of the service, before its `base_url`'s path ([`super::join_base`]); canonical.
     /// `path` is one this route was found for.
     pub fn upstream_path<'a>(&self, path: &'a CanonicalPath) -> Cow<'a, str> {

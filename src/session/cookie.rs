@@ -6,10 +6,8 @@ use http::header::HeaderValue;
 
 use super::cookie_pairs::{Cut, cut, pairs};
 use super::cookie_token::CookieToken;
+use super::flow::FLOW_LIFETIME;
 use crate::config::{SameSite, SessionConfig, is_token};
-
-/// A login flow that a browser keeps open for longer is abandoned. Seconds.
-const FLOW_AGE: u64 = 600;
 
 /// What the `Cookie` header says about the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +46,6 @@ pub struct SessionCookie {
 }
 
 impl SessionCookie {
-    /// More logins under way in one browser than this are not useful to anybody.
-    pub const MAX_FLOWS: usize = 5;
-
     /// The cookies of the site that the browser sees as `public_url` (only its scheme counts).
     pub fn new(config: &SessionConfig, public_url: &url::Url) -> Result<Self, InvalidCookie> {
         let https = public_url.scheme() == "https";
@@ -82,12 +77,6 @@ impl SessionCookie {
     #[must_use]
     pub fn is_strict(&self) -> bool {
         self.same_site == "Strict"
-    }
-
-    /// The name of the cookie that is set.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// The session cookie of a request. Our own name beats the aliases, an earlier alias a later one.
@@ -148,7 +137,7 @@ impl SessionCookie {
     /// `Set-Cookie` that binds the login flow `id` to this browser. Always Lax: the provider's
     /// redirect back to us is a cross-site navigation.
     pub fn flow_set(&self, id: &str, value: &str) -> Result<HeaderValue, InvalidCookie> {
-        self.flow_field(id, value, FLOW_AGE)
+        self.flow_field(id, value, FLOW_LIFETIME.as_secs())
     }
 
     /// `Set-Cookie` that ends the login flow `id` in this browser.
@@ -178,7 +167,6 @@ impl SessionCookie {
     }
 
     /// The logins under way in this browser, the oldest first as browsers send them (RFC 6265 §5.4).
-    /// Beyond [`Self::MAX_FLOWS`] the first ones should be expired.
     #[must_use]
     pub fn flow_ids<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a str> {
         pairs(headers)

@@ -1,13 +1,14 @@
 //! What ties a login flow to the browser that started it: a random value in a cookie of the flow's
 //! own, of which we keep only the hash.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest, rand};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+use super::key::hex;
 
 /// How long a login may take, from the first redirect to the callback.
 pub const FLOW_LIFETIME: Duration = Duration::from_secs(600);
@@ -32,11 +33,9 @@ impl FlowBinding {
     /// The name of the flow of `state`, short enough for a cookie name.
     #[must_use]
     pub fn id(state: &str) -> String {
-        hash(state).iter().take(8).fold(String::new(), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        let mut id = hex(&hash(state));
+        id.truncate(16);
+        id
     }
 
     /// Whether `value` is what the cookie was given. Constant time.

@@ -78,13 +78,6 @@ impl Sealer {
         Ok(Self { first, older, csrf })
     }
 
-    /// A ring of one random key, for tests and short lives.
-    pub fn random() -> Result<Self, NoRandom> {
-        let first = key_ring::random_key()?;
-        let csrf = vec![csrf_key(&first)];
-        Ok(Self { first, older: Vec::new(), csrf })
-    }
-
     /// The record of `session`, to be stored under its key.
     pub fn seal(&self, session: &Session) -> Result<Record, SealError> {
         let mut record = Record {

@@ -107,12 +107,6 @@ impl Sessions {
         Ok(())
     }
 
-    /// One round of all housekeeping.
-    pub async fn tend(&self) {
-        self.watch_round().await;
-        self.sweep_round().await;
-    }
-
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.store.ping().await

@@ -108,9 +108,9 @@ async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<
                     current = latest;
                     continue;
                 }
-                return Ok(end(desk, &latest, "invalid_grant").await?);
+                return Err(end(desk, &latest, "invalid_grant").await.into());
             }
-            Err(GrantError::IdentityChanged) => return Ok(end(desk, &current, "identity_changed").await?),
+            Err(GrantError::IdentityChanged) => return Err(end(desk, &current, "identity_changed").await.into()),
             Err(error) => {
                 salvage(desk, current, &error).await?;
                 return Err(Failed {
@@ -335,12 +335,9 @@ async fn reread(desk: &Desk, session: &Session) -> Result<Arc<Session>, NoBearer
     }
 }
 
-async fn end(desk: &Desk, session: &Session, reason: &'static str) -> Result<Arc<Session>, NoBearer> {
+async fn end(desk: &Desk, session: &Session, reason: &'static str) -> NoBearer {
     tracing::warn!(session = %desk.sessions.log_id(session), reason, "the provider ended this session");
-    match desk.sessions.end(session, reason).await {
-        Ok(_) => Err(NoBearer::SessionEnded),
-        Err(error) => Err(store_down(&error)),
-    }
+    desk.sessions.end(session, reason).await.map_or_else(|error| store_down(&error), |_| NoBearer::SessionEnded)
 }
 
 fn store_down(error: &StoreError) -> NoBearer {

@@ -9,11 +9,11 @@ use http::HeaderMap;
 use super::directive::{delta_seconds, split};
 use super::key::{Caller, Known, Lookup, Resource};
 
-fn key(parts: &[String; 6]) -> Vec<u8> {
-    let [service, target, issuer, subject, credential, origin] = parts;
+fn key(parts: &[String; 5]) -> Vec<u8> {
+    let [service, target, issuer, subject, origin] = parts;
     let lookup = Arc::new(Lookup {
         resource: Resource::new(service, target),
-        caller: Caller::new(issuer, subject, credential),
+        caller: Caller::of_session(issuer, subject),
         origin: origin.as_str().into(),
         request: HeaderMap::new(),
         asked: Instant::now(),
@@ -22,11 +22,11 @@ fn key(parts: &[String; 6]) -> Vec<u8> {
     lookup.key(&Known::default()).primary_key().to_vec()
 }
 
-/// Twelve parts between zero bytes: two requests.
+/// Ten parts between zero bytes: two requests.
 pub fn keys(data: &[u8]) {
     let mut parts = data.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned());
-    let one: [String; 6] = std::array::from_fn(|_| parts.next().unwrap_or_default());
-    let other: [String; 6] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    let one: [String; 5] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    let other: [String; 5] = std::array::from_fn(|_| parts.next().unwrap_or_default());
     assert_eq!(one == other, key(&one) == key(&other), "{one:?} {other:?}");
     for part in one.iter().chain(&other) {
         let _ = split(part).iter().filter_map(|(_, value)| delta_seconds(value.as_deref()?)).count();

@@ -16,16 +16,13 @@ use super::flight::FaultCell;
 pub struct Caller(Arc<[u8]>);
 
 impl Caller {
-    /// `credential` is what of the credential decides about answers: nothing for a session, scope and
-    /// client for a bearer token, since a narrower token must not get what a wider one was given.
+    /// A person, in whichever of their sessions.
     #[must_use]
-    pub fn new(issuer: &str, subject: &str, credential: &str) -> Self {
-        Self(frame(&[issuer.as_bytes(), subject.as_bytes(), credential.as_bytes()]).into())
+    pub fn of_session(issuer: &str, subject: &str) -> Self {
+        Self(frame(&[issuer.as_bytes(), subject.as_bytes()]).into())
     }
-}
 
-impl Caller {
-    /// One token, one partition; kept as a digest.
+    /// One token, one partition, since a narrower token must not get what a wider one was given; kept as a digest.
     #[must_use]
     pub fn by_token(token: &[u8]) -> Self {
         Self(frame(&[digest(&SHA256, token).as_ref()]).into())
@@ -145,11 +142,11 @@ mod tests {
 
     use super::*;
 
-    fn key(parts: [&str; 6]) -> Vec<u8> {
-        let [service, target, issuer, subject, credential, origin] = parts;
+    fn key(parts: [&str; 5]) -> Vec<u8> {
+        let [service, target, issuer, subject, origin] = parts;
         let lookup = Arc::new(Lookup {
             resource: Resource::new(service, target),
-            caller: Caller::new(issuer, subject, credential),
+            caller: Caller::of_session(issuer, subject),
             origin: origin.into(),
             request: HeaderMap::new(),
             asked: Instant::now(),
@@ -161,11 +158,11 @@ mod tests {
     proptest! {
         #[test]
         fn different_parts_make_different_keys(
-            one in proptest::array::uniform6("[ab/:]{0,3}"), other in proptest::array::uniform6("[ab/:]{0,3}"),
+            one in proptest::array::uniform5("[ab/:]{0,3}"), other in proptest::array::uniform5("[ab/:]{0,3}"),
         ) {
-            let [a, b, c, d, e, f] = &one;
-            let [u, v, w, x, y, z] = &other;
-            prop_assert_eq!(one == other, key([a, b, c, d, e, f]) == key([u, v, w, x, y, z]));
+            let [a, b, c, d, e] = &one;
+            let [v, w, x, y, z] = &other;
+            prop_assert_eq!(one == other, key([a, b, c, d, e]) == key([v, w, x, y, z]));
         }
     }
 
@@ -189,6 +186,6 @@ mod tests {
 
     #[test]
     fn nobody_sees_in_a_log_who_asked() {
-        assert_eq!(format!("{:?}", Caller::new("i", "ada", "")), "Caller(…)");
+        assert_eq!(format!("{:?}", Caller::of_session("i", "ada")), "Caller(…)");
     }
 }

@@ -47,8 +47,7 @@ pub use invalidation::Site;
 pub use key::Caller;
 pub use parts::parts;
 pub use recall::{Bypassed, Question, Recall, failure_of};
-pub use stand_in::{Failure, StandIn};
-pub use told::Outcome;
+pub use stand_in::Failure;
 
 use crate::config::LegacyConfig;
 use crate::telemetry::Metrics;
@@ -56,6 +55,7 @@ use flight::Flights;
 use key::{Lookup, Resource};
 use shelf::Shelf;
 use storage::ShelfStorage;
+use told::Outcome;
 
 /// How long a request waits for another that asks the same, at most. Then it asks by itself.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -73,7 +73,6 @@ const REMEMBERED: usize = 512;
 pub struct ResponseCache {
     enabled: bool,
     default_ttl: Duration,
-    longest_wait: Duration,
     /// Bytes of one body.
     max_object: usize,
     shelf: Arc<Shelf>,
@@ -94,7 +93,6 @@ impl ResponseCache {
         Box::leak(Box::new(Self {
             enabled: config.cache_enabled,
             default_ttl: config.cache_default_ttl,
-            longest_wait: LONGEST_WAIT,
             // One answer may not throw out all others.
             max_object: max_bytes / 4,
             storage: ShelfStorage(Arc::clone(&shelf)),
@@ -110,12 +108,6 @@ impl ResponseCache {
     #[must_use]
     pub fn recall(&'static self, question: Question<'_>, request: &RequestHeader) -> Recall {
         Recall::new(self, question, request)
-    }
-
-    /// How long to wait for another request, where the service may take `timeout`: a little longer than that,
-    /// to hear how it ended.
-    fn patience(&self, timeout: Duration) -> Duration {
-        if timeout <= self.longest_wait { timeout + HEARSAY } else { self.longest_wait }
     }
 
     /// Forgets what an unsafe request made invalid. For every answer of a service, once its status is known.
@@ -152,6 +144,12 @@ impl ResponseCache {
             Outcome::Bypass => {}
         }
     }
+}
+
+/// How long to wait for another request, where the service may take `timeout`: a little longer than that,
+/// to hear how it ended.
+fn patience(timeout: Duration) -> Duration {
+    if timeout <= LONGEST_WAIT { timeout + HEARSAY } else { LONGEST_WAIT }
 }
 
 impl fmt::Debug for ResponseCache {

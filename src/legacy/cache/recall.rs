@@ -19,8 +19,8 @@ use super::entry::{EntryId, describe};
 use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Known, Lookup, Resource};
 use super::stand_in::Failure;
-use super::told::{Outcome, outcome, tell};
-use super::{ResponseCache, fields, validation};
+use super::told::{outcome, tell};
+use super::{ResponseCache, fields, patience, validation};
 use crate::resilience::SystemClock;
 
 /// What is asked of which service, and by whom.
@@ -110,7 +110,7 @@ impl Recall {
             demand,
             known: Known::default(),
             foreign_credential: question.foreign_credential,
-            wait: cache.patience(question.timeout),
+            wait: patience(question.timeout),
             update: None,
             asked_service: None,
             seen: None,
@@ -259,9 +259,9 @@ impl Recall {
     }
 
     /// `response_filter`: tells the client, and counts. Not for informational answers.
-    pub fn dress(&self, session: &Session, response: &mut ResponseHeader) -> pingora::Result<Option<Outcome>> {
+    pub fn dress(&self, session: &Session, response: &mut ResponseHeader) -> pingora::Result<()> {
         if response.status.is_informational() {
-            return Ok(None);
+            return Ok(());
         }
         let outcome = outcome(session, self);
         // A cookie that came with a 304 is this client's; it was not stored.
@@ -275,7 +275,7 @@ impl Recall {
         if session.subrequest_ctx.is_none() {
             self.cache.count(outcome);
         }
-        Ok(Some(outcome))
+        Ok(())
     }
 }
 

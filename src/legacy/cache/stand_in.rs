@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, HeaderValue};
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
+use http::header::{AGE, CONTENT_LENGTH};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::admission::Terms;
@@ -14,17 +14,7 @@ use super::fields::remove;
 use super::recall::Recall;
 use super::told::{Outcome, seconds_left};
 use super::validation;
-
-/// A stale answer, ready to be sent.
-#[derive(Debug)]
-pub struct StandIn {
-    /// Status line.
-    pub status: StatusCode,
-    /// Every header but `Content-Length`.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The whole body; empty for a 304.
-    pub body: Bytes,
-}
+use crate::reply::Reply;
 
 /// What went wrong with asking the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +46,13 @@ impl Recall {
 
     /// Takes what is stored for this request instead of the failure, and counts it. `asked`: the service was.
     #[must_use]
-    pub fn stand_in(&self, request: &RequestHeader, failure: Failure, asked: bool) -> Option<StandIn> {
+    pub fn stand_in(&self, request: &RequestHeader, failure: Failure, asked: bool) -> Option<Reply> {
         let (entry, age) = self.covering(failure)?;
         let mut header = entry.header.clone();
         tell(&mut header, &entry.terms, age, asked).ok()?;
         let held = validation::not_modified(&request.method, &request.headers, header.status, &header.headers);
         self.cache.count(Outcome::Stale);
-        Some(StandIn {
+        Some(Reply {
             status: if held { StatusCode::NOT_MODIFIED } else { header.status },
             headers: header.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             body: if held { Bytes::new() } else { entry.body.clone() },

@@ -56,7 +56,7 @@ fn key(user: &str, target: &str, language: &str) -> CacheKey {
     request.insert("accept-language", language.parse().unwrap());
     let lookup = Lookup {
         resource: Resource::new("svc", target),
-        caller: Caller::new("issuer", user, ""),
+        caller: Caller::of_session("issuer", user),
         origin: "http://edge".into(),
         request,
         asked: Instant::now(),

@@ -13,7 +13,7 @@ use super::recall::{Bypassed, Recall};
 
 /// How one request fared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// A stored answer that holds, asked again or not.
     Hit,
     /// A stored answer past its freshness.
@@ -26,8 +26,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The value of `X-Cache`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "HIT",
             Self::Stale => "STALE",

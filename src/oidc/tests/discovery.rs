@@ -131,13 +131,13 @@ async fn written_endpoints_override_and_suffice() {
     let (url, _) = world.rp.begin_login(LoginAsk::default()).await.unwrap();
     assert!(url.as_str().starts_with(&format!("{}/a?", elsewhere.base)));
     eventually(|| world.requests(WELL_KNOWN).len() == 1).await;
-    assert!(!world.rp.metadata().unwrap().discovered);
+    assert_eq!(world.rp.metadata().unwrap().end_session, None, "only idps.yaml speaks");
     world.answer(WELL_KNOWN, Canned::Json(200, world.document()));
     // The first may join the flight that met the 500.
     let first = world.rp.warm().await;
     first.or(world.rp.warm().await).unwrap();
     let metadata = world.rp.metadata().unwrap();
-    assert!(metadata.discovered && metadata.token == at("/t") && metadata.end_session.is_some());
+    assert!(metadata.token == at("/t") && metadata.end_session.is_some());
 }
 
 fn setup(base: &IdpConfig, change: impl FnOnce(&mut IdpConfig)) -> Option<SetupError> {

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::provider::{Canned, NOW, World, tokens};
 use crate::config::AudienceParameter;
-use crate::oidc::{CallbackParams, Flow, LoginAsk, LoginError, Revocation};
+use crate::oidc::{CallbackParams, Flow, LoginAsk, LoginError};
 use crate::resilience::UnixTime;
 
 fn pairs(url: &Url, name: &str) -> Vec<String> {
@@ -16,7 +16,7 @@ fn pairs(url: &Url, name: &str) -> Vec<String> {
 
 fn ask() -> LoginAsk {
     let audiences = ["https://a.example", "https://b.example", "https://a.example"].map(String::from).to_vec();
-    LoginAsk { audiences, scopes: vec!["x.all".into(), "openid".into()], return_to: "/x".into(), prompt_consent: false }
+    LoginAsk { audiences, scopes: vec!["x.all".into(), "openid".into()], return_to: "/x".into() }
 }
 
 #[tokio::test]
@@ -157,17 +157,17 @@ async fn an_issuer_that_was_not_announced_is_checked_all_the_same() {
 async fn leaving_revokes_and_sends_the_browser_to_the_provider() {
     let world = World::new().await;
     let back = Url::parse("http://localhost:8080/").unwrap();
-    let secret = crate::config::Secret::new("rt");
-    assert_eq!(world.rp.end_session_url(None, &back), None, "the provider is not known yet");
+    let [secret, hint] = ["rt", "hint"].map(crate::config::Secret::new);
+    assert_eq!(world.rp.end_session_url(&hint, &back), None, "the provider is not known yet");
     world.rp.warm().await.unwrap();
     assert!(world.rp.ready());
-    let url = world.rp.end_session_url(Some(&crate::config::Secret::new("hint")), &back).unwrap();
+    let url = world.rp.end_session_url(&hint, &back).unwrap();
     assert_eq!(pairs(&url, "id_token_hint"), ["hint"]);
     assert_eq!(pairs(&url, "client_id"), ["client"]);
     assert_eq!(pairs(&url, "post_logout_redirect_uri"), ["http://localhost:8080/"]);
 
     world.answer("/revoke", Canned::Json(200, json!({})));
-    assert_eq!(world.rp.revoke(&secret).await, Ok(Revocation::Done));
+    assert_eq!(world.rp.revoke(&secret).await, Ok(()));
     let request = world.requests("/revoke").pop().unwrap();
     assert_eq!(request.form.get("token").map(String::as_str), Some("rt"));
     assert_eq!(request.form.get("token_type_hint").map(String::as_str), Some("refresh_token"));

@@ -5,7 +5,6 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::endpoints::{Endpoint, return_to};
 use crate::proxy::context::RequestContext;
@@ -13,7 +12,7 @@ use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::wire::{FIELDS, REQUEST_LINE, after_scheme, valid_authority};
 use crate::proxy::{Downstream, downstream, headers};
-use crate::reply::ProxyError;
+use crate::reply::{ProxyError, login_url};
 use crate::routing::CanonicalPath;
 
 /// Requests under way that are no crowd: they cannot be what takes the memory, or the files.
@@ -62,8 +61,7 @@ pub(in crate::proxy) fn admit(
     };
     // What the login would not heed only makes a redirect that servers in front find too large.
     if ctx.navigation && path.as_str().len() + query.len() <= return_to::MOST {
-        let here = format!("{}{query}", path.as_str());
-        ctx.login_url = format!("/auth/login?return_to={}", utf8_percent_encode(&here, NON_ALPHANUMERIC)).into();
+        ctx.login_url = login_url(&format!("{}{query}", path.as_str())).into();
     }
     query.clone_into(&mut ctx.upstream_target);
     Ok(Some(path))

@@ -52,15 +52,7 @@ async fn by_session(gateway: &Gateway, downstream: &Downstream, ctx: &mut Reques
     // Only a page load by GET may be sent to the login: a redirected POST would lose its body.
     ctx.navigation &= request.method == Method::GET;
     let session = gateway.endpoints.session_of(request, &ctx.correlation_id).await?;
-    if gateway.origins.csrf_token && !request.method.is_safe() {
-        let given = request.headers.get("x-csrf-token").map_or(&b""[..], http::HeaderValue::as_bytes);
-        if !gateway.endpoints.sessions.csrf_matches(&session, given) {
-            gateway.metrics.csrf_violations.with_label_values(&["token"]).inc();
-            return Err(ProxyError::CsrfFailed(
-                "X-CSRF-Token is missing or wrong; /auth/session hands it out".to_owned(),
-            ));
-        }
-    }
+    gateway.endpoints.require_csrf_token(request, &session)?;
     Ok(Who::Session(session))
 }
 
@@ -78,8 +70,9 @@ async fn by_token(gateway: &Gateway, downstream: &Downstream, ctx: &mut RequestC
         }
         Err(BearerError::CannotAsk { reason }) => {
             tracing::error!(service, reason, correlation_id = &*ctx.correlation_id, "UPSTREAM_AUTH_FAILED");
-            let reason = "the access token could not be checked: its provider does not answer".to_owned();
-            Err(ProxyError::UpstreamAuthFailed { service: service.to_owned(), reason })
+            Err(ProxyError::UpstreamAuthFailed(
+                "the access token could not be checked: its provider does not answer".to_owned(),
+            ))
         }
     }
 }

@@ -30,12 +30,12 @@ pub(in crate::proxy) async fn obtain_bearer(
             ctx.token_found = Some(false);
             let correlation_id = &*ctx.correlation_id;
             tracing::warn!(service, reason, token_found = false, correlation_id, "NO_TOKEN_AVAILABLE");
-            Err(ProxyError::NoTokenAvailable { service: service.to_owned(), reason })
+            Err(ProxyError::NoTokenAvailable(reason))
         }
         Err(NoBearer::ProviderDown(reason)) => {
             let correlation_id = &*ctx.correlation_id;
             tracing::error!(service, reason, correlation_id, "UPSTREAM_AUTH_FAILED");
-            Err(ProxyError::UpstreamAuthFailed { service: service.to_owned(), reason })
+            Err(ProxyError::UpstreamAuthFailed(reason))
         }
         Err(NoBearer::SessionEnded) => Err(ProxyError::NotAuthenticated),
         Err(NoBearer::StoreDown(reason)) => {

@@ -10,7 +10,7 @@ use pingora::{ErrorType, OrErr};
 
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
-use crate::proxy::forwarded::{Told, client, told};
+use crate::proxy::forwarded::{believed, client};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{
     API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, scrub,
@@ -149,8 +149,7 @@ impl ArrayText {
     }
 }
 
-/// What the service is told about the client's end. A trusted proxy in front is believed; from
-/// anybody else these headers are ours alone.
+/// What the service is told about the client's end: what a trusted proxy in front says of it, else what is seen here.
 struct Client {
     forwarded_for: Option<HeaderValue>,
     proto: HeaderValue,
@@ -160,8 +159,8 @@ struct Client {
 impl Client {
     fn of(gateway: &Gateway, session: &Downstream, request: &RequestHeader) -> Self {
         let address = downstream::client_ip(session);
-        let trusted = address.is_some_and(|address| gateway.trusted_proxies.iter().any(|net| net.contains(&address)));
-        let told = if trusted { told(&request.headers) } else { Told::default() };
+        let told = address.map(|address| believed(address, &gateway.trusted_proxies, &request.headers));
+        let told = told.unwrap_or_default();
         let value = |text: Option<String>| text.and_then(|text| HeaderValue::try_from(text).ok());
         let own_proto = if downstream::is_tls(session) { "https" } else { "http" };
         let forwarded_for = address.and_then(|address| match told.chain {

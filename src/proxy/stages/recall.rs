@@ -11,7 +11,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::fail::covered_label;
 use super::forward::client_origin;
 use super::legacy;
-use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, StandIn, failure_of, parts};
+use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of, parts};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::who::Who;
@@ -44,7 +44,7 @@ pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContex
 /// service's to know.
 fn caller(session: &Downstream, ctx: &RequestContext) -> Option<Caller> {
     match &ctx.who {
-        Who::Session(login) => Some(Caller::new(&login.identity.issuer, &login.identity.subject, "session")),
+        Who::Session(login) => Some(Caller::of_session(&login.identity.issuer, &login.identity.subject)),
         Who::Caller(_) => {
             let token = session.req_header().headers.get(AUTHORIZATION)?;
             Some(Caller::by_token(token.as_bytes()))
@@ -121,8 +121,7 @@ pub(super) fn fell(ctx: &RequestContext, fault: &ProxyError) {
 
 /// What is stored, instead of an error. `asked`: the service was.
 pub(super) fn stand_in(session: &Downstream, ctx: &RequestContext, failure: Failure, asked: bool) -> Option<Reply> {
-    let StandIn { status, headers, body } = ctx.recall.as_ref()?.stand_in(session.req_header(), failure, asked)?;
-    Some(Reply { status, headers, body })
+    ctx.recall.as_ref()?.stand_in(session.req_header(), failure, asked)
 }
 
 /// Takes note of a service's answer: a 304 updates, an unsafe request invalidates. An error for which
@@ -205,5 +204,5 @@ pub(in crate::proxy) fn part(session: &Downstream, response: &mut ResponseHeader
 
 /// Tells the client how its request fared with the cache.
 pub(in crate::proxy) fn dress(session: &Downstream, response: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
-    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.dress(session, response).map(|_outcome| ()))
+    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.dress(session, response))
 }

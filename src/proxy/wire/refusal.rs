@@ -11,7 +11,7 @@ use super::line::Line;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::stages;
-use crate::reply::{Circumstances, ProxyError, from_error};
+use crate::reply::{Circumstances, LOGIN, ProxyError, from_error};
 use crate::resilience::SystemClock;
 
 /// What the client gets to take the answer, and to notice it.
@@ -23,7 +23,7 @@ pub(super) async fn refuse(gateway: &Gateway, line: &mut Line, head: Option<&[u8
     let asked = head.unwrap_or(line.ahead());
     let correlation_id = CorrelationId::written_in(asked).unwrap_or_else(CorrelationId::fresh);
     let bodiless = asked.starts_with(b"HEAD ");
-    let around = Circumstances { correlation_id: &correlation_id, login_url: "/auth/login", navigation: false };
+    let around = Circumstances { correlation_id: &correlation_id, login_url: LOGIN, navigation: false };
     let reply = from_error(error, around);
     let reason = reply.status.canonical_reason().unwrap_or_default();
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", reply.status.as_u16());

@@ -84,10 +84,11 @@ async fn what_was_emptied_is_forgotten_without_a_look() {
 #[tokio::test]
 async fn who_was_not_told_the_time_judges_nothing() {
     let (store, clock) = (Arc::new(Handled::new()), Arc::new(FleetClock::awaiting()));
+    let config = config(StoreConfig::Memory);
     let sessions = Sessions::new(
         Arc::clone(&store) as Arc<dyn SessionStore>,
-        Sealer::random().unwrap(),
-        &config(StoreConfig::Memory),
+        Sealer::open(&config).unwrap(),
+        &config,
         clock as Arc<dyn Clock>,
         Arc::new(Metrics::new().unwrap()),
     );

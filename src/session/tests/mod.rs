@@ -51,10 +51,9 @@ fn house() -> House {
 fn house_with(config: SessionConfig) -> House {
     let (store, clock) = (Arc::new(Handled::new()), Arc::new(ManualClock::at(10_000)));
     let metrics = Arc::new(Metrics::new().unwrap());
-    let sealer = Sealer::random().unwrap();
     let sessions = Sessions::new(
         Arc::clone(&store) as Arc<dyn SessionStore>,
-        sealer,
+        Sealer::open(&config).unwrap(),
         &config,
         Arc::clone(&clock) as Arc<dyn Clock>,
         Arc::clone(&metrics),
