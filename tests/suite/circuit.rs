@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, http_client, problem};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, http_client, problem, raw};
 
 /// The scorecard's numbers with `SCALE=full`, smaller ones otherwise.
 fn scale(full: usize, usual: usize) -> usize {
@@ -32,6 +32,27 @@ fn svc(edge: &Edge) -> String {
 async fn state(edge: &Edge) -> String {
     let health = http_client().get(edge.url("/api/v1/proxy/health")).send().await.unwrap();
     health.json::<Value>().await.unwrap()["services"]["svc"]["state"].as_str().unwrap().to_owned()
+}
+
+/// The circuit hears of it first: whoever asks again at once must not find it as it was. Many services, for a chance each.
+#[tokio::test]
+async fn who_is_told_of_a_refused_connection_finds_the_circuit_open() {
+    let upstream = Upstream::start().await;
+    let services: Vec<String> = (0..100).map(|number| format!("s{number}: \"http://127.0.0.1:9/\"")).collect();
+    let text = format!(
+        "legacy_services: {{ {} }}\nresponse_cache: {{ enabled: false }}\ncircuit_breaker: {{ threshold: 1, reset_time: 600 }}\n",
+        services.join(", ")
+    );
+    let edge = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).legacy(&text).start().await;
+    let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
+    for number in 0..100 {
+        let ask = format!(
+            "GET /api/v1/proxy/s{number}/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n\r\n",
+            edge.port
+        );
+        let told = (raw(edge.address(), &ask).await.0.status(), raw(edge.address(), &ask).await.0.status());
+        assert_eq!(told, (502, 503), "s{number}");
+    }
 }
 
 #[tokio::test]
