@@ -16,9 +16,9 @@ const LEASE: Duration = Duration::from_secs(3);
 /// How often a held lease is asked for again, and how often at the most.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 const LEASE_POLLS: usize = 150;
-/// Whoever waited so long for another process does not wait for the provider as long again: it was not killed, it
-/// had no answer.
-const IN_VAIN: Duration = Duration::from_secs(8);
+/// Whoever waited so long for another process that brought nothing does not wait for the provider as long again: it was
+/// not killed, it had no answer. More than a lease, and less than the provider is given: nobody comes as it is asked.
+const IN_VAIN: Duration = Duration::from_secs(5);
 /// How long a rotated refresh token is tried to be stored before it is given up.
 const SAVE_POLL: Duration = Duration::from_millis(50);
 const SAVE_TRIES: usize = 600;
@@ -47,15 +47,14 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
     let begun = Instant::now();
     for _poll in 0..LEASE_POLLS {
         if let Some(lease) = desk.sessions.lease(&name, LEASE).await.map_err(|error| store_down(&error))? {
-            if begun.elapsed() > IN_VAIN {
-                give_back(lease).await;
-                let current = reread(desk, session).await?;
-                if works(desk, &current, target) {
-                    return Ok(current);
+            let outcome = lease.hold(async {
+                // What it brought may be another of the session's tokens: then the provider answers.
+                if begun.elapsed() > IN_VAIN && reread(desk, session).await?.version == session.version {
+                    return Err(too_long());
                 }
-                break;
-            }
-            let outcome = lease.hold(renew_in_turn(desk, session, target, &name)).await;
+                renew_in_turn(desk, session, target, &name).await
+            });
+            let outcome = outcome.await;
             give_back(lease).await;
             return outcome;
         }
@@ -66,7 +65,11 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
             return Ok(current);
         }
     }
-    Err(NoBearer::ProviderDown("another process has been renewing this session for too long".to_owned()))
+    Err(too_long())
+}
+
+fn too_long() -> NoBearer {
+    NoBearer::ProviderDown("another process has been renewing this session for too long".to_owned())
 }
 
 async fn give_back(lease: Lease) {
