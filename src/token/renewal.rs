@@ -316,6 +316,7 @@ fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Se
     let Err(failed) = outcome else {
         desk.down.lift(&session.key);
         desk.slow.lift(&session.key);
+        desk.hanging.landed();
         return;
     };
     match &failed.reason {
