@@ -158,7 +158,7 @@ pub(super) fn read_keys(body: &[u8]) -> Result<Vec<VerifyingKey>, FetchError> {
     let set: WrittenSet = serde_json::from_slice(body)
         .map_err(|error| FetchError::Malformed(quote(&format!("not a key set: {error}"))))?;
     let written = set.keys.len();
-    let keys: Vec<_> = set.keys.into_iter().take(MAX_KEYS).filter_map(read_key).collect();
+    let keys: Vec<_> = set.keys.into_iter().filter_map(read_key).take(MAX_KEYS).collect();
     if keys.len() < written {
         tracing::debug!(written, usable = keys.len(), "keys of the provider skipped");
     }
@@ -214,6 +214,14 @@ mod tests {
         let keys = read_keys(body.as_bytes()).unwrap();
         assert_eq!(keys.len(), 1);
         assert!(keys[0].fits(Algorithm::EdDSA) && !keys[0].fits(Algorithm::RS256));
+    }
+
+    #[test]
+    fn many_bad_keys_in_front_hide_no_good_one() {
+        let body = format!(r#"{{"keys":[{}{GOOD}]}}"#, r#"{"kty":"oct","k":"AAAA"},"#.repeat(MAX_KEYS));
+        assert_eq!(read_keys(body.as_bytes()).unwrap().len(), 1);
+        let body = format!(r#"{{"keys":[{}{GOOD}]}}"#, format!("{GOOD},").repeat(MAX_KEYS));
+        assert_eq!(read_keys(body.as_bytes()).unwrap().len(), MAX_KEYS);
     }
 
     #[test]
