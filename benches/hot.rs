@@ -53,6 +53,13 @@ impl Parts {
         let settings = &self.config.settings.session;
         Sessions::open(settings, Arc::clone(&self.clock), Arc::clone(&self.metrics)).unwrap()
     }
+
+    fn relying_party(&self) -> RelyingParty {
+        let (idp, settings) = (&self.config.idps[0], &self.config.settings);
+        let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
+        let (url, scopes) = (&settings.server.public_url, &settings.auth.oauth_scopes);
+        RelyingParty::new(idp, url, scopes, None, clock, metrics).unwrap()
+    }
 }
 
 fn bench_cookie(criterion: &mut Criterion) {
@@ -93,11 +100,9 @@ fn bench_bearer_of_session(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let parts = Parts::new(dir.path());
     let (settings, sessions) = (&parts.config.settings, Arc::new(parts.sessions()));
+    let provider = Arc::new(parts.relying_party());
     let (clock, metrics) = (Arc::clone(&parts.clock), Arc::clone(&parts.metrics));
-    let public_url = &settings.server.public_url;
-    let provider = RelyingParty::new(&parts.config.idps[0], public_url, &settings.auth.oauth_scopes, clock, metrics);
-    let (clock, metrics) = (Arc::clone(&parts.clock), Arc::clone(&parts.metrics));
-    let broker = TokenBroker::new(Arc::clone(&sessions), Arc::new(provider.unwrap()), settings, clock, metrics);
+    let broker = TokenBroker::new(Arc::clone(&sessions), provider, settings, clock, metrics);
     let token = parts.provider.access_token("somebody");
     let new = login(parts.provider.issuer(), 1, &token, parts.clock.as_ref());
     let (_, session) = runtime.block_on(sessions.create(new)).unwrap();
@@ -112,7 +117,10 @@ fn bench_callers_token(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let parts = Parts::new(dir.path());
     let (clock, metrics) = (Arc::clone(&parts.clock), Arc::clone(&parts.metrics));
-    let Ok(bearers) = BearerValidator::new(&parts.config.idps, None, clock, metrics) else { panic!("the entry works") };
+    let logins = parts.relying_party();
+    let Ok(bearers) = BearerValidator::new(&parts.config.idps, &logins, None, clock, metrics) else {
+        panic!("the entry works")
+    };
     let known = parts.provider.access_token("known");
     runtime.block_on(bearers.validate(&known)).unwrap();
     criterion.bench_function("bearer/seen before", |bencher| {

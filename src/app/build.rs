@@ -111,6 +111,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
     let settings = &config.settings;
     let relying_party = relying_party(&config, old, &clock, &metrics)?;
     let facade = Arc::new(Facade::build(&config, &metrics, old.map(|old| (&old.written, &*old.facade)))?);
+    let bearers = bearers(&config, old, &relying_party, &clock, &metrics)?;
     let broker = broker(&config, old, &relying_party, &sessions, &clock, &metrics);
     let endpoints = Arc::new(Endpoints {
         facade: Arc::clone(&facade),
@@ -142,7 +143,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         endpoints,
         rates,
         broker,
-        bearers: bearers(&config, old, &clock, &metrics)?,
+        bearers,
         origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone()),
         trusted_proxies: settings.server.trusted_proxies.clone(),
         metrics,
@@ -176,7 +177,8 @@ fn relying_party(
     if let Some(old) = same {
         return Ok(Arc::clone(&old.endpoints.relying_party));
     }
-    RelyingParty::new(entry, &settings.server.public_url, scopes, Arc::clone(clock), Arc::clone(metrics))
+    let before = old.map(|old| &*old.bearers);
+    RelyingParty::new(entry, &settings.server.public_url, scopes, before, Arc::clone(clock), Arc::clone(metrics))
         .map(Arc::new)
         .map_err(|error| StartError::Idp(entry.name.clone(), error))
 }
@@ -185,6 +187,7 @@ fn relying_party(
 fn bearers(
     config: &Config,
     old: Option<&Gateway>,
+    party: &RelyingParty,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<BearerValidator>, StartError> {
@@ -192,7 +195,7 @@ fn bearers(
         return Ok(Arc::clone(&old.bearers));
     }
     let before = old.map(|old| &*old.bearers);
-    BearerValidator::new(&config.idps, before, Arc::clone(clock), Arc::clone(metrics))
+    BearerValidator::new(&config.idps, party, before, Arc::clone(clock), Arc::clone(metrics))
         .map(Arc::new)
         .map_err(|(entry, error)| StartError::Idp(entry, error))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::audiences::RefusedAudiences;
+use super::bearer::BearerValidator;
 use super::client_auth::ClientAuth;
 use super::discovery::{Discovery, Metadata};
 use super::error::{GrantError, IdTokenError, IdpError, SetupError};
@@ -38,11 +39,13 @@ pub struct RelyingParty {
 }
 
 impl RelyingParty {
-    /// Asks nobody yet: the provider may be down, and the program starts all the same.
+    /// Asks nobody yet: the provider may be down, and the program starts all the same. `before`: what it keeps of the
+    /// same issuer and endpoints goes on.
     pub fn new(
         idp: &IdpConfig,
         public_url: &Url,
         default_scopes: &[String],
+        before: Option<&BearerValidator>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SetupError> {
@@ -54,8 +57,14 @@ impl RelyingParty {
             .map_err(|_cannot_be_a_base| SetupError::Endpoint(public_url.to_string()))?;
         let auth = ClientAuth::new(idp)?;
         let http = HttpClient::new(is_local(idp), Arc::clone(&metrics))?;
-        let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
-        let jwks = Jwks::new(&idp.name, discovery.clone(), http.clone(), Arc::clone(&clock));
+        let kept = before.and_then(|before| before.kept_of(idp));
+        let (discovery, jwks) = if let Some(kept) = kept {
+            kept
+        } else {
+            let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
+            let jwks = Jwks::new(&idp.name, discovery.clone(), http.clone(), Arc::clone(&clock));
+            (discovery, jwks)
+        };
         let id_tokens = IdTokenVerifier::new(idp, jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
         let tokens =
             TokenEndpoint::new(idp, auth, discovery.clone(), http.clone(), Arc::clone(&clock), Arc::clone(&metrics));

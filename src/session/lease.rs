@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::store::SessionStore;
 use crate::resilience::Clock;
 
+/// A renewal that fails is tried again so soon that the lease outlasts a store that does not answer twice.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// A lease that is held. Given back with [`Lease::give_back`], else it ends by itself.
 pub struct Lease {
     /// Grows with every grant: a later holder's number is always larger.
@@ -27,13 +30,16 @@ impl Lease {
     /// only: what the work writes is compared before it is written, whoever holds the lease.
     pub async fn hold<T>(&self, work: impl Future<Output = T>) -> T {
         let renewing = async {
+            let mut failed = false;
             loop {
-                tokio::time::sleep(self.span / 3).await;
-                match self.store.lease(&self.name, &self.holder, self.span, self.clock.now()).await {
-                    Ok(Some(_)) => {}
+                tokio::time::sleep(if failed { AGAIN } else { self.span / 3 }).await;
+                let answer = self.store.lease(&self.name, &self.holder, self.span, self.clock.now()).await;
+                match &answer {
                     Ok(None) => tracing::warn!("a lease ended while its work goes on, and another process has it"),
-                    Err(error) => tracing::warn!(%error, "a lease cannot be renewed; its work goes on"),
+                    Err(error) if !failed => tracing::warn!(%error, "a lease cannot be renewed; its work goes on"),
+                    Ok(Some(_)) | Err(_) => {}
                 }
+                failed = answer.is_err();
             }
         };
         tokio::select! {

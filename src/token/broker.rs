@@ -11,7 +11,7 @@ use prometheus::IntCounter;
 
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
-use super::patience::{PATIENCE, wait_for};
+use super::patience::{Hanging, wait_for};
 use super::policy::{Need, TokenPolicy};
 use super::renewal;
 use super::shared::SharedTokens;
@@ -101,6 +101,7 @@ pub(super) struct Desk {
     pub(super) down: Holds<SessionKey, String>,
     /// The last flight took long. Who has no token that works waits for one all the same.
     pub(super) slow: Holds<SessionKey, ()>,
+    pub(super) hanging: Arc<Hanging>,
     pub(super) refused: Holds<(SessionKey, Target), String>,
     /// The counter of every service's usual look-up, found at its first use.
     cached: HashMap<String, OnceLock<IntCounter>>,
@@ -137,20 +138,23 @@ impl TokenBroker {
             })
             .collect();
         let entry = relying_party.config();
+        let (ours, party) = (Arc::clone(&sessions), Arc::clone(&relying_party));
+        let threshold = settings.token_refresh_threshold;
+        let shared = SharedTokens::new(ours, party, Arc::clone(&clock), Arc::clone(&metrics), threshold);
         let desk = Desk {
-            threshold: settings.token_refresh_threshold,
+            hanging: Arc::clone(&shared.hanging),
+            threshold,
             own_audience: entry.audience.clone(),
             resource_indicators: entry.audience_parameter == AudienceParameter::Resource,
-            sessions: Arc::clone(&sessions),
-            relying_party: Arc::clone(&relying_party),
-            clock: Arc::clone(&clock),
-            metrics: Arc::clone(&metrics),
+            sessions,
+            clock,
+            metrics,
             down: Holds::new(),
             slow: Holds::new(),
             refused: Holds::new(),
             cached: settings.service_audiences.keys().map(String::as_str).chain([LOGIN]).map(named).collect(),
+            relying_party,
         };
-        let shared = SharedTokens::new(sessions, relying_party, clock, metrics, settings.token_refresh_threshold);
         Self { desk: Arc::new(desk), flights: SingleFlight::default(), earlier: Vec::new(), shared, mapped }
     }
 
@@ -283,6 +287,7 @@ impl TokenBroker {
             let works = || still_works.as_ref().is_some_and(|(token, _)| desk.aged(token).1 != Freshness::Over);
             let Some((landed, ours)) = wait_for(self.fly(&current, target), patience, works).await else {
                 desk.slow.hold(current.key, (), BACK_OFF);
+                desk.hanging.outlasted(patience.unwrap_or_default());
                 return still_works.ok_or_else(interrupted);
             };
             let still_works = works().then_some(still_works).flatten();
@@ -363,7 +368,7 @@ impl Desk {
 
     /// Nobody whose token works waits for a provider that failed or took long the last time.
     fn patience(&self, key: &SessionKey) -> Duration {
-        if self.down.knew_one(key) || self.slow.knew_one(key) { Duration::ZERO } else { PATIENCE }
+        self.hanging.patience(self.down.knew_one(key) || self.slow.knew_one(key))
     }
 
     fn known_obstacle(&self, key: &SessionKey, target: &Target) -> Option<NoBearer> {

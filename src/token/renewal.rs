@@ -14,9 +14,9 @@ use crate::session::{AccessToken, Lease, Session, StoreError, Tokens, Updated};
 /// How often a held lease is asked for again, and how often at the most.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 const LEASE_POLLS: usize = 150;
-/// Whoever waited so long for another process does not wait for the provider as long again: it was not killed, it
-/// had no answer.
-const IN_VAIN: Duration = Duration::from_secs(8);
+/// Whoever waited so long for another process that brought nothing does not wait for the provider as long again: it was
+/// not killed, it had no answer. More than a lease, and less than the provider is given: nobody comes as it is asked.
+const IN_VAIN: Duration = Duration::from_secs(5);
 /// How long a rotated refresh token is tried to be stored before it is given up.
 const SAVE_POLL: Duration = Duration::from_millis(50);
 const SAVE_TRIES: usize = 600;
@@ -45,15 +45,14 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
     let begun = Instant::now();
     for _poll in 0..LEASE_POLLS {
         if let Some(lease) = desk.sessions.lease(&name, Lease::SPAN).await.map_err(|error| store_down(&error))? {
-            if begun.elapsed() > IN_VAIN {
-                lease.give_back().await;
-                let current = reread(desk, session).await?;
-                if works(desk, &current, target) {
-                    return Ok(current);
+            let outcome = lease.hold(async {
+                // What it brought may be another of the session's tokens: then the provider answers.
+                if begun.elapsed() > IN_VAIN && reread(desk, session).await?.version == session.version {
+                    return Err(too_long());
                 }
-                break;
-            }
-            let outcome = lease.hold(renew_in_turn(desk, session, target, &name)).await;
+                renew_in_turn(desk, session, target, &name).await
+            });
+            let outcome = outcome.await;
             lease.give_back().await;
             return outcome;
         }
@@ -64,7 +63,11 @@ pub(super) async fn renew(desk: &Desk, session: &Session, target: &Target) -> Re
             return Ok(current);
         }
     }
-    Err(NoBearer::ProviderDown("another process has been renewing this session for too long".to_owned()))
+    Err(too_long())
+}
+
+fn too_long() -> NoBearer {
+    NoBearer::ProviderDown("another process has been renewing this session for too long".to_owned())
 }
 
 /// Another replica may have failed a moment ago: then the provider is left alone here, too.
@@ -305,6 +308,7 @@ fn note(desk: &Desk, session: &Session, target: &Target, outcome: &Result<Arc<Se
     let Err(failed) = outcome else {
         desk.down.lift(&session.key);
         desk.slow.lift(&session.key);
+        desk.hanging.landed();
         return;
     };
     match &failed.reason {

@@ -10,7 +10,7 @@ use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;
 use super::minted::{bounded, landed};
-use super::patience::{PATIENCE, wait_for};
+use super::patience::{Hanging, wait_for};
 use super::policy::Need;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::resilience::{Clock, SingleFlight, UnixTime};
@@ -54,6 +54,8 @@ pub(super) struct SharedTokens {
     obstacles: Arc<Holds<SharedKey, NoBearer>>,
     /// The last flight took long. Who has no token that works waits for one all the same.
     slow: Arc<Holds<SharedKey, ()>>,
+    /// Known to whoever renews a session's tokens, too.
+    pub(super) hanging: Arc<Hanging>,
 }
 
 impl SharedTokens {
@@ -74,6 +76,7 @@ impl SharedTokens {
             flights: SingleFlight::default(),
             obstacles: Arc::new(Holds::new()),
             slow: Arc::new(Holds::new()),
+            hanging: Arc::default(),
         }
     }
 
@@ -148,10 +151,11 @@ impl SharedTokens {
             count(if still_works.is_some() { CACHED } else { obstacle.result() });
             return still_works.ok_or(obstacle);
         }
-        let patience = still_works.as_ref().map(|_| if self.slow.knew_one(&key) { Duration::ZERO } else { PATIENCE });
+        let patience = still_works.as_ref().map(|_| self.hanging.patience(self.slow.knew_one(&key)));
         let works = || still_works.as_ref().is_some_and(|token| self.age(token) != Freshness::Over);
         let Some((landed, ours)) = wait_for(self.fly(key.clone(), fetch), patience, works).await else {
             self.slow.hold(key.clone(), (), key.back_off());
+            self.hanging.outlasted(patience.unwrap_or_default());
             count(CACHED);
             return still_works.ok_or_else(interrupted);
         };
@@ -173,6 +177,7 @@ impl SharedTokens {
         F: Future<Output = Result<(AccessToken, Source), NoBearer>> + Send + 'static,
     {
         let (kept, obstacles, slow) = (Arc::clone(&self.kept), Arc::clone(&self.obstacles), Arc::clone(&self.slow));
+        let hanging = Arc::clone(&self.hanging);
         let flight_key = key.clone();
         let mut ours = false;
         let landed = self.flights.run(key, || {
@@ -180,8 +185,12 @@ impl SharedTokens {
             async move {
                 let outcome = fetch().await;
                 match &outcome {
-                    Ok((token, _source)) => {
+                    Ok((token, source)) => {
                         slow.lift(&flight_key);
+                        // What lay in the store tells nothing of the provider.
+                        if *source == Source::Provider {
+                            hanging.landed();
+                        }
                         kept.insert(flight_key, token.clone());
                     }
                     Err(reason) => {

@@ -144,14 +144,20 @@ async fn a_dead_master_of_a_cluster_costs_no_session() {
     a_master_dies(&cluster.url(), "cluster", || cluster.masters[0].kill9(), Duration::from_secs(8)).await;
 }
 
-/// Without it a login is acknowledged before any replica has it: this is what is waited for.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_acknowledged_is_at_a_replica() {
+/// A master, and the way on which its replica follows it.
+async fn followed() -> (Redis, Way, Redis) {
     let master = Redis::start("");
     let way = Way::to(master.port).await;
     let replica = Redis::start(&format!("replicaof 127.0.0.1 {}", way.port));
     let follows = || replica.ask::<String>(redis::cmd("INFO").arg("replication")).contains("link_status:up");
     eventually!("the replica follows", follows());
+    (master, way, replica)
+}
+
+/// Without it a login is acknowledged before any replica has it: this is what is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_at_a_replica() {
+    let (master, way, replica) = followed().await;
     let here = || replica.ask::<Vec<String>>(redis::cmd("KEYS").arg("*:session")).len();
     let (waiting, careless) =
         (registry(&master.url(), Duration::from_secs(2)), registry(&master.url(), Duration::ZERO));
@@ -185,4 +191,31 @@ async fn what_is_acknowledged_is_at_a_replica() {
     }
     times.sort();
     assert!(percentile(&times, 50) >= WAIT && percentile(&times, 50) < WAIT * 4, "{times:?}");
+}
+
+/// What a connection that is kept for WAIT meets between two logins: `timeout` of Redis, or a firewall that forgets.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_was_closed_costs_no_login() {
+    let (master, _way, _replica) = followed().await;
+    let registry = registry(&master.url(), Duration::from_secs(2));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    for number in 0..3 {
+        enrol(&registry, "https://idp.example", "ada", number).await.unwrap();
+        let clients: String = master.ask(redis::cmd("CLIENT").arg("LIST"));
+        let kept = clients.lines().find(|line| line.contains(" cmd=wait ")).unwrap();
+        let id = kept.split(' ').find_map(|pair| pair.strip_prefix("id=")).unwrap();
+        master.ask::<()>(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id));
+    }
+}
+
+/// Longer than any other answer of Redis may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hangs_costs_no_login_however_long_it_is_waited_for() {
+    let (master, way, _replica) = followed().await;
+    way.set(Fault::BlackHole);
+    let registry = registry(&master.url(), Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let begun = Instant::now();
+    assert!(enrol(&registry, "https://idp.example", "ada", 0).await.is_some());
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it was waited for");
 }

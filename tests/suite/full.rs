@@ -136,3 +136,20 @@ async fn a_full_disk_pauses_logins_and_nothing_else() {
         assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "nothing on the disk is damaged");
     }
 }
+
+#[tokio::test]
+async fn a_full_disk_lets_everybody_log_out() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).start().await;
+    let (ada, bob) = (Browser::logged_in(&edge, "ada").await, Browser::logged_in(&edge, "bob").await);
+    // The journal grows no more.
+    let journal = std::fs::metadata(edge.folder().join("sessions.db-wal")).unwrap().len();
+    edge.bound_files(&journal.to_string());
+    let begun = http_client().get(edge.url("/auth/login")).send().await.unwrap();
+    assert_eq!(begun.status(), 503, "it is full");
+    assert!(bob.post(edge.url("/auth/logout")).await.status().is_redirection());
+    ada.logout_at_provider(&edge).await;
+    for browser in [&ada, &bob] {
+        eventually!("the session is over", browser.get(edge.url("/auth/session")).await.status() == 401);
+    }
+}

@@ -90,6 +90,27 @@ async fn a_session_outlives_an_outage_of_the_provider() {
     eventually!("the session goes on", status_of(&browser, &edge, "/api/own/x").await == 200);
 }
 
+/// If each waited for itself, the last ones' tokens would be over before their turn.
+#[tokio::test]
+async fn one_session_finds_out_for_all_that_the_provider_hangs() {
+    let upstream = Upstream::start().await;
+    let pass = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
+                token_policy: { mode: session_passthrough } }";
+    let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(pass);
+    let edge = setup.access_ttl(12).start().await;
+    let mut browsers = Vec::new();
+    for user in ["ada", "bob", "eve", "kim", "joe", "liz", "max"] {
+        browsers.push(Browser::logged_in(&edge, user).await);
+    }
+    edge.provider.set_mode(&edge.client_id, "hang").await;
+    // Two thirds of each token's life are over.
+    tokio::time::sleep(Duration::from_millis(8_300)).await;
+    for (number, browser) in browsers.iter().enumerate() {
+        assert_eq!(status_of(browser, &edge, "/pass/x").await, 200, "{number}");
+    }
+    eventually!("all are being renewed", edge.grants("faulted").await == browsers.len() as u64);
+}
+
 #[tokio::test]
 async fn a_provider_that_takes_longer_than_its_tokens_live_is_asked_once_for_one_request() {
     let upstream = Upstream::start().await;

@@ -110,6 +110,38 @@ async fn a_replica_killed_while_it_refreshes_holds_nobody_up() {
     assert!(edges[0].provider.count(&edges[0].client_id, "refused").await <= 1);
 }
 
+/// Two replicas are asked for a session whose tokens are over, the second a moment later: what they say, and how many
+/// questions the provider left without an answer.
+async fn asked_one_after_the_other(mode: &str, second: &str) -> ([u16; 2], u64) {
+    let (redis, upstream) = (Redis::start(""), Upstream::start().await);
+    let setup =
+        Setup::new().service("own", &upstream.url(), Some(OWN)).service("crud", &upstream.url(), Some(AUDIENCES[2]));
+    let setup = setup.access_ttl(3).store(&redis.url());
+    let edge = setup.clone().start().await;
+    let other = setup.start_beside(&edge).await;
+    let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
+    tokio::time::sleep(Duration::from_millis(3_300)).await;
+    edge.provider.set_mode(&edge.client_id, mode).await;
+    let client = crate::harness::builder().timeout(Duration::from_secs(40)).build().unwrap();
+    let (patient, url, asked) = (client.clone(), edge.url("/api/own/x"), cookie.clone());
+    let first = tokio::spawn(async move { look(&patient, &url, &asked).await.unwrap().status });
+    eventually!("it is at it", redis.ask::<Vec<String>>(redis::cmd("KEYS").arg("*:lease")).len() == 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let later = look(&client, &other.url(second), &cookie).await.unwrap().status;
+    ([first.await.unwrap(), later], edge.provider.count(&edge.client_id, "faulted").await)
+}
+
+#[tokio::test]
+async fn who_has_waited_for_another_replica_in_vain_does_not_ask_the_provider_as_well() {
+    let (hangs, slow) = tokio::join!(
+        asked_one_after_the_other("hang", "/api/own/x"),
+        asked_one_after_the_other("delay:6000", "/api/crud/x")
+    );
+    assert_eq!(hangs, ([502, 502], 1));
+    // It was in vain only if nothing came of it.
+    assert_eq!(slow, ([200, 200], 0));
+}
+
 /// What a load has seen so far.
 #[derive(Default)]
 struct Tally {

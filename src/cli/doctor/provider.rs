@@ -38,7 +38,7 @@ pub(super) async fn examine(
     let places = Places::of(config, idp);
     let settings = &config.settings;
     let (url, scopes) = (&settings.server.public_url, &settings.auth.oauth_scopes);
-    let party = match RelyingParty::new(idp, url, scopes, Arc::clone(clock), Arc::clone(metrics)) {
+    let party = match RelyingParty::new(idp, url, scopes, None, Arc::clone(clock), Arc::clone(metrics)) {
         Ok(party) => party,
         Err(error) => {
             report.bad("entry", &error, places.key(key_of(&error)));

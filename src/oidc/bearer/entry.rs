@@ -1,5 +1,6 @@
 //! The entries of `idps.yaml` that can vouch for somebody else's token: those with an `audience`.
-//! What they share, they share: keys by issuer and endpoints, introspection by endpoint and client.
+//! What they share, they share: keys by issuer and endpoints, also with whoever logs users in, and introspection by
+//! endpoint and client.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::oidc::discovery::Discovery;
 use crate::oidc::error::SetupError;
 use crate::oidc::http::HttpClient;
 use crate::oidc::jwks::Jwks;
-use crate::oidc::relying_party::is_local;
+use crate::oidc::relying_party::{RelyingParty, is_local};
 use crate::resilience::Clock;
 use crate::telemetry::Metrics;
 
@@ -53,16 +54,26 @@ impl Source {
     }
 }
 
+/// What these entries keep of the provider that `idp` names.
+pub(super) fn kept_of(entries: &[Entry], idp: &IdpConfig) -> Option<(Discovery, Jwks)> {
+    let wanted = Source::of(idp);
+    let found = entries.iter().find(|entry| entry.source == wanted)?;
+    Some((found.discovery.clone(), found.jwks.clone()))
+}
+
 /// Builds the entries; the error names the one that cannot work. Asks nobody. `before`: entries of another
-/// configuration, whose keys are good for the same issuer and endpoints.
+/// configuration, whose keys are good for the same issuer and endpoints, as those of `party` are.
 pub(super) fn build(
     idps: &[IdpConfig],
+    party: &RelyingParty,
     before: &[Entry],
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<Vec<Entry>, (String, SetupError)> {
     let known = before.iter().map(|entry| (entry.source.clone(), entry.discovery.clone(), entry.jwks.clone()));
-    let mut sources: Vec<(Source, Discovery, Jwks)> = known.collect();
+    // Tokens of unknown keys cost a provider one request, whoever sends them and to whom.
+    let own = (Source::of(&party.idp), party.discovery.clone(), party.jwks.clone());
+    let mut sources: Vec<(Source, Discovery, Jwks)> = std::iter::once(own).chain(known).collect();
     let mut introspectors: Vec<(&IdpConfig, Arc<Introspector>)> = Vec::new();
     let mut entries = Vec::new();
     for idp in idps {

@@ -12,8 +12,11 @@ use super::remembered::{Fingerprint, Remembered, fingerprint};
 use super::{BearerError, Caller};
 use crate::config::{IdpConfig, Secret};
 use crate::oidc::claims::Claims;
+use crate::oidc::discovery::Discovery;
 use crate::oidc::error::SetupError;
+use crate::oidc::jwks::Jwks;
 use crate::oidc::jwt::{self, Compact};
+use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::signature::{self, SignatureError};
 use crate::resilience::{Clock, SingleFlight};
 use crate::telemetry::Metrics;
@@ -57,16 +60,17 @@ struct Court {
 
 impl BearerValidator {
     /// Asks nobody yet: keys are fetched when the first token needs them. The error names the entry
-    /// that cannot work whatever its provider does. `before`: the one of another configuration, whose keys are kept
-    /// where an issuer and its endpoints are the same.
+    /// that cannot work whatever its provider does. Keys are shared with `party`, and with `before`, the one of another
+    /// configuration, where an issuer and its endpoints are the same.
     pub fn new(
         idps: &[IdpConfig],
+        party: &RelyingParty,
         before: Option<&Self>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, (String, SetupError)> {
         let before = before.map_or(&[][..], |before| &before.court.entries);
-        let entries = entry::build(idps, before, &clock, &metrics)?;
+        let entries = entry::build(idps, party, before, &clock, &metrics)?;
         let mut introspectors: Vec<Arc<Introspector>> = Vec::new();
         for one in entries.iter().filter_map(|entry| entry.introspector.as_ref()) {
             if !introspectors.iter().any(|known| Arc::ptr_eq(known, one)) {
@@ -76,6 +80,11 @@ impl BearerValidator {
         let (good, refused) = (Remembered::new(GOOD), Remembered::new(REFUSED));
         let court = Arc::new(Court { entries, introspectors, good, refused, clock });
         Ok(Self { court, flights: SingleFlight::default(), metrics, valid: OnceLock::new() })
+    }
+
+    /// What is kept of the provider that `idp` names.
+    pub(in crate::oidc) fn kept_of(&self, idp: &IdpConfig) -> Option<(Discovery, Jwks)> {
+        entry::kept_of(&self.court.entries, idp)
     }
 
     /// Who calls with this token: the credentials of `Authorization: Bearer`, without the scheme.

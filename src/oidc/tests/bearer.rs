@@ -26,17 +26,17 @@ pub(super) fn validator(world: &World, entries: &[&dyn Fn(&mut IdpConfig)]) -> B
         idp
     };
     let idps: Vec<_> = entries.iter().map(entry).collect();
-    BearerValidator::new(&idps, None, world.clock.clone(), Arc::new(Metrics::new().unwrap())).unwrap()
+    BearerValidator::new(&idps, &world.rp, None, world.clock.clone(), Arc::new(Metrics::new().unwrap())).unwrap()
 }
 
-fn claims(world: &World) -> Value {
+pub(super) fn claims(world: &World) -> Value {
     json!({
         "iss": world.base, "aud": API, "sub": "ada", "iat": NOW, "nbf": NOW, "exp": NOW + 600, "client_id": "cli",
         "scope": "read", "jti": "j1",
     })
 }
 
-fn with(world: &World, name: &str, value: &Value) -> Value {
+pub(super) fn with(world: &World, name: &str, value: &Value) -> Value {
     let mut claims = claims(world);
     claims[name] = value.clone();
     claims

@@ -145,7 +145,7 @@ fn setup(base: &IdpConfig, change: impl FnOnce(&mut IdpConfig)) -> Option<SetupE
     change(&mut idp);
     let public = Url::parse("http://localhost:8080").unwrap();
     let (clock, metrics) = (Arc::new(ManualClock::default()), Arc::new(Metrics::new().unwrap()));
-    RelyingParty::new(&idp, &public, &[], clock, metrics).err()
+    RelyingParty::new(&idp, &public, &[], None, clock, metrics).err()
 }
 
 #[tokio::test]

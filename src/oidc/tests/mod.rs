@@ -11,5 +11,6 @@ mod login;
 mod logout_token;
 mod provider;
 mod refresh;
+mod same_keys;
 mod token_endpoint;
 mod wycheproof;

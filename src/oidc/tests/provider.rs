@@ -73,7 +73,7 @@ impl World {
         change(&mut idp);
         let public = Url::parse("http://localhost:8080").unwrap();
         let scopes = ["openid".to_owned(), "offline_access".to_owned()];
-        let rp = RelyingParty::new(&idp, &public, &scopes, clock.clone(), metrics).unwrap();
+        let rp = RelyingParty::new(&idp, &public, &scopes, None, clock.clone(), metrics).unwrap();
         let world = Self { base, clock, key: Key::ed25519("k1"), rp, script };
         world.answer("/.well-known/openid-configuration", Canned::Json(200, world.document()));
         world.publish(&[&world.key]);

@@ -90,6 +90,7 @@ impl SessionStore for Handled {
         self.inner.read_note(name, now).await
     }
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
+        self.up()?;
         self.inner.lease(name, holder, span, now).await
     }
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {

@@ -285,6 +285,22 @@ async fn flows_are_single_use_and_sealed() {
     assert_eq!(house.sessions.take_flow("state-3").await.unwrap(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lease_outlasts_a_store_that_is_away_for_a_moment() {
+    let (house, span) = (house(), Duration::from_secs(3));
+    let lease = house.sessions.lease("refresh", span).await.unwrap().unwrap();
+    house.store.down.store(true, Ordering::SeqCst);
+    let work = async {
+        tokio::time::sleep(Duration::from_millis(1_050)).await;
+        house.clock.advance(Duration::from_secs(1));
+        house.store.down.store(false, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        house.clock.advance(Duration::from_secs(2));
+        assert!(house.sessions.lease("refresh", span).await.unwrap().is_none(), "nobody waited a second to try again");
+    };
+    lease.hold(work).await;
+}
+
 #[tokio::test]
 async fn a_lease_is_one_holders() {
     let house = house();

@@ -144,8 +144,13 @@ impl Edge {
 
     /// From now on no file of the process grows, as on a full disk; or they do again.
     pub(crate) fn fill_disk(&self, full: bool) {
-        let limit = if full { "--fsize=1:" } else { "--fsize=unlimited:" };
-        let status = Command::new("prlimit").args(["--pid", &self.child.id().to_string(), limit]).status();
+        self.bound_files(if full { "1" } else { "unlimited" });
+    }
+
+    /// None grows beyond so many bytes.
+    pub(crate) fn bound_files(&self, size: &str) {
+        let (pid, limit) = (self.child.id().to_string(), format!("--fsize={size}:"));
+        let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
         assert!(status.expect("prlimit (util-linux)").success());
     }
 

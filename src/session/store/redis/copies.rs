@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Value, cmd, from_redis_value};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::super::StoreError;
 use super::RedisStore;
@@ -113,19 +114,22 @@ async fn wait(nodes: &Nodes, server: &Before) -> Result<(), StoreError> {
 /// A replica that takes too long is no error: the write is where it would be without any.
 async fn ask(nodes: &Nodes, link: &Link, kept: &mut Option<(u64, MultiplexedConnection)>) -> Result<(), String> {
     let current = link.up().ok_or("the connection was lost before a replica had what was written")?;
-    let mut connection = match kept.take() {
-        Some((number, connection)) if number == current.number => connection,
-        _ => nodes.dial.plain(&current.address).await.map_err(|why| why.reason().to_owned())?,
-    };
     let span = nodes.dial.replica_wait;
-    // Any command makes WAIT mean everything that was written before it, by whomever.
-    let mut question = redis::pipe();
-    question.cmd("PING").add_command(cmd("WAIT").arg(1).arg(u64::try_from(span.as_millis()).unwrap_or(1)).to_owned());
-    let answer = match timeout(span + PATIENCE, connection.send_packed_commands(&question, 0, 2)).await {
-        Ok(answer) => answer.map_err(|error| error.to_string())?,
-        Err(_) => return Err("no answer to WAIT in time".to_owned()),
+    let still_there = kept.take().filter(|(number, _)| *number == current.number);
+    let answered = match still_there {
+        Some((_, connection)) => question(connection, span).await.ok(),
+        None => None,
     };
-    let last = answer.into_iter().last().unwrap_or(Value::Nil);
+    // One that nobody used for a while may have been forgotten by the server or on the way, which says nothing of the
+    // write.
+    let (connection, last) = if let Some(answered) = answered {
+        answered
+    } else {
+        let connection = nodes.dial.plain(&current.address).await.map_err(|why| why.reason().to_owned())?;
+        let answered = question(connection, span).await?;
+        same_server(current.inner.clone()).await?;
+        answered
+    };
     let reached: usize = match last.extract_error() {
         Ok(value) => from_redis_value(value).map_err(|error| error.to_string())?,
         Err(error) if error.code() == Some("NOPERM") => {
@@ -139,4 +143,26 @@ async fn ask(nodes: &Nodes, link: &Link, kept: &mut Option<(u64, MultiplexedConn
     }
     *kept = Some((current.number, connection));
     Ok(())
+}
+
+/// The connection back, and what it said to WAIT.
+async fn question(
+    mut connection: MultiplexedConnection,
+    span: Duration,
+) -> Result<(MultiplexedConnection, Value), String> {
+    let told = |error: redis::RedisError| error.to_string();
+    // Any command makes WAIT mean everything that was written before it, by whomever. By itself, it tells soon whether
+    // anybody is there.
+    connection.send_packed_command(&cmd("PING")).await.map_err(told)?;
+    let mut patient = connection.clone();
+    patient.set_response_timeout(span + PATIENCE);
+    let wait = cmd("WAIT").arg(1).arg(u64::try_from(span.as_millis()).unwrap_or(1)).to_owned();
+    let reached = patient.send_packed_command(&wait).await.map_err(told)?;
+    Ok((connection, reached))
+}
+
+/// The address may be another server's by now, which never heard of the write.
+async fn same_server(mut written_to: MultiplexedConnection) -> Result<(), String> {
+    let answer = written_to.send_packed_command(&cmd("PING")).await;
+    answer.map(drop).map_err(|error| format!("the server changed before a replica had what was written: {error}"))
 }

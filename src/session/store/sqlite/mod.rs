@@ -1,5 +1,6 @@
 //! Sessions in a file: survives restarts and kills, may be shared by the processes of one machine.
 
+mod reserve;
 mod schema;
 mod thread;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use self::reserve::Reserve;
 use self::thread::{Kind, Thread};
 use super::{Record, Saved, Selector, SessionStore, StoreError};
 use crate::resilience::UnixTime;
@@ -23,6 +25,7 @@ const SWEEP: u64 = 1_000;
 pub struct SqliteStore {
     path: PathBuf,
     thread: Thread,
+    reserve: Reserve,
     /// `PRAGMA data_version` when last asked.
     seen: AtomicI64,
 }
@@ -34,7 +37,21 @@ impl SqliteStore {
         let named = |reason: String| StoreError::new("sqlite", format!("{}: {reason}", path.display()));
         let connection = schema::open(path).map_err(named)?;
         let seen = data_version(&connection).map_err(|error| named(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), thread: Thread::start(connection)?, seen: AtomicI64::new(seen) })
+        let reserve = Reserve::beside(path);
+        let thread = Thread::start(connection, reserve.clone())?;
+        Ok(Self { path: path.to_owned(), thread, reserve, seen: AtomicI64::new(seen) })
+    }
+
+    /// What makes room is done on a full disk, too.
+    async fn forget<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.thread.ask(kind, work.clone()).await {
+            Err(error) if error.full => self.thread.ask(Kind::Forget, work).await,
+            done => done,
+        }
     }
 
     /// SQLite goes on with a file that somebody removed; everything in it is lost at the next start.
@@ -212,7 +229,7 @@ impl SessionStore for SqliteStore {
         let work = move |connection: &Connection| {
             Ok(connection.prepare_cached("DELETE FROM sessions WHERE key = ?1")?.execute([key.0])? > 0)
         };
-        self.thread.ask(Kind::Write, work).await
+        self.forget(Kind::Write, work).await
     }
 
     async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {
@@ -231,9 +248,15 @@ impl SessionStore for SqliteStore {
     async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError> {
         let mut total: u64 = 0;
         loop {
-            let gone = self.thread.ask(Kind::Take, move |connection| sweep(connection, now.0)).await?;
+            let gone = self.forget(Kind::Take, move |connection| sweep(connection, now.0)).await?;
             total = total.saturating_add(gone);
             if gone < SWEEP {
+                let reserve = self.reserve.clone();
+                let refill = move |_: &Connection| {
+                    reserve.fill();
+                    Ok(())
+                };
+                self.thread.ask(Kind::Read, refill).await?;
                 return Ok(total);
             }
         }

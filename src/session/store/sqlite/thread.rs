@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::reserve::Reserve;
 use crate::session::store::StoreError;
 
 /// No caller waits longer, whatever the disk does.
@@ -25,6 +26,8 @@ pub(super) enum Kind {
     Take,
     /// Writes what has happened anyway (a logout, new tokens); done even if nobody waits.
     Write,
+    /// The same for what makes room, once a full disk has refused it: it may use what is set aside.
+    Forget,
 }
 
 /// Given the fate of the transaction, answers the caller.
@@ -34,7 +37,7 @@ type Answer = Box<dyn FnOnce(&Result<(), StoreError>) + Send>;
 type Run = Box<dyn FnOnce(Result<&Connection, &StoreError>) -> Option<Answer> + Send>;
 
 struct Request {
-    writes: bool,
+    kind: Kind,
     run: Run,
 }
 
@@ -51,11 +54,11 @@ impl fmt::Debug for Thread {
 
 impl Thread {
     /// Starts it.
-    pub fn start(connection: Connection) -> Result<Self, StoreError> {
+    pub fn start(connection: Connection, reserve: Reserve) -> Result<Self, StoreError> {
         let (line, requests) = mpsc::channel(LINE);
         std::thread::Builder::new()
             .name("session-store".to_owned())
-            .spawn(move || serve(&connection, requests))
+            .spawn(move || serve(&connection, &reserve, requests))
             .map_err(|error| StoreError::new("sqlite", error))?;
         Ok(Self { line })
     }
@@ -68,7 +71,7 @@ impl Thread {
     {
         let (reply, answer) = oneshot::channel();
         let run = Box::new(move |connection: Result<&Connection, &StoreError>| -> Option<Answer> {
-            if kind != Kind::Write && reply.is_closed() {
+            if matches!(kind, Kind::Read | Kind::Take) && reply.is_closed() {
                 return None;
             }
             let done = match connection {
@@ -82,7 +85,7 @@ impl Thread {
             }))
         });
         let asked = async {
-            let request = Request { writes: kind != Kind::Read, run };
+            let request = Request { kind, run };
             self.line.send(request).await.map_err(|_| StoreError::new("sqlite", "the store's thread has ended"))?;
             answer.await.map_err(|_| StoreError::new("sqlite", "the store's thread has ended"))?
         };
@@ -93,7 +96,8 @@ impl Thread {
     }
 }
 
-fn serve(connection: &Connection, mut requests: mpsc::Receiver<Request>) {
+fn serve(connection: &Connection, reserve: &Reserve, mut requests: mpsc::Receiver<Request>) {
+    reserve.fill();
     while let Some(first) = requests.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH {
@@ -104,9 +108,17 @@ fn serve(connection: &Connection, mut requests: mpsc::Receiver<Request>) {
         }
         // Whoever waited for a write and reads now comes in a later batch: reads may go first, and
         // do not suffer from a disk that takes no writes.
-        let (writes, reads): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| request.writes);
+        let (writes, reads): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| request.kind != Kind::Read);
+        let (forgets, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|request| request.kind == Kind::Forget);
         for request in reads {
             answer_all((request.run)(Ok(connection)), &Ok(()));
+        }
+        if !forgets.is_empty() {
+            reserve.give();
+            // What waits in the journal goes to its place, and the journal begins anew: its own room is used again.
+            let _as_far_as_it_goes = connection.query_one("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            run_as_one(connection, forgets);
+            reserve.fill();
         }
         if !writes.is_empty() {
             run_as_one(connection, writes);
@@ -151,7 +163,9 @@ fn answer_all(answers: impl IntoIterator<Item = Answer>, fate: &Result<(), Store
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: rusqlite::Error) -> StoreError {
-    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+    // A quota, or a bound on the size of files, comes as the latter.
+    let full = [rusqlite::ffi::SQLITE_FULL, rusqlite::ffi::SQLITE_IOERR_WRITE];
+    if error.sqlite_error().is_some_and(|known| full.contains(&known.extended_code)) {
         StoreError::full("sqlite", error)
     } else {
         StoreError::new("sqlite", error)
@@ -159,7 +173,7 @@ fn failed(error: rusqlite::Error) -> StoreError {
 }
 
 fn rolled_back() -> StoreError {
-    StoreError::new("sqlite", "the transaction was rolled back: the disk is full or failing")
+    StoreError::full("sqlite", "the transaction was rolled back: the disk is full or failing")
 }
 
 #[cfg(test)]
@@ -181,10 +195,14 @@ mod tests {
         connection
     }
 
+    fn started(path: &std::path::Path) -> Thread {
+        Thread::start(limited(path), Reserve::beside(path)).unwrap()
+    }
+
     #[tokio::test]
     async fn a_full_disk_refuses_writes_and_serves_reads() {
         let folder = tempfile::tempdir().unwrap();
-        let thread = Thread::start(limited(&folder.path().join("small.db"))).unwrap();
+        let thread = started(&folder.path().join("small.db"));
         thread.ask(Kind::Write, |connection| put(connection, 10)).await.unwrap();
         let full = thread.ask(Kind::Write, |connection| put(connection, 1_000_000)).await.unwrap_err();
         assert!(full.full && full.reason.contains("full"), "{full}");
@@ -200,7 +218,7 @@ mod tests {
         let (reply_one, one) = oneshot::channel();
         let (reply_two, two) = oneshot::channel();
         let request = |reply: oneshot::Sender<Result<usize, StoreError>>, rolls_back: bool| Request {
-            writes: true,
+            kind: Kind::Write,
             run: Box::new(move |open| {
                 let done = open.map_err(Clone::clone).and_then(|connection| {
                     if rolls_back {
@@ -223,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_left_takes_nothing_with_them() {
         let folder = tempfile::tempdir().unwrap();
-        let thread = Thread::start(limited(&folder.path().join("small.db"))).unwrap();
+        let thread = started(&folder.path().join("small.db"));
         let (release, held) = std::sync::mpsc::channel::<()>();
         let busy = thread.ask(Kind::Read, move |_| {
             held.recv().unwrap();
