@@ -36,6 +36,18 @@ pub struct Metadata {
     pub unusable: Vec<Unusable>,
 }
 
+impl Metadata {
+    /// What a login needs and nobody names. Who only issues tokens for others may do without all but keys.
+    fn lack(&self) -> Option<IdpError> {
+        let needed = [
+            (&self.authorization, "authorization_endpoint"),
+            (&self.token, "token_endpoint"),
+            (&self.jwks, "jwks_uri"),
+        ];
+        needed.into_iter().find(|(endpoint, _)| endpoint.is_none()).map(|(_, name)| IdpError::NoEndpoint(name))
+    }
+}
+
 /// An endpoint of the document that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
@@ -91,7 +103,7 @@ impl Discovery {
         let address = well_known(&idp.issuer)?;
         // Whoever writes all that a login needs can do without discovery.
         let first = written.is_enough().then(|| written.metadata());
-        let kept = Kept::new(&idp.name, "discovery", clock, first, move || {
+        let kept = Kept::new(&idp.name, "discovery", clock, first, Metadata::lack, move || {
             let (http, address, written) = (http.clone(), address.clone(), written.clone());
             Box::pin(async move { discover(&http, &address, &written).await })
         });

@@ -81,15 +81,22 @@ pub(super) struct Jwks {
 
 impl Jwks {
     pub(super) fn new(idp: &str, discovery: Discovery, http: HttpClient, clock: Arc<dyn Clock>) -> Self {
-        let kept = Kept::new(idp, "jwks", Arc::clone(&clock), None, move || {
-            let (discovery, http) = (discovery.clone(), http.clone());
-            Box::pin(async move {
-                let metadata = discovery.get().await?;
-                let url = metadata.jwks.as_ref().ok_or(IdpError::NoEndpoint("jwks_uri"))?;
-                let body = http.get(Endpoint::Jwks, url).await.map_err(IdpError::Keys)?;
-                read_keys(&body).map_err(IdpError::Keys)
-            })
-        });
+        let kept = Kept::new(
+            idp,
+            "jwks",
+            Arc::clone(&clock),
+            None,
+            |_keys| None,
+            move || {
+                let (discovery, http) = (discovery.clone(), http.clone());
+                Box::pin(async move {
+                    let metadata = discovery.get().await?;
+                    let url = metadata.jwks.as_ref().ok_or(IdpError::NoEndpoint("jwks_uri"))?;
+                    let body = http.get(Endpoint::Jwks, url).await.map_err(IdpError::Keys)?;
+                    read_keys(&body).map_err(IdpError::Keys)
+                })
+            },
+        );
         Self { kept, misses: SingleFlight::default(), clock, missed_at: Arc::default() }
     }
 

@@ -29,6 +29,7 @@ struct Inner<T> {
     idp: String,
     what: &'static str,
     source: Source<T>,
+    lack: fn(&T) -> Option<IdpError>,
     clock: Arc<dyn Clock>,
     flight: SingleFlight<(), Fetched<T>>,
     state: Mutex<State<T>>,
@@ -53,17 +54,19 @@ impl<T> fmt::Debug for Kept<T> {
 }
 
 impl<T: Send + Sync + 'static> Kept<T> {
-    /// `first` is what is used until the first fetch succeeds; `idp` and `what` name it in the log.
+    /// `first` is what is used until the first fetch succeeds; `idp` and `what` name it in the log. `lack`: what is
+    /// missing in a value, which then takes no whole one's place and is asked for again soon.
     pub(super) fn new(
         idp: &str,
         what: &'static str,
         clock: Arc<dyn Clock>,
         first: Option<T>,
+        lack: fn(&T) -> Option<IdpError>,
         source: impl Fn() -> BoxFuture<'static, Result<T, IdpError>> + Send + Sync + 'static,
     ) -> Self {
         let state = Mutex::new(State { value: first.map(Arc::new), fetched_at: None, failed: None });
         let idp = idp.to_owned();
-        let inner = Inner { idp, what, source: Box::new(source), clock, flight: SingleFlight::default(), state };
+        let inner = Inner { idp, what, source: Box::new(source), lack, clock, flight: SingleFlight::default(), state };
         Self { inner: Arc::new(inner) }
     }
 
@@ -85,6 +88,9 @@ impl<T: Send + Sync + 'static> Kept<T> {
             (state.value.clone(), state.is_due(now))
         };
         let Some(value) = held else { return self.fetch().await };
+        if (self.inner.lack)(&value).is_some() && self.inner.lock().is_old(now, RETRY_EMPTY) {
+            return self.fetch().await.or(Ok(value));
+        }
         if due {
             let kept = self.clone();
             tokio::spawn(async move { kept.fetch().await });
@@ -114,7 +120,11 @@ impl<T> Inner<T> {
         let outcome = (self.source)().await;
         let now = self.clock.now();
         let mut state = self.lock();
-        match outcome {
+        let replaces = |value: T| match (self.lack)(&value) {
+            Some(missing) if state.value.as_deref().is_some_and(|held| (self.lack)(held).is_none()) => Err(missing),
+            _ => Ok(value),
+        };
+        match outcome.and_then(replaces) {
             Ok(value) => {
                 let value = Arc::new(value);
                 state.value = Some(Arc::clone(&value));
@@ -134,8 +144,11 @@ impl<T> Inner<T> {
 
 impl<T> State<T> {
     fn is_due(&self, now: UnixTime) -> bool {
-        let fresh = self.fetched_at.is_some_and(|at| at <= now && at.until(now) < MAX_AGE);
-        !fresh && self.recent_failure(now, RETRY_HELD).is_none()
+        self.is_old(now, MAX_AGE) && self.recent_failure(now, RETRY_HELD).is_none()
+    }
+
+    fn is_old(&self, now: UnixTime, age: Duration) -> bool {
+        !self.fetched_at.is_some_and(|at| at <= now && at.until(now) < age)
     }
 
     /// A clock that was set back must not silence us until it has caught up.

@@ -41,6 +41,22 @@ async fn a_document_that_is_not_the_providers_is_not_believed() {
     world.answer(WELL_KNOWN, Canned::Json(200, json!({ "issuer": world.base })));
     let error = world.rp.begin_login(LoginAsk::default()).await.unwrap_err();
     assert_eq!(error, IdpError::NoEndpoint("authorization_endpoint"));
+    world.clock.advance(Duration::from_secs(2));
+    world.answer(WELL_KNOWN, Canned::Json(200, world.document()));
+    assert!(world.rp.begin_login(LoginAsk::default()).await.is_ok(), "half a document is asked for again soon");
+}
+
+#[tokio::test]
+async fn half_a_document_takes_no_whole_ones_place() {
+    let world = World::new().await;
+    world.rp.warm().await.unwrap();
+    for missing in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
+        let mut document = world.document();
+        document.as_object_mut().unwrap().remove(missing);
+        world.answer(WELL_KNOWN, Canned::Json(200, document));
+        assert_eq!(world.rp.warm().await, Err(IdpError::NoEndpoint(missing)));
+        assert!(world.rp.begin_login(LoginAsk::default()).await.is_ok(), "{missing}");
+    }
 }
 
 #[tokio::test]
