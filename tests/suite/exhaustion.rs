@@ -201,6 +201,28 @@ async fn a_probe_is_answered_when_every_place_is_taken() {
     assert!(worst < Duration::from_secs(3), "{worst:?}");
 }
 
+/// Each has a buffer of 64 KiB in the engine; what nobody wrote into it is no memory.
+#[tokio::test]
+async fn a_slow_upload_takes_the_memory_of_what_it_sent() {
+    const UPLOADS: u64 = 300;
+    let setup = Setup::new().service_alone("own", &deaf().await, None, "timeout: 30").route(OPEN);
+    let edge = setup.start().await;
+    let slow = |_| async {
+        let mut client = TcpStream::connect(edge.address()).await.unwrap();
+        client.write_all(b"POST /open/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nabc").await.unwrap();
+        client
+    };
+    let warm = join_all((0..20).map(slow)).await;
+    eventually!("the first are under way", edge.metric("http_requests_in_flight").await == 20);
+    let before = edge.resident_kib();
+    let clients = join_all((0..UPLOADS).map(slow)).await;
+    eventually!("all are under way", edge.metric("http_requests_in_flight").await == UPLOADS + 20);
+    let each = edge.resident_kib().saturating_sub(before) / UPLOADS;
+    println!("{each} KiB for each slow upload");
+    assert!(each <= 64, "{each} KiB");
+    drop((warm, clients));
+}
+
 /// Every processor of the machine is busy while this lives.
 struct Burning(Arc<AtomicBool>);
 
