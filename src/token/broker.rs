@@ -137,9 +137,8 @@ impl TokenBroker {
                 _ => None,
             })
             .collect();
-        let entry = relying_party.config();
+        let (entry, threshold) = (relying_party.config(), settings.token_refresh_threshold);
         let (ours, party) = (Arc::clone(&sessions), Arc::clone(&relying_party));
-        let threshold = settings.token_refresh_threshold;
         let shared = SharedTokens::new(ours, party, Arc::clone(&clock), Arc::clone(&metrics), threshold);
         let desk = Desk {
             hanging: Arc::clone(&shared.hanging),
