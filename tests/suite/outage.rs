@@ -97,14 +97,14 @@ async fn one_session_finds_out_for_all_that_the_provider_hangs() {
     let pass = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
                 token_policy: { mode: session_passthrough } }";
     let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(pass);
-    let edge = setup.access_ttl(12).start().await;
+    let edge = setup.access_ttl(15).start().await;
     let mut browsers = Vec::new();
     for user in ["ada", "bob", "eve", "kim", "joe", "liz", "max"] {
         browsers.push(Browser::logged_in(&edge, user).await);
     }
     edge.provider.set_mode(&edge.client_id, "hang").await;
-    // Two thirds of each token's life are over.
-    tokio::time::sleep(Duration::from_millis(8_300)).await;
+    // Two thirds of each token's life are over, in whole seconds.
+    tokio::time::sleep(Duration::from_millis(11_100)).await;
     for (number, browser) in browsers.iter().enumerate() {
         assert_eq!(status_of(browser, &edge, "/pass/x").await, 200, "{number}");
     }
