@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
+use super::room;
 use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, StoreConfig, TokenMode, TokenPolicyConfig};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
@@ -153,7 +154,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         min_body_rate: settings.server.min_body_rate,
         websocket_idle_timeout: settings.server.websocket_idle_timeout,
         leaving,
-        files: super::room::together(),
+        files: room::together(),
         memory,
         written: config,
     })

@@ -120,8 +120,8 @@ fn behind_secret_key(text: &str) -> Option<usize> {
 /// Whether what stands before `from` ends in a key, whose value may go on below: in a flow mapping, too.
 fn opens(line: &str, from: usize) -> bool {
     let before: Vec<char> = line.chars().take(from).collect();
-    let between = before.iter().rev().take_while(|letter| "\"' :=".contains(**letter));
-    !line.trim_start().starts_with('#') && between.into_iter().any(|letter| ":=".contains(*letter))
+    let mut between = before.iter().rev().take_while(|letter| "\"' :=".contains(**letter));
+    !line.trim_start().starts_with('#') && between.any(|letter| ":=".contains(*letter))
 }
 
 fn is_part_of_name(letter: char) -> bool {

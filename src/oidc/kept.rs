@@ -78,17 +78,19 @@ impl<T: Send + Sync + 'static> Kept<T> {
     /// The value in hand (renewed behind the caller's back when old), else a fetched one.
     pub(super) async fn get(&self) -> Fetched<T> {
         let now = self.inner.clock.now();
-        let (held, due) = {
+        let (held, wanted, due) = {
             let state = self.inner.lock();
             if state.value.is_none()
                 && let Some(failure) = state.recent_failure(now, RETRY_EMPTY)
             {
                 return Err(failure);
             }
-            (state.value.clone(), state.is_due(now))
+            let lacking = state.value.as_deref().is_some_and(|value| (self.inner.lack)(value).is_some());
+            let wanted = lacking && state.is_due(now, RETRY_EMPTY, RETRY_EMPTY);
+            (state.value.clone(), wanted, state.is_due(now, MAX_AGE, RETRY_HELD))
         };
         let Some(value) = held else { return self.fetch().await };
-        if (self.inner.lack)(&value).is_some() && self.inner.lock().is_old(now, RETRY_EMPTY) {
+        if wanted {
             return self.fetch().await.or(Ok(value));
         }
         if due {
@@ -143,12 +145,10 @@ impl<T> Inner<T> {
 }
 
 impl<T> State<T> {
-    fn is_due(&self, now: UnixTime) -> bool {
-        self.is_old(now, MAX_AGE) && self.recent_failure(now, RETRY_HELD).is_none()
-    }
-
-    fn is_old(&self, now: UnixTime, age: Duration) -> bool {
-        !self.fetched_at.is_some_and(|at| at <= now && at.until(now) < age)
+    /// Whether it is that old, and no fetch failed so lately.
+    fn is_due(&self, now: UnixTime, age: Duration, retry: Duration) -> bool {
+        let fresh = self.fetched_at.is_some_and(|at| at <= now && at.until(now) < age);
+        !fresh && self.recent_failure(now, retry).is_none()
     }
 
     /// A clock that was set back must not silence us until it has caught up.

@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, claims, has_audience, problem};
 
+/// The login's own token, as it is.
+const PASS: &str = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
+     token_policy: { mode: session_passthrough } }";
+
 const OWN: &str = AUDIENCES[0];
 
 async fn status_of(browser: &Browser, edge: &Edge, path: &str) -> u16 {
@@ -94,9 +98,7 @@ async fn a_session_outlives_an_outage_of_the_provider() {
 #[tokio::test]
 async fn one_session_finds_out_for_all_that_the_provider_hangs() {
     let upstream = Upstream::start().await;
-    let pass = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
-                token_policy: { mode: session_passthrough } }";
-    let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(pass);
+    let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(PASS);
     let edge = setup.access_ttl(15).start().await;
     let mut browsers = Vec::new();
     for user in ["ada", "bob", "eve", "kim", "joe", "liz", "max"] {
@@ -114,11 +116,9 @@ async fn one_session_finds_out_for_all_that_the_provider_hangs() {
 #[tokio::test]
 async fn a_provider_that_takes_longer_than_its_tokens_live_is_asked_once_for_one_request() {
     let upstream = Upstream::start().await;
-    let pass = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
-                token_policy: { mode: session_passthrough } }";
     // Over when it comes, and due when it comes.
     for (life, delay) in [(2, 2_200), (4, 3_050)] {
-        let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(pass);
+        let setup = Setup::new().service_alone("any", &upstream.url(), None, "timeout: 10").route(PASS);
         let edge = setup.access_ttl(life).start().await;
         let browser = Browser::logged_in(&edge, "ada").await;
         tokio::time::sleep(Duration::from_secs(life)).await;
@@ -248,9 +248,8 @@ async fn a_session_ends_at_its_absolute_limit() {
 #[tokio::test]
 async fn a_client_that_the_provider_no_longer_knows_does_not_storm_it() {
     let upstream = Upstream::start().await;
-    let pass = "{ id: pass, path: \"/pass/*\", target_service: own_service, preserve_path: true, auth: session, \
-                token_policy: { mode: session_passthrough } }";
-    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).route(pass).access_ttl(3).start().await;
+    let pass = PASS.replace("any_service", "own_service");
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).route(&pass).access_ttl(3).start().await;
     let browser = Browser::logged_in(&edge, "ada").await;
     assert_eq!(status_of(&browser, &edge, "/pass/x").await, 200);
     let changed = json!({ "client_secret": "a secret that only the provider was told" });

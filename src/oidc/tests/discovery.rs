@@ -42,6 +42,13 @@ async fn a_document_that_is_not_the_providers_is_not_believed() {
     let error = world.rp.begin_login(LoginAsk::default()).await.unwrap_err();
     assert_eq!(error, IdpError::NoEndpoint("authorization_endpoint"));
     world.clock.advance(Duration::from_secs(2));
+    world.answer(WELL_KNOWN, Canned::Html(503, ""));
+    let before = world.requests(WELL_KNOWN).len();
+    for _ in 0..3 {
+        assert!(world.rp.begin_login(LoginAsk::default()).await.is_err());
+    }
+    assert_eq!(world.requests(WELL_KNOWN).len(), before + 1, "and no more often where that fails");
+    world.clock.advance(Duration::from_secs(2));
     world.answer(WELL_KNOWN, Canned::Json(200, world.document()));
     assert!(world.rp.begin_login(LoginAsk::default()).await.is_ok(), "half a document is asked for again soon");
 }
