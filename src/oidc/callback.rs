@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use thiserror::Error;
 use url::form_urlencoded;
 
-use super::error::CallbackError;
 use crate::config::Secret;
 
 /// Codes may be JWTs; beyond this it is somebody else's query.
@@ -23,6 +23,17 @@ pub struct CallbackParams {
     pub error: Option<String>,
     /// Raw: escape before showing.
     pub error_description: Option<String>,
+}
+
+/// A callback query that is not one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CallbackError {
+    /// RFC 6749 §3.1: parameters must not be included more than once.
+    #[error("the parameter {0} is there twice")]
+    Twice(String),
+    /// Longer than any provider's answer.
+    #[error("the query is too long")]
+    TooLong,
 }
 
 impl CallbackParams {

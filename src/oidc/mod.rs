@@ -32,9 +32,9 @@ mod token_response;
 mod tests;
 
 pub use bearer::{BearerError, BearerValidator, Caller};
-pub use callback::CallbackParams;
+pub use callback::{CallbackError, CallbackParams};
 pub use discovery::{Metadata, Unusable};
-pub use error::{CallbackError, FetchError, GrantError, IdTokenError, IdpError, LoginError, SetupError};
+pub use error::{FetchError, GrantError, IdTokenError, IdpError, LoginError, SetupError};
 pub use grant::Ask;
 pub use login::{Flow, Login, LoginAsk};
 pub use logout_token::{LogoutNotice, LogoutTokenError};

@@ -1,7 +1,6 @@
 //! What one request knows about itself, from its first callback to its log line.
 
 use std::borrow::Cow;
-use std::os::fd::RawFd;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -10,17 +9,17 @@ use prometheus::IntGauge;
 
 use super::correlation::CorrelationId;
 use super::gateway::Gateway;
+use super::hop::Hop;
 use super::memory::LargeAnswer;
 use super::stages::hold::Live;
 use super::who::Who;
-use super::wire::Pace;
 use crate::legacy::cache::Recall;
 use crate::legacy::{LegacyService, Slot};
 use crate::reply::{LOGIN, ProxyError};
 use crate::resilience::Permit;
 use crate::telemetry::Meters;
 use crate::token::Bearer;
-use crate::upstream::{Deadline, Upstream};
+use crate::upstream::Upstream;
 
 /// The endpoint of a request that nothing was found for.
 static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| "unmatched".into());
@@ -55,26 +54,8 @@ pub struct RequestContext {
     pub(super) body_limit: Option<u64>,
     /// The caller's own `Authorization` is the service's business.
     pub(super) keeps_authorization: bool,
-    /// The last attempt failed by the service's fault.
-    pub(super) upstream_fault: bool,
-    /// The service's fault that a stored answer covers: its `error_type`.
-    pub(super) covered_fault: Option<&'static str>,
-    /// The connection to the service, as the engine names it.
-    pub(super) socket: Option<RawFd>,
-    /// The deadline of the answer, or of an upload that is awaited before it.
-    pub(super) deadline: Option<Deadline>,
-    /// The deadline holds for the whole answer; else for its head at most, and the engine times single reads.
-    pub(super) timed: bool,
-    /// Since when the service has the whole request; its time runs from then on.
-    pub(super) asked: Option<Instant>,
-    /// Whose bytes are awaited now, before the answer's head; `None` at other times.
-    pub(super) turn: Option<Turn>,
-    /// The deadline passed, and the socket was shut.
-    pub(super) late: bool,
-    /// How slow the client is with a body on HTTP/2, where the door does not tell one from another.
-    pub(super) upload: Option<Pace>,
-    /// Path and query as forwarded.
-    pub(super) upstream_target: String,
+    /// How it went there.
+    pub(super) hop: Hop,
     pub(super) who: Who,
     pub(super) bearer: Option<Bearer>,
     /// Whether a bearer was wanted and found.
@@ -85,10 +66,6 @@ pub struct RequestContext {
     pub(super) navigation: bool,
     /// Where a login would start from here.
     pub(super) login_url: Cow<'static, str>,
-    pub(super) attempts: usize,
-    pub(super) upstream_started: Option<Instant>,
-    pub(super) upstream_elapsed: Option<Duration>,
-    pub(super) upstream_status: Option<u16>,
     pub(super) body_received: u64,
     /// `RateLimit-Policy` and `RateLimit`, where the route has a limit.
     pub(super) quota: Option<(HeaderValue, HeaderValue)>,
@@ -119,26 +96,13 @@ impl RequestContext {
             streaming: false,
             body_limit: None,
             keeps_authorization: false,
-            upstream_fault: false,
-            covered_fault: None,
-            socket: None,
-            deadline: None,
-            timed: false,
-            asked: None,
-            turn: None,
-            late: false,
-            upload: None,
-            upstream_target: String::new(),
+            hop: Hop::default(),
             who: Who::Nobody,
             bearer: None,
             token_found: None,
             cors_origin: None,
             navigation: false,
             login_url: Cow::Borrowed(LOGIN),
-            attempts: 0,
-            upstream_started: None,
-            upstream_elapsed: None,
-            upstream_status: None,
             body_received: 0,
             quota: None,
             large: None,
@@ -151,15 +115,6 @@ impl RequestContext {
     pub(super) fn timeout(&self) -> Duration {
         self.upstream.as_ref().map(|upstream| upstream.timeout).unwrap_or_default()
     }
-}
-
-/// Who is to send the next bytes of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// The request's body is not over.
-    Client,
-    /// It has the whole request, or has been asked whether it wants the body.
-    Service,
 }
 
 /// A request to the façade: its service, its place among the concurrent ones, its right to call.

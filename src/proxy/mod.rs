@@ -10,6 +10,7 @@ mod forwarded;
 pub(crate) mod fuzzing;
 mod gateway;
 mod headers;
+mod hop;
 mod memory;
 mod pipeline;
 mod plugin;

@@ -3,8 +3,8 @@
 mod addresses;
 mod deadline;
 mod frames;
-mod line;
 mod reach;
+mod severable;
 mod tls;
 mod waited_for;
 
@@ -22,12 +22,12 @@ use pingora::utils::tls::CertKey;
 use crate::config::ServiceConfig;
 use crate::resilience::RetryBudget;
 use addresses::Addresses;
-use line::Dial;
+use severable::Dial;
 
 pub use deadline::{Deadline, Late};
 pub use frames::{FrameCursor, close_frame};
-pub use line::{Line, Patience, close_code};
 pub use reach::Unreachable;
+pub use severable::{Patience, Severable, close_code};
 pub use waited_for::waits_for_client;
 
 /// How long an unused connection to a service is kept: below the shortest keep-alive that common
@@ -37,8 +37,8 @@ const POOLED_IDLE: Duration = Duration::from_secs(4);
 /// The gap a stream may have before it counts as dead.
 const STREAM_GAP: Duration = Duration::from_secs(3600);
 
-/// Lines dialled so far: each is a pool of its own.
-static LINES: AtomicU64 = AtomicU64::new(0);
+/// Severable connections dialled so far: each is a pool of its own.
+static DIALLED: AtomicU64 = AtomicU64::new(0);
 
 /// A service as built from its configuration. Shared as `Arc<Upstream>`.
 pub struct Upstream {
@@ -73,7 +73,7 @@ pub struct Call {
     /// It is told in HTTP/2, which HTTP/1.1 has no words for: trailers, both directions at once.
     pub grpc: bool,
     /// The connection can be cut.
-    pub line: Option<Line>,
+    pub severable: Option<Severable>,
 }
 
 /// A service that cannot be built; says which file is wrong.
@@ -153,7 +153,7 @@ impl Upstream {
 
     /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
     pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, Unresolvable> {
-        let Call { streaming, timed, grpc, line } = call;
+        let Call { streaming, timed, grpc, severable } = call;
         let address = self.addresses.pick(attempt).await.map_err(|reason| Unresolvable {
             service: self.name.to_string(),
             host: self.addresses.host().to_owned(),
@@ -168,8 +168,8 @@ impl Upstream {
         options.total_connection_timeout = Some(self.connect_timeout);
         options.read_timeout = (!timed).then_some(if streaming { STREAM_GAP.max(self.timeout) } else { self.timeout });
         options.write_timeout = Some(self.timeout);
-        if line.as_ref().is_some_and(|line| line.websocket.is_some()) {
-            // The line watches both directions at once.
+        if severable.as_ref().is_some_and(|it| it.websocket.is_some()) {
+            // It watches both directions at once.
             options.read_timeout = None;
         } else {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
@@ -181,11 +181,11 @@ impl Upstream {
             options.max_h2_streams = 1;
             peer.group_key = self.grpc_pool_key;
         }
-        if let Some(line) = line {
-            options.custom_l4 = Some(Arc::new(Dial::new(line, self.connect_timeout, self.tls)));
+        if let Some(severable) = severable {
+            options.custom_l4 = Some(Arc::new(Dial::new(severable, self.connect_timeout, self.tls)));
             // It is cut with its request: nobody else may be given it, nor it a connection from the pool.
             let mut alone = DefaultHasher::new();
-            (peer.group_key, LINES.fetch_add(1, Ordering::Relaxed)).hash(&mut alone);
+            (peer.group_key, DIALLED.fetch_add(1, Ordering::Relaxed)).hash(&mut alone);
             peer.group_key = alone.finish();
         }
         Ok(Box::new(peer))

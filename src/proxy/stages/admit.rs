@@ -63,7 +63,7 @@ pub(in crate::proxy) fn admit(
     if ctx.navigation && path.as_str().len() + query.len() <= return_to::MOST {
         ctx.login_url = login_url(&format!("{}{query}", path.as_str())).into();
     }
-    query.clone_into(&mut ctx.upstream_target);
+    query.clone_into(&mut ctx.hop.target);
     Ok(Some(path))
 }
 

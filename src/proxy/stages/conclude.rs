@@ -56,12 +56,12 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
         route: &ctx.endpoint,
         service: ctx.service.as_deref(),
         status,
-        upstream_status: ctx.upstream_status,
+        upstream_status: ctx.hop.status,
         code: ctx.refusal.as_ref().map(|refusal| refusal.face().1),
         bytes_in: ctx.body_received.max(session.body_bytes_read() as u64),
         bytes_out: session.body_bytes_sent() as u64,
         duration: elapsed,
-        upstream: ctx.upstream_elapsed,
+        upstream: ctx.hop.elapsed,
         session: hash.as_deref(),
         token_found: ctx.token_found,
     });
@@ -94,15 +94,15 @@ pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: 
 }
 
 fn count_service(gateway: &Gateway, ctx: &RequestContext) {
-    let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.upstream_started) else { return };
-    let waited = ctx.upstream_elapsed.map(|waited| waited.as_secs_f64());
+    let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.hop.started) else { return };
+    let waited = ctx.hop.elapsed.map(|waited| waited.as_secs_f64());
     if let Some(meters) = &ctx.meters {
         meters.asked(waited);
     }
     let fault = ctx.refusal.as_ref().and_then(error_label);
-    let answered = ctx.upstream_status.filter(|status| *status >= 500).map(|_| "status_5xx");
+    let answered = ctx.hop.status.filter(|status| *status >= 500).map(|_| "status_5xx");
     // A stored answer that stands in hides the fault from the client, not from whoever looks after the service.
-    let fault = fault.or(answered).or(ctx.covered_fault);
+    let fault = fault.or(answered).or(ctx.hop.covered);
     if let Some(kind) = fault {
         gateway.metrics.service_errors.with_label_values(&[service, kind]).inc();
     }

@@ -14,7 +14,8 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::{fail, hold, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::Downstream;
-use crate::proxy::context::{RequestContext, Turn};
+use crate::proxy::context::RequestContext;
+use crate::proxy::hop::Turn;
 use crate::proxy::wire::Pace;
 use crate::reply::ProxyError;
 use crate::resilience::Stage;
@@ -32,20 +33,20 @@ pub(in crate::proxy) async fn connect(
     ctx: &mut RequestContext,
 ) -> Result<Box<HttpPeer>, ProxyError> {
     let upstream = ctx.upstream.clone().ok_or(ProxyError::NoRoute)?;
-    ctx.upstream_fault = false;
-    let attempt = ctx.attempts;
+    ctx.hop.fault = false;
+    let attempt = ctx.hop.attempts;
     if attempt == 0 && session.req_header().method.is_idempotent() {
         upstream.retries.earn();
     }
-    ctx.attempts += 1;
+    ctx.hop.attempts += 1;
     // The engine sends all of it again.
     ctx.body_received = 0;
-    ctx.upstream_started.get_or_insert_with(Instant::now);
-    let (grpc, line) = (is_grpc(session), hold::hold(session, ctx));
-    ctx.timed = line.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
-    let call = Call { streaming: ctx.streaming, timed: ctx.timed, grpc, line };
+    ctx.hop.started.get_or_insert_with(Instant::now);
+    let (grpc, severable) = (is_grpc(session), hold::hold(session, ctx));
+    ctx.hop.timed = severable.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
+    let call = Call { streaming: ctx.streaming, timed: ctx.hop.timed, grpc, severable };
     upstream.peer(attempt, call).await.map_err(|error| {
-        ctx.upstream_fault = true;
+        ctx.hop.fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
         let unresolved = ProxyError::UpstreamError("the service's name does not resolve".to_owned());
         recall::fell(ctx, &unresolved);
@@ -69,20 +70,20 @@ fn is_grpc(session: &Downstream) -> bool {
 /// a service, and so outside its budget.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
-    ctx.upstream_fault = !fail::out_of_places(&error);
-    if !ctx.upstream_fault {
+    ctx.hop.fault = !fail::out_of_places(&error);
+    if !ctx.hop.fault {
         tracing::warn!(correlation_id = &*ctx.correlation_id, %error, "NOTHING_LEFT");
     }
-    error.set_retry(ctx.attempts < 2);
+    error.set_retry(ctx.hop.attempts < 2);
     note(ctx, &error);
     error
 }
 
 /// There is a connection; the engine says which.
 pub(in crate::proxy) fn connected(ctx: &mut RequestContext, socket: RawFd) {
-    ctx.socket = Some(ctx.live.as_ref().map_or(socket, |live| live.socket()));
-    ctx.deadline = None;
-    ctx.turn = None;
+    ctx.hop.socket = Some(ctx.live.as_ref().map_or(socket, |live| live.socket()));
+    ctx.hop.deadline = None;
+    ctx.hop.turn = None;
 }
 
 /// The request is about to be sent: from here on time runs, the service's or the client's. `invited`: the service
@@ -101,14 +102,14 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }
-    if let (Some(pace), Some(bytes)) = (&mut ctx.upload, &*body) {
+    if let (Some(pace), Some(bytes)) = (&mut ctx.hop.upload, &*body) {
         // While the service takes nothing, nothing is taken from the client either.
-        let excused = pace.waited() > SHORT && ctx.deadline.as_ref().is_some_and(Deadline::excuses);
+        let excused = pace.waited() > SHORT && ctx.hop.deadline.as_ref().is_some_and(Deadline::excuses);
         if excused { pace.renew() } else { pace.moved(bytes.len()) }
     }
     // The end alone of a body that is not there changes nothing.
-    let known = body.is_none() && ctx.turn == Some(Turn::Service);
-    if ctx.turn.is_some() && !known && (body.is_some() || end) {
+    let known = body.is_none() && ctx.hop.turn == Some(Turn::Service);
+    if ctx.hop.turn.is_some() && !known && (body.is_some() || end) {
         awaited(ctx);
         await_head(session, ctx, if end { Turn::Service } else { Turn::Client });
     }
@@ -117,23 +118,23 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
 /// An answer that may last, may also take its time to begin. A client on HTTP/1 is timed at the door, where nobody knows
 /// whether its service takes what it sends.
 fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
-    if ctx.late {
+    if ctx.hop.late {
         return;
     }
-    ctx.turn = Some(turn);
+    ctx.hop.turn = Some(turn);
     on_the_way(ctx, if turn == Turn::Client { Stage::Uploading } else { Stage::Asked });
-    let (Some(socket), Some(upstream)) = (ctx.socket, &ctx.upstream) else { return };
-    ctx.deadline = match turn {
+    let (Some(socket), Some(upstream)) = (ctx.hop.socket, &ctx.upstream) else { return };
+    ctx.hop.deadline = match turn {
         _ if ctx.websocket => None,
         Turn::Service => {
             let now = Instant::now();
-            ctx.asked = Some(now);
+            ctx.hop.asked = Some(now);
             if ctx.live.is_some() { None } else { Deadline::set(socket, now + upstream.timeout) }
         }
         Turn::Client => {
-            ctx.asked = None;
+            ctx.hop.asked = None;
             let (rate, window) = (ctx.gateway.min_body_rate, ctx.gateway.body_timeout);
-            let pace = session.is_http2().then(|| ctx.upload.get_or_insert_with(|| Pace::new(rate, window)).wait());
+            let pace = session.is_http2().then(|| ctx.hop.upload.get_or_insert_with(|| Pace::new(rate, window)).wait());
             Deadline::of_upload(socket, pace, upstream.timeout)
         }
     };
@@ -141,30 +142,31 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
 
 /// The wait is over, for a head or for a deadline.
 fn awaited(ctx: &mut RequestContext) {
-    let Some(late) = ctx.deadline.take().and_then(|deadline| deadline.passed()) else { return };
-    ctx.late = true;
-    ctx.turn = Some(if late == Late::Client { Turn::Client } else { Turn::Service });
+    let Some(late) = ctx.hop.deadline.take().and_then(|deadline| deadline.passed()) else { return };
+    ctx.hop.late = true;
+    ctx.hop.turn = Some(if late == Late::Client { Turn::Client } else { Turn::Service });
 }
 
 /// A head has come. After "100 Continue" the service waits for the body, and its time begins anew.
 pub(in crate::proxy) fn answered(session: &mut Downstream, response: &ResponseHeader, ctx: &mut RequestContext) {
     if response.status == StatusCode::CONTINUE {
         // Said again, or to nobody who waits for it, it is worth nothing.
-        if ctx.turn == Some(Turn::Service) && !session.as_downstream_mut().is_body_done() {
+        if ctx.hop.turn == Some(Turn::Service) && !session.as_downstream_mut().is_body_done() {
             asked(session, ctx, true);
         }
     } else if !response.status.is_informational() {
-        let awaited_head = ctx.turn.take() == Some(Turn::Service);
+        let awaited_head = ctx.hop.turn.take() == Some(Turn::Service);
         begun(ctx);
-        if let (false, Some(asked), Some(upstream)) = (response.status.is_server_error(), ctx.asked, &ctx.upstream) {
+        if let (false, Some(asked), Some(upstream)) = (response.status.is_server_error(), ctx.hop.asked, &ctx.upstream)
+        {
             on_the_way(ctx, Stage::Answered(asked + upstream.timeout + LOOK));
         }
         // To store something at a HEAD, the engine asks for all of it.
         let head = session.req_header().method == Method::HEAD && !session.cache.enabled();
         let bodiless = head || has_no_body(response);
-        if bodiless || !ctx.timed {
+        if bodiless || !ctx.hop.timed {
             awaited(ctx);
-            ctx.turn = None;
+            ctx.hop.turn = None;
         } else {
             let until_closed = ![CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|it| response.headers.contains_key(it));
             await_body(ctx, awaited_head, until_closed);
@@ -188,27 +190,27 @@ fn has_no_body(response: &ResponseHeader) -> bool {
 fn await_body(ctx: &mut RequestContext, awaited_head: bool, until_closed: bool) {
     if !awaited_head {
         awaited(ctx);
-        if let (Some(socket), Some(asked), Some(upstream)) = (ctx.socket, ctx.asked, &ctx.upstream) {
-            ctx.deadline = Deadline::set(socket, asked + upstream.timeout);
+        if let (Some(socket), Some(asked), Some(upstream)) = (ctx.hop.socket, ctx.hop.asked, &ctx.upstream) {
+            ctx.hop.deadline = Deadline::set(socket, asked + upstream.timeout);
         }
     }
-    if let Some(deadline) = &mut ctx.deadline {
+    if let Some(deadline) = &mut ctx.hop.deadline {
         deadline.begun(until_closed);
     }
 }
 
 /// The end of an answer, unless it was made here.
 pub(in crate::proxy) fn ended(ctx: &mut RequestContext) -> Result<(), ProxyError> {
-    let cut_short = ctx.deadline.take().is_some_and(|deadline| deadline.cut_short());
+    let cut_short = ctx.hop.deadline.take().is_some_and(|deadline| deadline.cut_short());
     if cut_short { Err(ProxyError::UpstreamTimeout(ctx.timeout())) } else { Ok(()) }
 }
 
 /// How long the service took: from the start where it had nothing to wait for, else from the end of the upload. One that
 /// answers before that has its time for the rest from now on.
 fn begun(ctx: &mut RequestContext) {
-    let since = ctx.asked.filter(|_| ctx.body_received > 0).or(ctx.upstream_started);
-    ctx.upstream_elapsed = since.map(|since| since.elapsed());
-    ctx.asked.get_or_insert_with(Instant::now);
+    let since = ctx.hop.asked.filter(|_| ctx.body_received > 0).or(ctx.hop.started);
+    ctx.hop.elapsed = since.map(|since| since.elapsed());
+    ctx.hop.asked.get_or_insert_with(Instant::now);
 }
 
 /// The exchange broke. It is tried once more where that does nothing twice (RFC 9110 §9.2.2), the whole request
@@ -223,25 +225,25 @@ pub(in crate::proxy) fn broke(
 ) -> Box<Error> {
     if *error.esource() == ErrorSource::Downstream {
         // The client ended it; a deadline that passed meanwhile is not the cause.
-        ctx.deadline = None;
+        ctx.hop.deadline = None;
     }
     awaited(ctx);
     // The engine's own limit of a read says the same of a service that has nothing to answer yet.
     let timed_out = *error.esource() == ErrorSource::Upstream && *error.etype() == ErrorType::ReadTimedout;
-    if ctx.turn == Some(Turn::Client) && (ctx.late || timed_out) {
+    if ctx.hop.turn == Some(Turn::Client) && (ctx.hop.late || timed_out) {
         error.as_down();
         error.etype = ErrorType::ReadTimedout;
         error.set_retry(false);
         return error;
     }
-    ctx.upstream_fault |= ctx.late;
+    ctx.hop.fault |= ctx.hop.late;
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    if harmless && !ctx.late {
+    if harmless && !ctx.hop.late {
         error.retry.decide_reuse(kept);
     } else {
         error.set_retry(false);
     }
-    let again = error.retry() && ctx.attempts < 2 && ctx.upstream.as_ref().is_some_and(|it| it.retries.spend());
+    let again = error.retry() && ctx.hop.attempts < 2 && ctx.upstream.as_ref().is_some_and(|it| it.retries.spend());
     error.set_retry(again);
     note(ctx, &error);
     error

@@ -8,8 +8,9 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{hold, legacy, recall};
 use crate::legacy::cache::{Failure, failure_of};
-use crate::proxy::context::{RequestContext, Turn};
+use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
+use crate::proxy::hop::Turn;
 use crate::proxy::wire::Malformed;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
@@ -35,7 +36,7 @@ pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut Request
         _ => recall::stand_in(session, ctx, failure_of(cause), true),
     };
     if stale.is_some() {
-        ctx.covered_fault = covered_label(ctx, cause);
+        ctx.hop.covered = covered_label(ctx, cause);
     }
     let reply = stale.unwrap_or_else(|| refuse(ctx, error));
     let error_code = reply.status.as_u16();
@@ -55,7 +56,7 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
         return Some(refusal);
     }
     let timeout = ctx.timeout();
-    if ctx.late && ctx.turn != Some(Turn::Client) {
+    if ctx.hop.late && ctx.hop.turn != Some(Turn::Client) {
         return Some(ProxyError::UpstreamTimeout(timeout));
     }
     if out_of_places(error) {

@@ -70,7 +70,7 @@ pub(in crate::proxy) fn forward(
     headers.append(VIA, HeaderValue::from_static(via(session.req_header().version)));
 
     *request = RequestHeader::from(parts);
-    request.set_raw_path(ctx.upstream_target.as_bytes())?;
+    request.set_raw_path(ctx.hop.target.as_bytes())?;
     if let Some(ends) = ends {
         request.set_send_end_stream(ends);
     }

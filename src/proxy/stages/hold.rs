@@ -16,7 +16,7 @@ use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::reply::ProxyError;
 use crate::session::{Goodbye, Held};
-use crate::upstream::{FrameCursor, Line, Patience, close_code, close_frame};
+use crate::upstream::{FrameCursor, Patience, Severable, close_code, close_frame};
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 /// What a client gets to say its own `Close`, before its unread bytes reset the connection.
@@ -55,9 +55,9 @@ impl Live {
     }
 }
 
-/// Registers a request whose answer may last; the line is then to be dialled. The façade's answers are
+/// Registers a request whose answer may last; its connection is then to be one that can be cut. The façade's answers are
 /// bounded by their timeout, and stored ones belong to nobody.
-pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> Option<Line> {
+pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> Option<Severable> {
     // Of an earlier attempt.
     ctx.live = None;
     let lasting = ctx.websocket || ctx.streaming || (ctx.legacy.is_none() && wants_events(session));
@@ -76,7 +76,7 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
         from_client,
     }));
     let patience = Patience { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
-    Some(Line { cord, websocket: ctx.websocket.then_some(patience), socket, upgraded })
+    Some(Severable { cord, websocket: ctx.websocket.then_some(patience), socket, upgraded })
 }
 
 /// What every `EventSource` says.

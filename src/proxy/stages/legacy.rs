@@ -60,14 +60,14 @@ pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), Prox
 pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
     let theirs = |error: &Error| *error.esource() == ErrorSource::Upstream && !fail::out_of_places(error);
     // A client that asked for a head has it, whatever became of the body that was fetched for the cache.
-    let late = ctx.deadline.as_ref().is_some_and(|deadline| deadline.passed() == Some(Late::Service));
-    let fault = ctx.upstream_fault || late || error.is_some_and(theirs);
+    let late = ctx.hop.deadline.as_ref().is_some_and(|deadline| deadline.passed() == Some(Late::Service));
+    let fault = ctx.hop.fault || late || error.is_some_and(theirs);
     if late {
-        ctx.covered_fault.get_or_insert("timeout");
+        ctx.hop.covered.get_or_insert("timeout");
     }
     let Some(call) = &mut ctx.legacy else { return };
     let Some(permit) = call.permit.take() else { return };
-    let verdict = match ctx.upstream_status {
+    let verdict = match ctx.hop.status {
         _ if fault => Verdict::Bad,
         Some(500..) => Verdict::Bad,
         Some(_) if error.is_none() => Verdict::Good,

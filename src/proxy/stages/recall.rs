@@ -27,7 +27,7 @@ pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContex
     let with_body = !session.as_downstream_mut().is_body_empty();
     let question = Question {
         service: &call.service.stored_as,
-        target: &ctx.upstream_target,
+        target: &ctx.hop.target,
         origin: &origin,
         caller,
         foreign_credential: matches!(ctx.who, Who::Session(_))
@@ -95,9 +95,9 @@ fn spare_heads(session: &mut Downstream) {
 /// What a request that changes something left behind when nobody heard what became of it: nothing stored is to be
 /// trusted (RFC 9111 §4.4 asks for it only once the service has said so).
 pub(super) fn in_doubt(session: &Downstream, ctx: &RequestContext) {
-    let (Some(call), Some(_sent), None) = (&ctx.legacy, ctx.socket, ctx.upstream_status) else { return };
+    let (Some(call), Some(_sent), None) = (&ctx.legacy, ctx.hop.socket, ctx.hop.status) else { return };
     let (service, method) = (&call.service, &session.req_header().method);
-    let (cache, target) = (ctx.gateway.facade.cache, &ctx.upstream_target);
+    let (cache, target) = (ctx.gateway.facade.cache, &ctx.hop.target);
     cache.after(&service.stored_as, &service.site, method, target, StatusCode::OK, &HeaderMap::new());
 }
 
@@ -140,7 +140,7 @@ pub(in crate::proxy) fn received(
     }
     let Some(call) = &ctx.legacy else { return Ok(()) };
     let (service, method) = (&call.service, &session.req_header().method);
-    let (cache, target) = (ctx.gateway.facade.cache, &ctx.upstream_target);
+    let (cache, target) = (ctx.gateway.facade.cache, &ctx.hop.target);
     cache.after(&service.stored_as, &service.site, method, target, response.status, &response.headers);
     Ok(())
 }
@@ -167,7 +167,7 @@ pub(in crate::proxy) fn may_be_stale(
 ) -> bool {
     // The engine swallows the error if a stale answer is served; the circuit must not.
     let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
-    ctx.upstream_fault |= faulty;
+    ctx.hop.fault |= faulty;
     let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
     let Some(error) = error.filter(|_| stale) else {
         if stale {
@@ -175,7 +175,7 @@ pub(in crate::proxy) fn may_be_stale(
         }
         return stale;
     };
-    ctx.covered_fault = covered_label(ctx, error);
+    ctx.hop.covered = covered_label(ctx, error);
     if failure_of(error) == Failure::Disconnected {
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);

@@ -217,16 +217,16 @@ fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
 /// Takes note of the service's answer.
 fn received(response: &ResponseHeader, ctx: &mut RequestContext) {
     if !response.status.is_informational() {
-        ctx.upstream_status = Some(response.status.as_u16());
+        ctx.hop.status = Some(response.status.as_u16());
     }
 }
 
 /// The time of a whole answer that does not stream, looked at with each piece where no deadline holds till its end. A client
 /// that takes it slowly is timed at the door, and is no fault of the service.
 pub(in crate::proxy) fn within(session: &Downstream, ctx: &RequestContext) -> Result<(), ProxyError> {
-    let unbounded = ctx.timed || ctx.streaming || session.was_upgraded();
-    let (Some(asked), Some(upstream)) = (ctx.asked.filter(|_| !unbounded), &ctx.upstream) else { return Ok(()) };
-    if asked.elapsed() <= upstream.timeout || ctx.socket.is_some_and(waits_for_client) {
+    let unbounded = ctx.hop.timed || ctx.streaming || session.was_upgraded();
+    let (Some(asked), Some(upstream)) = (ctx.hop.asked.filter(|_| !unbounded), &ctx.upstream) else { return Ok(()) };
+    if asked.elapsed() <= upstream.timeout || ctx.hop.socket.is_some_and(waits_for_client) {
         return Ok(());
     }
     Err(ProxyError::UpstreamTimeout(upstream.timeout))

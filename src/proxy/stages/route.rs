@@ -71,8 +71,8 @@ pub(in crate::proxy) fn abilities() -> Reply {
 
 /// The query is there already.
 fn put_before_query(ctx: &mut RequestContext, mut target: String) {
-    target.push_str(&ctx.upstream_target);
-    ctx.upstream_target = target;
+    target.push_str(&ctx.hop.target);
+    ctx.hop.target = target;
 }
 
 /// From here on the request has a name in the metrics.

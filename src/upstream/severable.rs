@@ -26,7 +26,7 @@ use crate::session::{Cord, Goodbye};
 
 /// How one such connection is to be made.
 #[derive(Debug)]
-pub struct Line {
+pub struct Severable {
     /// What cuts it.
     pub cord: Cord,
     /// Set for a `WebSocket`.
@@ -49,30 +49,30 @@ pub struct Patience {
 /// Dials for the engine, once.
 #[derive(Debug)]
 pub(super) struct Dial {
-    line: Mutex<Option<Line>>,
+    severable: Mutex<Option<Severable>>,
     timeout: Duration,
     /// Frames can be read and written below nothing else.
     plain: bool,
 }
 
 impl Dial {
-    pub(super) fn new(line: Line, timeout: Duration, tls: bool) -> Self {
-        Self { line: Mutex::new(Some(line)), timeout, plain: !tls }
+    pub(super) fn new(severable: Severable, timeout: Duration, tls: bool) -> Self {
+        Self { severable: Mutex::new(Some(severable)), timeout, plain: !tls }
     }
 }
 
 #[async_trait]
 impl L4Connect for Dial {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some(line), Some(address)) = (line, address.as_inet()) else {
+        let severable = self.severable.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(severable), Some(address)) = (severable, address.as_inet()) else {
             return Err(Error::new_up(ErrorType::ConnectError));
         };
         let connecting = tokio::time::timeout(self.timeout, TcpStream::connect(address));
         let stream = connecting.await.map_err(|_elapsed| Error::new_up(ErrorType::ConnectTimedout))?;
         let stream = stream.map_err(|error| Error::because(kind_of(&error), "dialling a service", error).into_up())?;
-        line.socket.store(stream.as_raw_fd(), Ordering::Relaxed);
-        Ok(VirtualSocketStream::new(Box::new(Severable::new(stream, line, self.plain))).into())
+        severable.socket.store(stream.as_raw_fd(), Ordering::Relaxed);
+        Ok(VirtualSocketStream::new(Box::new(SeverableStream::new(stream, severable, self.plain))).into())
     }
 }
 
@@ -86,7 +86,7 @@ fn kind_of(error: &io::Error) -> ErrorType {
 }
 
 #[derive(Debug)]
-struct Severable {
+struct SeverableStream {
     stream: TcpStream,
     cord: Cord,
     cut: bool,
@@ -95,11 +95,11 @@ struct Severable {
     said: Option<Said>,
 }
 
-impl Severable {
-    fn new(stream: TcpStream, line: Line, plain: bool) -> Self {
-        let silence = line.websocket.map(|patience| Silence::new(patience, line.upgraded));
-        let said = (plain && line.websocket.is_some()).then(Said::default);
-        Self { stream, cord: line.cord, cut: false, silence, said }
+impl SeverableStream {
+    fn new(stream: TcpStream, severable: Severable, plain: bool) -> Self {
+        let silence = severable.websocket.map(|patience| Silence::new(patience, severable.upgraded));
+        let said = (plain && severable.websocket.is_some()).then(Said::default);
+        Self { stream, cord: severable.cord, cut: false, silence, said }
     }
 
     /// Ready once the connection is to be no more.
@@ -149,7 +149,7 @@ fn cut_off<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
 }
 
-impl AsyncRead for Severable {
+impl AsyncRead for SeverableStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.poll_cut(context).is_ready() {
             return cut_off();
@@ -162,7 +162,7 @@ impl AsyncRead for Severable {
     }
 }
 
-impl AsyncWrite for Severable {
+impl AsyncWrite for SeverableStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.poll_cut(context).is_ready() {
             return cut_off();
@@ -186,7 +186,7 @@ impl AsyncWrite for Severable {
     }
 }
 
-impl VirtualSocket for Severable {
+impl VirtualSocket for SeverableStream {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.stream.set_nodelay(true),
