@@ -2,16 +2,13 @@
 //! is answered at once, the rest goes through one flight per session (or per shared token) that
 //! outlives the client who started it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use http::HeaderValue;
-use prometheus::IntCounter;
-
-use super::freshness::{Freshness, freshness};
+use super::bearer::{Bearer, NoBearer};
+use super::desk::{BACK_OFF, CACHED, Desk, LOGIN, MINTED, Target, named};
+use super::freshness::Freshness;
 use super::hold::Holds;
-use super::patience::{Hanging, wait_for};
+use super::patience::wait_for;
 use super::policy::{Need, TokenPolicy};
 use super::renewal;
 use super::shared::SharedTokens;
@@ -21,90 +18,14 @@ use crate::resilience::{Clock, SingleFlight};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
-/// How long a session leaves a provider alone that just failed it.
-pub(super) const BACK_OFF: Duration = Duration::from_secs(5);
 /// A session has one flight at a time, and each round may be lost to another of its tokens: more than anybody needs.
 const ROUNDS: usize = 1_000;
-
-/// `Authorization: Bearer …`, ready to be set. `Debug` hides it.
-#[derive(Debug, Clone)]
-pub struct Bearer(pub HeaderValue);
-
-/// Why there is no bearer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoBearer {
-    /// Configuration or the provider's word: trying again does not help. Says what to change.
-    #[error("{0}")]
-    NotAvailable(String),
-    /// The provider could not be asked.
-    #[error("{0}")]
-    ProviderDown(String),
-    /// The provider ended the grant, or somebody logged out meanwhile.
-    #[error("the session has ended")]
-    SessionEnded,
-    /// The session store could not be asked, so nothing may be renewed.
-    #[error("{0}")]
-    StoreDown(String),
-    /// The session store has no room for what is to be renewed.
-    #[error("{0}")]
-    StoreFull(String),
-}
-
-impl NoBearer {
-    /// As counted by `bff_token_lookups_total`.
-    pub(super) fn result(&self) -> &'static str {
-        if matches!(self, Self::NotAvailable(_)) { "none" } else { "error" }
-    }
-}
-
-/// Results of a look-up: the token was there, or it was fetched for it.
-pub(super) const CACHED: &str = "cached";
-pub(super) const MINTED: &str = "minted";
-
-/// What the login's own token is called where services are named.
-const LOGIN: &str = "login";
-
-/// Which of a session's tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Target {
-    Service(Arc<Need>),
-    Login,
-}
-
-impl Target {
-    pub(super) fn label(&self) -> &str {
-        match self {
-            Self::Service(need) => &need.service,
-            Self::Login => LOGIN,
-        }
-    }
-}
 
 /// What a flight brought home. Somebody else's flight may have been for another target.
 #[derive(Debug, Clone)]
 pub(super) struct Landed {
     target: Target,
     outcome: Result<Arc<Session>, NoBearer>,
-}
-
-/// Everything a flight needs; shared by all of them.
-#[derive(Debug)]
-pub(super) struct Desk {
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) relying_party: Arc<RelyingParty>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) threshold: Duration,
-    /// The own audience of the login entry: what the login token is renewed for.
-    pub(super) own_audience: Option<String>,
-    pub(super) resource_indicators: bool,
-    pub(super) down: Holds<SessionKey, String>,
-    /// The last flight took long. Who has no token that works waits for one all the same.
-    pub(super) slow: Holds<SessionKey, ()>,
-    pub(super) hanging: Arc<Hanging>,
-    pub(super) refused: Holds<(SessionKey, Target), String>,
-    /// The counter of every service's usual look-up, found at its first use.
-    cached: HashMap<String, OnceLock<IntCounter>>,
 }
 
 /// Fetches, keeps and renews tokens. Cheap to share.
@@ -203,7 +124,7 @@ impl TokenBroker {
                 self.shared.on_behalf_of(session, &subject, need, *cache_ttl).await?
             }
         };
-        bearer_header(&token).map(Some)
+        Bearer::of(&token).map(Some)
     }
 
     /// The bearer of a policy that asks for nobody's session; `Ok(None)` where it needs one.
@@ -211,7 +132,7 @@ impl TokenBroker {
         let TokenPolicy::ServiceToken { need, cache_ttl } = policy else { return Ok(None) };
         self.require_audience(policy)?;
         let token = self.shared.service_token(need, *cache_ttl).await?;
-        bearer_header(&token).map(Some)
+        Bearer::of(&token).map(Some)
     }
 
     /// Fetches the token of every mapped service, one after the other, in the background.
@@ -323,78 +244,6 @@ impl TokenBroker {
     }
 }
 
-impl Desk {
-    /// What the session holds for `target`, and how fresh it is.
-    pub(super) fn held<'a>(&self, session: &'a Session, target: &Target) -> Option<(&'a AccessToken, Freshness)> {
-        match target {
-            Target::Login => Some(self.aged(&session.tokens.login)),
-            Target::Service(need) => self.held_for(session, need),
-        }
-    }
-
-    fn held_for<'a>(&self, session: &'a Session, need: &Need) -> Option<(&'a AccessToken, Freshness)> {
-        let tokens = &session.tokens;
-        let audience = need.audience.as_ref()?;
-        let minted = tokens.services.get(&*need.service).filter(|token| token.audience.contains(audience));
-        let minted = minted.map(|token| self.aged(token));
-        if minted.is_some_and(|(_, freshness)| freshness == Freshness::Fresh) {
-            return minted;
-        }
-        let fits = tokens.login.audience.contains(audience)
-            && need.scopes.iter().all(|scope| tokens.login.scopes.contains(scope));
-        let login = fits.then(|| self.aged(&tokens.login));
-        match (minted, login) {
-            (Some(_), Some(login)) if login.1 == Freshness::Fresh => Some(login),
-            (minted, login) => minted.or(login),
-        }
-    }
-
-    /// For whom the login token is renewed: the entry's own audience, unless it was left out of this login or is written
-    /// since. A provider that rotates would spend the refresh token on a resource that was not granted.
-    pub(super) fn login_audience<'a>(&'a self, session: &'a Session) -> Option<&'a str> {
-        let own = self.own_audience.as_ref();
-        if !self.resource_indicators {
-            return own.map(String::as_str);
-        }
-        let tokens = &session.tokens;
-        let granted = |audience: &&String| tokens.granted_audiences.contains(audience);
-        own.filter(granted).or_else(|| tokens.login.audience.iter().find(granted)).map(String::as_str)
-    }
-
-    fn aged<'a>(&self, token: &'a AccessToken) -> (&'a AccessToken, Freshness) {
-        (token, freshness(token, self.clock.now(), self.threshold))
-    }
-
-    /// Nobody whose token works waits for a provider that failed or took long the last time.
-    fn patience(&self, key: &SessionKey) -> Duration {
-        self.hanging.patience(self.down.knew_one(key) || self.slow.knew_one(key))
-    }
-
-    fn known_obstacle(&self, key: &SessionKey, target: &Target) -> Option<NoBearer> {
-        if let Some(reason) = self.refused.reason(&(*key, target.clone())) {
-            return Some(NoBearer::NotAvailable(reason));
-        }
-        self.down.reason(key).map(NoBearer::ProviderDown)
-    }
-
-    pub(super) fn count_lookup(&self, target: &Target, result: &str) {
-        self.lookups(target.label(), result).inc();
-    }
-
-    fn lookups(&self, label: &str, result: &str) -> IntCounter {
-        self.metrics.token_lookups.with_label_values(&[label, result])
-    }
-}
-
 fn interrupted() -> NoBearer {
     NoBearer::ProviderDown("the renewal was interrupted".to_owned())
-}
-
-fn named(label: &str) -> (String, OnceLock<IntCounter>) {
-    (label.to_owned(), OnceLock::new())
-}
-
-fn bearer_header(token: &AccessToken) -> Result<Bearer, NoBearer> {
-    let unfit = || NoBearer::NotAvailable("the provider's access token does not fit into a header".to_owned());
-    token.bearer().map(Bearer).ok_or_else(unfit)
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::broker::NoBearer;
+use super::bearer::NoBearer;
 use super::freshness::{Freshness, freshness};
 use super::minted::bounded;
 use crate::resilience::Clock;

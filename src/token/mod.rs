@@ -1,7 +1,9 @@
 //! Session → bearer for one service: which token a route wants ([`TokenPolicy`]), and who fetches
 //! it, exactly once however many requests wait ([`TokenBroker`]).
 
+mod bearer;
 mod broker;
+mod desk;
 mod fleet;
 mod freshness;
 mod hold;
@@ -11,6 +13,7 @@ mod policy;
 mod renewal;
 mod shared;
 
-pub use broker::{Bearer, NoBearer, TokenBroker};
+pub use bearer::{Bearer, NoBearer};
+pub use broker::TokenBroker;
 pub use minted::access_token;
 pub use policy::{Need, TokenPolicy};

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::broker::{BACK_OFF, Desk, NoBearer, Target};
+use super::bearer::NoBearer;
+use super::desk::{BACK_OFF, Desk, Target};
 use super::freshness::Freshness;
 use super::minted::landed;
 use crate::config::Secret;
