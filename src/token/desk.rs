@@ -35,6 +35,14 @@ pub(super) enum Target {
 }
 
 impl Target {
+    /// What a service needs; the login's own token is for whom the provider issued it.
+    pub(super) fn need(&self) -> Option<&Need> {
+        match self {
+            Self::Service(need) => Some(need),
+            Self::Login => None,
+        }
+    }
+
     pub(super) fn label(&self) -> &str {
         match self {
             Self::Service(need) => &need.service,

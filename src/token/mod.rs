@@ -12,6 +12,7 @@ mod patience;
 mod policy;
 mod renewal;
 mod shared;
+mod verdict;
 
 pub use bearer::{Bearer, NoBearer};
 pub use broker::TokenBroker;

@@ -8,6 +8,7 @@ use super::bearer::NoBearer;
 use super::desk::{BACK_OFF, Desk, Target};
 use super::freshness::Freshness;
 use super::minted::landed;
+use super::verdict::{Keys, misfit, refused};
 use crate::config::Secret;
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::session::{AccessToken, Lease, Session, StoreError, Tokens, Updated};
@@ -118,7 +119,7 @@ async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<
             Err(error) => {
                 salvage(desk, current, &error).await?;
                 return Err(Failed {
-                    reason: refusal(desk, &error, target),
+                    reason: refused(&error, desk.relying_party.issuer(), target.need(), Keys::Session),
                     of_client: error.about_client().is_some(),
                 });
             }
@@ -197,7 +198,7 @@ async fn store(
     response: TokenResponse,
 ) -> Result<Arc<Session>, NoBearer> {
     let token = landed(&response, target.label(), desk.clock.now());
-    let unfit = unfit(target, &token);
+    let unfit = misfit(target.need(), &token, Keys::Session);
     let change = |old: &Tokens| renewed(old, target, unfit.is_none().then(|| token.clone()), &response);
     let saved = save(desk, current, response.refresh_token.as_ref(), change).await?;
     unfit.map_or(Ok(saved), Err)
@@ -262,46 +263,6 @@ fn renewed(old: &Tokens, target: &Target, token: Option<AccessToken>, response: 
         tokens.id_token = id_token.clone();
     }
     tokens
-}
-
-/// Why a token must not be sent to the service it was asked for.
-pub(super) fn unfit(target: &Target, token: &AccessToken) -> Option<NoBearer> {
-    let Target::Service(need) = target else { return None };
-    let wanted = need.audience.as_ref()?;
-    if token.audience.contains(wanted) {
-        return None;
-    }
-    let found = if token.audience.is_empty() {
-        "no readable `aud` (an opaque token)".to_owned()
-    } else {
-        format!("aud {}", token.audience.join(", "))
-    };
-    Some(NoBearer::NotAvailable(format!(
-        "the provider answered with {found}, wanted {wanted}: compare `service_audiences.{}` in settings.yaml and \
-         `audience_parameter` in idps.yaml with what the provider issues",
-        need.service
-    )))
-}
-
-/// A provider's refusal in words to act on.
-pub(super) fn refusal(desk: &Desk, error: &GrantError, target: &Target) -> NoBearer {
-    if error.is_provider_down() {
-        return NoBearer::ProviderDown(format!("{}: {error}", desk.relying_party.issuer()));
-    }
-    match target {
-        Target::Service(need) => NoBearer::NotAvailable(match error.about_client() {
-            Some(hint) => format!("the provider refused a token for service `{}`: {error}; {hint}", need.service),
-            None => format!(
-                "the provider refused audience {}: {error}; check `service_audiences.{1}` and `service_scopes.{1}` in \
-                 settings.yaml",
-                need.audience.as_deref().unwrap_or("-"),
-                need.service
-            ),
-        }),
-        Target::Login => NoBearer::NotAvailable(format!(
-            "the provider refused to renew the login token: {error}; check the client's entry in idps.yaml"
-        )),
-    }
 }
 
 /// Remembers what need not be tried again at once, and before `pause` is over where the provider is down.

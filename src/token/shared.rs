@@ -13,6 +13,7 @@ use super::hold::Holds;
 use super::minted::{bounded, landed};
 use super::patience::{Hanging, wait_for};
 use super::policy::Need;
+use super::verdict::{Keys, misfit, refused};
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::resilience::{Clock, SingleFlight, UnixTime};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
@@ -222,29 +223,7 @@ fn accept(
     issuer: &str,
     now: UnixTime,
 ) -> Result<AccessToken, NoBearer> {
-    let response = answer.map_err(|error| {
-        if error.is_provider_down() {
-            NoBearer::ProviderDown(format!("{issuer}: {error}"))
-        } else {
-            let hint = error
-                .about_client()
-                .unwrap_or("check the route's `token_policy` and the client's grants and audiences at the provider");
-            NoBearer::NotAvailable(format!(
-                "the provider refused a token for service `{}`: {error}; {hint}",
-                need.service
-            ))
-        }
-    })?;
+    let response = answer.map_err(|error| refused(&error, issuer, Some(need), Keys::Route))?;
     let token = landed(&response, &need.service, now);
-    if let Some(wanted) = &need.audience
-        && !token.audience.contains(wanted)
-    {
-        return Err(NoBearer::NotAvailable(format!(
-            "the provider answered with aud [{}], wanted {wanted}: compare the audience of service `{}` in \
-             settings.yaml or its route's `token_policy` with what the provider issues",
-            token.audience.join(", "),
-            need.service
-        )));
-    }
-    Ok(token)
+    misfit(Some(need), &token, Keys::Route).map_or(Ok(token), Err)
 }
