@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use super::room;
-use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, StoreConfig, TokenMode, TokenPolicyConfig};
+use crate::config::{
+    AudienceParameter, AuthMode, Config, CsrfMode, IdpConfig, StoreConfig, TokenMode, TokenPolicyConfig,
+};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
@@ -116,7 +118,7 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
     let broker = broker(&config, old, &relying_party, &sessions, &clock, &metrics);
     let endpoints = Arc::new(Endpoints {
         facade: Arc::clone(&facade),
-        audiences: settings.service_audiences.values().cloned().collect(),
+        audiences: audiences_at_login(&config),
         service_scopes: scopes_at_login(&config, relying_party.config()),
         sessions,
         relying_party,
@@ -229,6 +231,14 @@ fn broker(
     })
 }
 
+/// What a user's own tokens are for, on any route.
+fn audiences_at_login(config: &Config) -> Vec<String> {
+    let own = config.routes.iter().filter(|route| route.auth == AuthMode::Session);
+    let own = own.filter_map(|route| route.token_policy.as_ref().filter(|policy| policy.mode.is_none()));
+    let written = config.settings.service_audiences.values();
+    written.chain(own.filter_map(|policy| policy.audience.as_ref())).cloned().collect()
+}
+
 /// A provider that binds tokens to resources grants a scope only if the login asked for it; one
 /// that binds them by scope alone would refuse a login that names several resources' scopes.
 fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
@@ -237,7 +247,7 @@ fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
     }
     let written = config.settings.service_scopes.values().flatten();
     // A user's token must not have what is the application's own alone (`service_token`).
-    let of_user = |policy: &&TokenPolicyConfig| policy.mode == TokenMode::OnBehalfOf;
+    let of_user = |policy: &&TokenPolicyConfig| matches!(policy.mode, None | Some(TokenMode::OnBehalfOf));
     let policies = config.routes.iter().filter_map(|route| route.token_policy.as_ref());
     let of_routes = policies.filter(of_user).filter_map(|policy| policy.scopes.as_ref()).flatten();
     written.chain(of_routes).cloned().collect()

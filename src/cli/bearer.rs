@@ -46,7 +46,7 @@ impl<'a> Bearer<'a> {
             audience: policy.and_then(|policy| policy.audience.as_ref()).or_else(mapped).map(String::as_str),
             scopes: policy.and_then(|policy| policy.scopes.as_ref()).or_else(mapped_scopes).map_or(&[], Vec::as_slice),
         };
-        match (policy.map(|policy| policy.mode), route.auth) {
+        match (policy.and_then(|policy| policy.mode), route.auth) {
             (Some(TokenMode::None), _) => Self::Nothing,
             (Some(TokenMode::ServiceToken), _) => Self::Service(target()),
             (Some(TokenMode::SessionPassthrough | TokenMode::OnBehalfOf), AuthMode::None) => Self::Impossible,

@@ -142,7 +142,7 @@ pub(super) fn check_authentication(
     for route in routes.iter().filter(|route| route.sound) {
         check_bearer(route, idps, found);
         let spot = route.policy.as_ref().unwrap_or(&route.target);
-        match route.config.token_policy.as_ref().map(|policy| policy.mode) {
+        match route.config.token_policy.as_ref().and_then(|policy| policy.mode) {
             Some(TokenMode::SessionPassthrough | TokenMode::OnBehalfOf) if route.config.auth != AuthMode::Session => {
                 let message = "this token policy needs a session, which this route does not ask for";
                 found.push(Diagnostic::error(spot, message).label("allowed with `auth: session` only"));
@@ -172,8 +172,9 @@ pub(super) fn check_audiences(
         let needed = match &config.token_policy {
             None => config.auth == AuthMode::Session,
             Some(policy) => match policy.mode {
-                TokenMode::ServiceToken | TokenMode::OnBehalfOf => policy.audience.is_none(),
-                TokenMode::SessionPassthrough | TokenMode::None => false,
+                None => config.auth == AuthMode::Session && policy.audience.is_none(),
+                Some(TokenMode::ServiceToken | TokenMode::OnBehalfOf) => policy.audience.is_none(),
+                Some(TokenMode::SessionPassthrough | TokenMode::None) => false,
             },
         };
         let service = config.target_service.as_str();

@@ -55,17 +55,20 @@ impl Endpoints {
         self.relying_party.end_session_url(&session.tokens.id_token, back)
     }
 
-    /// Another site must not log people out by a link, nor anybody by an image that a page of ours shows: GET is for
+    /// Another site must not log people out by a link, nor anybody by an image that a page of ours shows, nor a browser
+    /// by fetching what might be wanted next: GET is for
     /// navigations from our own pages. (Unsafe methods were checked before they came here.)
     fn refuse_foreign_navigation(&self, asked: Asked<'_>) -> Result<(), ProxyError> {
         let foreign = matches!(asked.header("sec-fetch-site"), Some("cross-site" | "same-site"));
+        // What the browser asks for before anybody has clicked.
+        let ahead = asked.header("sec-purpose").is_some_and(|purpose| purpose.contains("prefetch"));
         let part_of_a_page = asked.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
         // Navigations by GET carry no `Origin`; who sends one and nothing else is an older browser's script.
         let ours = self.public_url.origin().ascii_serialization();
         let elsewhere = asked.parts.headers.get_all(ORIGIN).iter().any(|origin| origin.as_bytes() != ours.as_bytes());
         let reason = if !asked.parts.method.is_safe() {
             return Ok(());
-        } else if foreign || part_of_a_page {
+        } else if foreign || part_of_a_page || ahead {
             "fetch_site"
         } else if elsewhere {
             "origin"

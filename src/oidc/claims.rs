@@ -46,6 +46,14 @@ impl Claims {
         (0..=LATEST).contains(&seconds).then_some(UnixTime(seconds))
     }
 
+    /// The same of a claim that may be absent. `Err`: it is there, and no date.
+    pub(super) fn date(&self, name: &'static str) -> Result<Option<UnixTime>, &'static str> {
+        match (self.get(name), self.time(name)) {
+            (Some(_), None) => Err(name),
+            (_, found) => Ok(found),
+        }
+    }
+
     /// `aud`: one text or several; `None` when absent or anything else.
     pub(super) fn audience(&self) -> Option<Vec<String>> {
         match self.get("aud")? {

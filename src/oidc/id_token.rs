@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 
 use super::claims::{Claims, LEEWAY};
 use super::error::{IdTokenError, quote};
-use super::jwks::Jwks;
+use super::jwks::{Bringer, Jwks};
 use super::jwt::Compact;
 use super::random::same;
 use super::signature;
@@ -67,7 +67,7 @@ impl IdTokenVerifier {
     async fn check(&self, token: &Secret, expected: &Expected<'_>) -> Result<Claims, IdTokenError> {
         let compact = Compact::parse(token.expose()).map_err(IdTokenError::Malformed)?;
         refuse_other_kinds(compact.header.kind.as_deref())?;
-        let algorithm = signature::verify(&compact, &self.algorithms, &self.jwks).await?;
+        let algorithm = signature::verify(&compact, &self.algorithms, &self.jwks, Bringer::Provider).await?;
         let claims = compact.claims;
         let issuer = claims.text("iss").ok_or(IdTokenError::Claim("iss"))?;
         if issuer != self.issuer {
@@ -120,7 +120,7 @@ fn check_times(claims: &Claims, now: UnixTime) -> Result<(), IdTokenError> {
     if expires.plus(LEEWAY) <= now {
         return Err(IdTokenError::Expired);
     }
-    let starts = claims.time("nbf").unwrap_or(issued).max(issued);
+    let starts = claims.date("nbf").map_err(IdTokenError::Claim)?.unwrap_or(issued).max(issued);
     if starts > now.plus(LEEWAY) { Err(IdTokenError::NotYet) } else { Ok(()) }
 }
 

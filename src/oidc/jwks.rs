@@ -1,6 +1,7 @@
 //! The provider's signing keys (RFC 7517): bad ones are skipped, the last good set is kept, and an
 //! unknown key asks once for a new set, not once per token.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +16,27 @@ use super::http::{Endpoint, HttpClient};
 use super::kept::Kept;
 use crate::resilience::{Clock, SingleFlight, UnixTime};
 
-/// Tokens signed with unknown keys cause at most one request per this span.
-const MISS_INTERVAL: Duration = Duration::from_secs(10);
+/// Who brought a token. What anybody may bring must not use up the questions that the provider's own tokens need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Bringer {
+    /// The token endpoint, over TLS and at our request.
+    Provider,
+    /// Whoever calls back-channel logout, and claims to be the provider.
+    Herald,
+    /// A caller with an access token.
+    Caller,
+}
+
+impl Bringer {
+    /// Tokens signed with unknown keys cause at most one request per this span.
+    fn miss_interval(self) -> Duration {
+        match self {
+            Self::Provider => Duration::from_secs(1),
+            Self::Herald | Self::Caller => Duration::from_secs(10),
+        }
+    }
+}
+
 /// No provider has more; each may have to be tried on a token without `kid`.
 const MAX_KEYS: usize = 64;
 
@@ -74,9 +94,9 @@ type Keys = Arc<Vec<VerifyingKey>>;
 #[derive(Debug, Clone)]
 pub(super) struct Jwks {
     kept: Kept<Vec<VerifyingKey>>,
-    misses: SingleFlight<(), Result<Option<Keys>, IdpError>>,
+    misses: SingleFlight<Bringer, Result<Option<Keys>, IdpError>>,
     clock: Arc<dyn Clock>,
-    missed_at: Arc<Mutex<Option<UnixTime>>>,
+    missed_at: Arc<Mutex<HashMap<Bringer, UnixTime>>>,
 }
 
 impl Jwks {
@@ -113,28 +133,28 @@ impl Jwks {
     /// A newer set than `seen` because a key was not in that; `None` when this was asked a moment ago
     /// and the answer still stands. Whoever comes while it is being asked waits for the answer: a
     /// token of a brand-new key must not be refused for being the second one.
-    pub(super) async fn refetch(&self, seen: &Keys) -> Result<Option<Keys>, IdpError> {
+    pub(super) async fn refetch(&self, seen: &Keys, bringer: Bringer) -> Result<Option<Keys>, IdpError> {
         if let Some(newer) = self.kept.peek().filter(|held| !Arc::ptr_eq(held, seen)) {
             return Ok(Some(newer));
         }
         let asker = self.clone();
-        let answer = self.misses.run((), || async move { asker.ask_again().await }).await;
+        let answer = self.misses.run(bringer, || async move { asker.ask_again(bringer).await }).await;
         answer.unwrap_or(Err(IdpError::Interrupted))
     }
 
-    async fn ask_again(&self) -> Result<Option<Keys>, IdpError> {
-        if self.take_turn() {
+    async fn ask_again(&self, bringer: Bringer) -> Result<Option<Keys>, IdpError> {
+        if self.take_turn(bringer) {
             return self.kept.fetch().await.map(Some);
         }
         self.kept.failure().map_or(Ok(None), Err)
     }
 
-    fn take_turn(&self) -> bool {
+    fn take_turn(&self, bringer: Bringer) -> bool {
         let now = self.clock.now();
         let mut missed_at = self.missed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = missed_at.is_some_and(|at| at <= now && at.until(now) < MISS_INTERVAL);
+        let waiting = missed_at.get(&bringer).is_some_and(|at| *at <= now && at.until(now) < bringer.miss_interval());
         if !waiting {
-            *missed_at = Some(now);
+            missed_at.insert(bringer, now);
         }
         !waiting
     }

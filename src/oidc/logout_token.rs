@@ -1,9 +1,10 @@
-//! Whether a logout token is believed: OpenID Connect Back-Channel Logout 1.0 §2.6, in its order.
+//! Whether a logout token is believed: OpenID Connect Back-Channel Logout 1.0 §2.6.
 
 use thiserror::Error;
 
 use super::claims::{Claims, LEEWAY};
 use super::error::{IdpError, quote};
+use super::jwks::Bringer;
 use super::jwt::Compact;
 use super::relying_party::RelyingParty;
 use super::signature::{self, SignatureError};
@@ -98,8 +99,13 @@ impl RelyingParty {
     async fn check_logout_token(&self, token: &str) -> Result<LogoutNotice, LogoutTokenError> {
         let compact = Compact::parse(token).map_err(LogoutTokenError::Malformed)?;
         refuse_other_kinds(compact.header.kind.as_deref())?;
-        signature::verify(&compact, &self.idp.algorithms, &self.jwks).await?;
-        let claims = compact.claims;
+        let notice = self.read_notice(&compact.claims)?;
+        // Last: what is refused anyway shall not make us ask for keys.
+        signature::verify(&compact, &self.idp.algorithms, &self.jwks, Bringer::Herald).await?;
+        Ok(notice)
+    }
+
+    fn read_notice(&self, claims: &Claims) -> Result<LogoutNotice, LogoutTokenError> {
         let issuer = claims.text("iss").ok_or(LogoutTokenError::Claim("iss"))?;
         if issuer != self.idp.issuer {
             return Err(LogoutTokenError::Issuer(quote(issuer)));
@@ -108,7 +114,7 @@ impl RelyingParty {
         if !self.id_tokens.is_for_us(&audience) {
             return Err(LogoutTokenError::Audience(quote(&audience.join(" "))));
         }
-        let refused_from = check_times(&claims, self.clock.now())?;
+        let refused_from = check_times(claims, self.clock.now())?;
         let event = claims.get("events").and_then(|events| events.as_object()?.get(EVENT));
         if !event.is_some_and(serde_json::Value::is_object) {
             return Err(LogoutTokenError::Claim("events"));
@@ -116,7 +122,7 @@ impl RelyingParty {
         if claims.get("nonce").is_some() {
             return Err(LogoutTokenError::Nonce);
         }
-        let (idp_session, subject) = (name(&claims, "sid")?, name(&claims, "sub")?);
+        let (idp_session, subject) = (name(claims, "sid")?, name(claims, "sub")?);
         if idp_session.is_none() && subject.is_none() {
             return Err(LogoutTokenError::Nobody);
         }
@@ -141,7 +147,7 @@ fn check_times(claims: &Claims, now: UnixTime) -> Result<UnixTime, LogoutTokenEr
     if refused_from <= now {
         return Err(LogoutTokenError::Expired);
     }
-    let starts = claims.time("nbf").unwrap_or(issued).max(issued);
+    let starts = claims.date("nbf").map_err(LogoutTokenError::Claim)?.unwrap_or(issued).max(issued);
     if starts > now.plus(LEEWAY) { Err(LogoutTokenError::NotYet) } else { Ok(refused_from) }
 }
 

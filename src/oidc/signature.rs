@@ -5,7 +5,7 @@ use jsonwebtoken::Algorithm;
 use thiserror::Error;
 
 use super::error::{IdTokenError, IdpError, quote};
-use super::jwks::{Jwks, VerifyingKey, algorithm};
+use super::jwks::{Bringer, Jwks, VerifyingKey, algorithm};
 use super::jwt::Compact;
 
 /// Why a signature proves nothing. Carries no piece of the token but the name of its algorithm.
@@ -45,7 +45,12 @@ enum Verdict {
 
 /// Checks the signature and returns the algorithm it was made with. Asks once for new keys when
 /// none of those in hand fits, unless they came this moment.
-pub(super) async fn verify(token: &Compact<'_>, allowed: &[String], jwks: &Jwks) -> Result<Algorithm, SignatureError> {
+pub(super) async fn verify(
+    token: &Compact<'_>,
+    allowed: &[String],
+    jwks: &Jwks,
+    bringer: Bringer,
+) -> Result<Algorithm, SignatureError> {
     let name = &token.header.alg;
     let found = algorithm(name).filter(|found| allowed.iter().any(|one| algorithm(one) == Some(*found)));
     let Some(algorithm) = found else { return Err(SignatureError::Algorithm(quote(name))) };
@@ -54,7 +59,7 @@ pub(super) async fn verify(token: &Compact<'_>, allowed: &[String], jwks: &Jwks)
     let mut verdict = judge(token, algorithm, &keys);
     if verdict == Verdict::Unknown
         && in_hand
-        && let Some(newer) = jwks.refetch(&keys).await?
+        && let Some(newer) = jwks.refetch(&keys, bringer).await?
     {
         verdict = judge(token, algorithm, &newer);
     }

@@ -29,6 +29,9 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
     if let Some(preflight) = origin::origin(gateway, session, from, guarded)? {
         return Ok(Some(preflight));
     }
+    if route::goes_no_further(session) {
+        return Ok(Some(route::abilities()));
+    }
     match routed {
         Routed::Ours(endpoint) => {
             // What is rare is boxed here and below: the future of every request has room for the largest.

@@ -51,6 +51,9 @@ pub enum ProxyError {
     /// No session, or a dead one.
     #[error("there is no live session; log in first")]
     NotAuthenticated,
+    /// Neither a session nor an access token, where either would do.
+    #[error("there is neither a live session nor an access token; log in first, or send Authorization: Bearer")]
+    NoCredential,
     /// This path wants an access token in `Authorization`, and there is none.
     #[error("this path wants an access token: Authorization: Bearer")]
     BearerMissing,

@@ -48,7 +48,9 @@ impl ProxyError {
             }
             Self::ShortOfMemory => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many requests"),
             Self::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, "bad_request", "The request did not arrive in time"),
-            Self::NotAuthenticated => (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in"),
+            Self::NotAuthenticated | Self::NoCredential => {
+                (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in")
+            }
             Self::BearerMissing => (StatusCode::UNAUTHORIZED, "not_authenticated", "No access token"),
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token", "Access token not accepted"),
             Self::NoTokenAvailable(_) => (StatusCode::UNAUTHORIZED, "no_token_available", "No token for this service"),
@@ -83,7 +85,7 @@ impl ProxyError {
     /// is told nothing, since it could do nothing but ask for a password.
     fn challenge(&self) -> Option<HeaderValue> {
         match self {
-            Self::BearerMissing => Some(HeaderValue::from_static("Bearer")),
+            Self::BearerMissing | Self::NoCredential => Some(HeaderValue::from_static("Bearer")),
             Self::InvalidToken => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
             _ => None,
         }
@@ -109,7 +111,7 @@ impl ProxyError {
 #[must_use]
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
     let (status, code, title) = error.face();
-    if matches!(error, ProxyError::NotAuthenticated) && around.navigation {
+    if matches!(error, ProxyError::NotAuthenticated | ProxyError::NoCredential) && around.navigation {
         let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static(LOGIN));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
     }
@@ -154,6 +156,7 @@ mod tests {
             ProxyError::NothingLeft,
             ProxyError::ShortOfMemory,
             ProxyError::NotAuthenticated,
+            ProxyError::NoCredential,
             ProxyError::BearerMissing,
             ProxyError::InvalidToken,
             ProxyError::NoTokenAvailable(reason()),

@@ -83,7 +83,7 @@ impl Desk {
     pub(super) fn held_for<'a>(&self, session: &'a Session, need: &Need) -> Option<(&'a AccessToken, Freshness)> {
         let tokens = &session.tokens;
         let audience = need.audience.as_ref()?;
-        let minted = tokens.services.get(&*need.service).filter(|token| token.audience.contains(audience));
+        let minted = tokens.services.get(&*need.place).filter(|token| token.audience.contains(audience));
         let minted = minted.map(|token| self.aged(token));
         if minted.is_some_and(|(_, freshness)| freshness == Freshness::Fresh) {
             return minted;

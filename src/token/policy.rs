@@ -11,6 +11,8 @@ use crate::config::{Settings, TokenMode, TokenPolicyConfig};
 pub struct Need {
     /// Exact `target_service`.
     pub service: Arc<str>,
+    /// Where a session keeps it: a route that wants another audience or scope than its service's others has its own.
+    pub place: Arc<str>,
     /// What `aud` must contain. `None`: nobody configured one, so there is no token.
     pub audience: Option<String>,
     /// Asked for with it.
@@ -20,7 +22,7 @@ pub struct Need {
 /// `token_policy` as built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenPolicy {
-    /// No policy written: the session's own token for the service.
+    /// No `mode` written: the session's own token for the service.
     Session(Arc<Need>),
     /// The login access token as it is.
     SessionPassthrough {
@@ -58,16 +60,21 @@ impl TokenPolicy {
     #[must_use]
     pub fn of(service: &str, written: Option<&TokenPolicyConfig>, settings: &Settings) -> Self {
         let need = || {
-            let audience = written.and_then(|policy| policy.audience.clone());
-            let scopes = written.and_then(|policy| policy.scopes.clone());
-            Arc::new(Need {
-                service: service.into(),
-                audience: audience.or_else(|| settings.service_audiences.get(service).cloned()),
-                scopes: scopes.or_else(|| settings.service_scopes.get(service).cloned()).unwrap_or_default(),
-            })
+            let own_audience = written.and_then(|policy| policy.audience.clone());
+            let own_scopes = written.and_then(|policy| policy.scopes.clone());
+            let apart = own_audience.is_some() || own_scopes.is_some();
+            let audience = own_audience.or_else(|| settings.service_audiences.get(service).cloned());
+            let scopes = own_scopes.or_else(|| settings.service_scopes.get(service).cloned()).unwrap_or_default();
+            let service: Arc<str> = service.into();
+            let place = if apart {
+                format!("{service} {} {}", audience.as_deref().unwrap_or_default(), scopes.join(" ")).into()
+            } else {
+                Arc::clone(&service)
+            };
+            Arc::new(Need { service, place, audience, scopes })
         };
         let cache_ttl = written.and_then(|policy| policy.cache_ttl);
-        match written.map(|policy| policy.mode) {
+        match written.and_then(|policy| policy.mode) {
             None => Self::Session(need()),
             Some(TokenMode::SessionPassthrough) => Self::SessionPassthrough { service: service.into() },
             Some(TokenMode::ServiceToken) => Self::ServiceToken { need: need(), cache_ttl },

@@ -250,7 +250,7 @@ fn renewed(old: &Tokens, target: &Target, token: Option<AccessToken>, response: 
     let mut tokens = old.clone();
     match (target, token) {
         (Target::Service(need), Some(token)) => {
-            tokens.services.insert(need.service.to_string(), Box::new(token));
+            tokens.services.insert(need.place.to_string(), Box::new(token));
         }
         (Target::Login, Some(token)) => tokens.login = token,
         (_, None) => {}

@@ -52,10 +52,13 @@ pub(super) fn refused(error: &GrantError, issuer: &str, need: Option<&Need>, key
             "the provider refused to renew the login token: {error}; check the client's entry in idps.yaml"
         ));
     };
-    let hint = error.about_client().map_or_else(|| format!("check {}", keys.of(&need.service)), str::to_owned);
-    let audience = need.audience.as_deref().unwrap_or("-");
-    NoBearer::NotAvailable(format!(
-        "the provider refused a token for service `{}` (audience {audience}): {error}; {hint}",
-        need.service
-    ))
+    let service = &need.service;
+    NoBearer::NotAvailable(match error.about_client() {
+        Some(hint) => format!("the provider refused a token for service `{service}`: {error}; {hint}"),
+        None => format!(
+            "the provider refused audience {} for service `{service}`: {error}; check {}",
+            need.audience.as_deref().unwrap_or("-"),
+            keys.of(service)
+        ),
+    })
 }

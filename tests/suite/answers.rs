@@ -50,15 +50,50 @@ async fn a_coding_that_nobody_asked_for_is_an_error() {
         ("Transfer-Encoding: chunked, chunked\r\n", 502),
         ("Transfer-Encoding: gzip, chunked\r\n", 502),
         ("Transfer-Encoding: x\r\n", 502),
+        ("Transfer-Encoding: identity\r\n", 502),
+        ("Transfer-Encoding: identity\r\nContent-Length: 100\r\n", 502),
         ("Transfer-Encoding: Chunked\r\n", 200),
     ] {
         let answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n2\r\nok\r\n0\r\n\r\n");
         upstream.behave(Behaviour::Bytes(answer.into_bytes()));
         assert_eq!(raw(edge.address(), GET).await.0.status(), status, "{lines}");
     }
-    upstream.behave(Behaviour::Bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok".to_vec()));
-    let (head, body) = raw(edge.address(), GET).await;
-    assert_eq!((head.one("transfer-encoding").as_deref(), &*body.start), (Some("chunked"), &b"ok"[..]));
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_before_its_end_is_no_whole_one() {
+    let upstream = Upstream::start().await;
+    let hasty = "{ id: hasty, path: \"/hasty/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 0.5").route(hasty);
+    let edge = setup.start().await;
+    for lines in ["", "Transfer-Encoding: chunked\r\n", "Content-Length: 9\r\n"] {
+        let body = if lines.contains("chunked") { "5\r\nhello\r\n" } else { "hello" };
+        upstream.behave(Behaviour::Stall(format!("HTTP/1.1 200 OK\r\n{lines}\r\n{body}").leak()));
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send("GET /hasty/x HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let head = client.head().await;
+        assert!(client.reader.body(&head).await.is_err(), "cut off, not padded: {lines}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_an_answer_is_held_back_for_the_rest_of_it() {
+    let (edge, upstream) = edge().await;
+    for lines in ["Content-Length: 9\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let body = if lines.contains("chunked") { "5\r\nhello\r\n" } else { "hello" };
+        for body in ["", body] {
+            upstream.behave(Behaviour::Stall(format!("HTTP/1.1 200 OK\r\n{lines}\r\n{body}").leak()));
+            let mut client = RawClient::connect(edge.address()).await;
+            client.send(GET).await;
+            let asked = std::time::Instant::now();
+            assert_eq!(client.head().await.status(), 200, "{lines}");
+            let mut here = Vec::new();
+            let wait = std::time::Duration::from_millis(200);
+            let _ = tokio::time::timeout(wait, client.reader.rest(&mut here)).await;
+            assert!(String::from_utf8_lossy(&here).contains(body.trim_start_matches("5\r\n").trim_end()), "{lines}");
+            assert!(asked.elapsed().as_secs() < 5, "long before the service's time is over");
+        }
+    }
 }
 
 #[tokio::test]

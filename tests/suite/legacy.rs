@@ -24,6 +24,19 @@ async fn facade_to(url: &str, timeout: &str) -> (Edge, Browser) {
     (edge, browser)
 }
 
+/// RFC 9110 §15.5.2: whoever may bring a token is told so.
+#[tokio::test]
+async fn who_brings_nothing_is_told_what_would_do() {
+    let (edge, upstream, _browser) = facade().await;
+    let answer = http_client().get(legacy(&edge, "res-admin/x")).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["www-authenticate"]), (401, &"Bearer".parse().unwrap()));
+    assert_eq!(problem(answer).await["code"], "not_authenticated");
+    let page = http_client().get(legacy(&edge, "res-admin/x"));
+    let page = page.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document").send().await.unwrap();
+    assert_eq!(page.status(), 302, "to the login");
+    assert_eq!(upstream.count(), 0);
+}
+
 async fn facade() -> (Edge, Upstream, Browser) {
     let upstream = Upstream::start().await;
     let (edge, browser) = facade_to(&upstream.url(), "0.5").await;

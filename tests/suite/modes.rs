@@ -3,7 +3,7 @@
 
 use url::Url;
 
-use crate::harness::{AUDIENCES, Browser, Setup, Upstream, http_client, location, problem};
+use crate::harness::{AUDIENCES, Browser, Setup, Upstream, claims, has_audience, http_client, location, problem};
 
 /// Compared before it is sent: without an audience there is nothing to compare with.
 #[tokio::test]
@@ -60,4 +60,32 @@ async fn a_login_asks_for_no_scope_of_a_service_token() {
     let scope = url.query_pairs().find(|(key, _)| key == "scope").unwrap().1.into_owned();
     let words: Vec<&str> = scope.split(' ').collect();
     assert!(words.contains(&"read") && !words.contains(&"write"), "{scope}");
+}
+
+/// Two routes to one service that differ in their audience keep a token each, and neither drives the other's out.
+#[tokio::test]
+async fn a_route_may_name_the_audience_of_the_sessions_own_token() {
+    let upstream = Upstream::start().await;
+    let route = |id: &str, policy: &str| {
+        format!(
+            "{{ id: {id}, path: \"/{id}/*\", target_service: own_service, preserve_path: true, auth: session, \
+             token_policy: {{ {policy} }} }}"
+        )
+    };
+    let edge = Setup::new()
+        .service("own", &upstream.url(), Some(AUDIENCES[0]))
+        .route(&route("other", &format!("audience: \"{}\"", AUDIENCES[1])))
+        .route(&route("less", "scopes: [read]"))
+        .start()
+        .await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let token_at = async |path: &str| {
+        assert_eq!(browser.get(edge.url(path)).await.status(), 200, "{path}");
+        upstream.last().bearer()
+    };
+    let first = [token_at("/api/own/x").await, token_at("/other/x").await, token_at("/less/x").await];
+    assert!(has_audience(&claims(&first[0]), AUDIENCES[0]) && has_audience(&claims(&first[1]), AUDIENCES[1]));
+    assert!(has_audience(&claims(&first[2]), AUDIENCES[0]) && claims(&first[2])["scope"] == "read");
+    let again = [token_at("/api/own/x").await, token_at("/other/x").await, token_at("/less/x").await];
+    assert_eq!(first, again, "each is kept");
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use reqwest::Client;
 
 use crate::cache::{cached, url};
-use crate::harness::{Behaviour, Edge, Say, Setup, Upstream, builder, free_port};
+use crate::frames::{PREFACE, fields, frame};
+use crate::harness::{Behaviour, Edge, RawClient, Say, Setup, Upstream, builder, free_port};
 
 async fn edge() -> (Edge, Upstream) {
     let upstream = Upstream::start().await;
@@ -71,6 +72,22 @@ async fn a_head_for_which_something_stored_stands_in_is_answered_whole() {
         let answer = request(reqwest::Method::HEAD).header("if-none-match", held).send().await.unwrap();
         assert_eq!(answer.headers()["x-cache"], "STALE", "{held}");
         assert_eq!(answer.bytes().await.expect("its regular end"), "", "{held}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_without_a_body_says_so_to_a_service_on_http_1() {
+    let (edge, upstream) = edge().await;
+    for (method, length) in
+        [("POST", Some("0")), ("PUT", Some("0")), ("PATCH", Some("0")), ("GET", None), ("DELETE", None)]
+    {
+        let head = fields(&[(":method", method), (":scheme", "http"), (":authority", "h"), (":path", "/own/x")]);
+        let asked = upstream.count();
+        let mut client = RawClient::connect(edge.address()).await;
+        client.send([PREFACE, &frame(1, 5, 1, &head)].concat()).await;
+        eventually!("the service is asked", upstream.count() > asked);
+        let told = upstream.last().head;
+        assert_eq!((told.one("content-length").as_deref(), told.one("transfer-encoding")), (length, None), "{method}");
     }
 }
 

@@ -123,7 +123,9 @@ async fn another_proxy_that_asks_for_a_page_load_is_told_401() {
         let asked = asked.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document");
         let answer = asked.send().await.unwrap();
         assert_eq!(answer.status(), 401, "{path}");
-        assert_eq!(problem(answer).await["code"], "not_authenticated", "{path}");
+        let told = problem(answer).await;
+        assert_eq!(told["code"], "not_authenticated", "{path}");
+        assert_eq!(told["login_url"], "/auth/login", "a login that came back here would end on an empty page");
     }
 }
 

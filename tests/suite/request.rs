@@ -352,3 +352,20 @@ async fn http_1_0_is_sent_no_chunks() {
         assert!(body.starts_with("data: ") && body.ends_with("\n\n") && !body.contains('\r'), "{body:?}");
     }
 }
+
+/// RFC 9110 §7.6.2.
+#[tokio::test]
+async fn an_options_goes_no_further_than_it_may() {
+    let (edge, upstream, _browser) = edge().await;
+    let ask = async |left: &str| {
+        let request = format!("OPTIONS /open/x HTTP/1.1\r\nHost: h\r\n{left}\r\n");
+        raw(edge.address(), request).await.0
+    };
+    let ours = ask("Max-Forwards: 0\r\n").await;
+    assert_eq!((ours.status(), upstream.count()), (204, 0));
+    assert!(ours.one("allow").unwrap().contains("GET"));
+    for (sent, told) in [("Max-Forwards: 3\r\n", Some("2")), ("Max-Forwards: x\r\n", Some("x")), ("", None)] {
+        assert_eq!(ask(sent).await.status(), 200);
+        assert_eq!(upstream.last().head.one("max-forwards").as_deref(), told, "{sent}");
+    }
+}

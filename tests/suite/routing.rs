@@ -87,7 +87,7 @@ fn route(line: usize, id: &str, path: &str, service: &str) -> RouteConfig {
 }
 
 fn policy(mode: TokenMode, audience: Option<&str>) -> TokenPolicyConfig {
-    TokenPolicyConfig { mode, audience: audience.map(Into::into), scopes: None, cache_ttl: None }
+    TokenPolicyConfig { mode: Some(mode), audience: audience.map(Into::into), scopes: None, cache_ttl: None }
 }
 
 fn written_routes() -> Vec<RouteConfig> {

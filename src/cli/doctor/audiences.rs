@@ -83,6 +83,7 @@ fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
     let key = |key| format!("{}: routes[{}].token_policy.{key}", route.written_at, route.id);
     let (need, asked) = match TokenPolicy::of(service, Some(written), &config.settings) {
         TokenPolicy::ServiceToken { need, .. } => (need, Asked::ForOurselves(key("mode"))),
+        TokenPolicy::Session(need) if written.audience.is_some() => (need, Asked::AtLogins),
         // With an audience of the service's, it is looked at there.
         TokenPolicy::OnBehalfOf { need, .. } if written.audience.is_some() => (need, Asked::LaterOn),
         _ => return None,

@@ -81,8 +81,8 @@ pub enum AuthMode {
 /// `token_policy` of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPolicyConfig {
-    /// `mode:`.
-    pub mode: TokenMode,
+    /// `mode:`; absent: the session's own token.
+    pub mode: Option<TokenMode>,
     /// Default: `service_audiences[target_service]`.
     pub audience: Option<String>,
     /// Default: `service_scopes[target_service]`.

@@ -6,6 +6,7 @@ use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::MapReader;
 use crate::config::scalar::{positive_duration, scopes, text, word};
+use crate::config::source::Spot;
 use crate::config::{TokenMode, TokenPolicyConfig};
 
 const MODES: &[(&str, TokenMode)] = &[
@@ -17,7 +18,7 @@ const MODES: &[(&str, TokenMode)] = &[
 
 pub(super) fn read_policy(node: &Node, found: &Collector) -> Option<TokenPolicyConfig> {
     let mut map = MapReader::new(node, found)?;
-    let mode = map.required("mode", word(MODES));
+    let mode = map.located("mode", word(MODES));
     let audience = map.located("audience", text);
     let scopes = map.located("scopes", scopes);
     // Counted in whole seconds.
@@ -25,21 +26,22 @@ pub(super) fn read_policy(node: &Node, found: &Collector) -> Option<TokenPolicyC
         |node: &Node, found: &Collector| positive_duration(node, found).map(|ttl| ttl.max(Duration::from_secs(1)));
     let cache_ttl = map.located("cache_ttl", at_least_one);
     map.finish();
-    let mode = mode?.value;
-    let unused = match mode {
-        TokenMode::SessionPassthrough | TokenMode::None => {
-            vec![
-                ("audience", audience.as_ref().map(|w| &w.spot)),
-                ("scopes", scopes.as_ref().map(|w| &w.spot)),
-                ("cache_ttl", cache_ttl.as_ref().map(|w| &w.spot)),
-            ]
-        }
-        TokenMode::ServiceToken | TokenMode::OnBehalfOf => Vec::new(),
-    };
-    for (key, spot) in unused {
+    let mode = mode.map(|written| written.value);
+    let unused = |key: &str, spot: Option<&Spot>, why: &str| {
         if let Some(spot) = spot {
-            found.push(Diagnostic::warning(spot, format!("`{key}` has no effect: no token is fetched in this mode")));
+            found.push(Diagnostic::warning(spot, format!("`{key}` has no effect: {why}")));
         }
+    };
+    let ttl = cache_ttl.as_ref().map(|written| &written.spot);
+    match mode {
+        Some(TokenMode::SessionPassthrough | TokenMode::None) => {
+            let why = "no token is fetched in this mode";
+            unused("audience", audience.as_ref().map(|written| &written.spot), why);
+            unused("scopes", scopes.as_ref().map(|written| &written.spot), why);
+            unused("cache_ttl", ttl, why);
+        }
+        None => unused("cache_ttl", ttl, "the session's own token is kept with the session"),
+        Some(TokenMode::ServiceToken | TokenMode::OnBehalfOf) => {}
     }
     Some(TokenPolicyConfig {
         mode,

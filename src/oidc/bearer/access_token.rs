@@ -91,14 +91,9 @@ fn subject<'a>(claims: &'a Claims, names: &[&str]) -> Result<&'a str, &'static s
 
 /// The end of its life, where it has one. A date that is none is refused, not overlooked.
 fn check_times(claims: &Claims, now: UnixTime) -> Result<Option<UnixTime>, &'static str> {
-    let date = |name, wrong| match (claims.get(name), claims.time(name)) {
-        (None, _) => Ok(None),
-        (Some(_), None) => Err(wrong),
-        (Some(_), found) => Ok(found),
-    };
-    let expires = date("exp", "its exp is no date")?;
-    let starts = date("nbf", "its nbf is no date")?;
-    let issued = date("iat", "its iat is no date")?;
+    let expires = claims.date("exp").map_err(|_| "its exp is no date")?;
+    let starts = claims.date("nbf").map_err(|_| "its nbf is no date")?;
+    let issued = claims.date("iat").map_err(|_| "its iat is no date")?;
     if expires.is_some_and(|at| at.plus(LEEWAY) <= now) {
         return Err("it has expired");
     }

@@ -14,7 +14,7 @@ use crate::config::{IdpConfig, Secret};
 use crate::oidc::claims::Claims;
 use crate::oidc::discovery::Discovery;
 use crate::oidc::error::SetupError;
-use crate::oidc::jwks::Jwks;
+use crate::oidc::jwks::{Bringer, Jwks};
 use crate::oidc::jwt::{self, Compact};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::signature::{self, SignatureError};
@@ -119,7 +119,8 @@ impl BearerValidator {
         let entry = choose(&compact.claims, &court.entries).map_err(BearerError::invalid)?;
         // Before the signature: what is refused anyway shall not make us ask for keys.
         let caller = check(&compact, entry, now).map_err(BearerError::invalid)?;
-        match (signature::verify(&compact, &entry.algorithms, &entry.jwks).await, &entry.introspector) {
+        match (signature::verify(&compact, &entry.algorithms, &entry.jwks, Bringer::Caller).await, &entry.introspector)
+        {
             (Ok(_algorithm), _) => Ok(court.remember(key, caller, SIGNATURE_HOLDS)),
             // No keys are published, or they cannot be had: the provider's word is as good.
             (Err(SignatureError::NotChecked(_)), Some(introspector)) => {

@@ -73,6 +73,8 @@ async fn wrong_claims_are_refused() {
         ("iat", json!("now"), LogoutTokenError::Claim("iat")),
         ("iat", json!(NOW + 61), LogoutTokenError::NotYet),
         ("nbf", json!(NOW + 61), LogoutTokenError::NotYet),
+        ("nbf", json!("4000000000"), LogoutTokenError::Claim("nbf")),
+        ("nbf", json!([]), LogoutTokenError::Claim("nbf")),
         ("exp", json!(NOW - 60), LogoutTokenError::Expired),
         ("exp", json!("soon"), LogoutTokenError::Claim("exp")),
         ("jti", json!(""), LogoutTokenError::Claim("jti")),

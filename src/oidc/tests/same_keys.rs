@@ -14,12 +14,12 @@ use crate::oidc::RelyingParty;
 use crate::telemetry::Metrics;
 
 #[tokio::test]
-async fn callers_and_logouts_of_unknown_keys_cost_a_provider_one_request_together() {
+async fn unknown_keys_cost_a_provider_one_request_for_each_door_and_stop_no_login() {
     let world = World::new().await;
     let validator = validator(&world, &[&|_| {}]);
     let stranger = Key::ed25519("k9");
     let logout = json!({
-        "iss": world.base, "aud": "client", "sub": "ada", "iat": NOW, "exp": NOW + 120, "jti": "j1",
+        "iss": world.base, "aud": "client", "sub": "ada", "iat": NOW, "exp": NOW + 1_000, "jti": "j1",
         "events": { "http://schemas.openid.net/event/backchannel-logout": {} },
     });
     for round in 1..=3 {
@@ -27,9 +27,20 @@ async fn callers_and_logouts_of_unknown_keys_cost_a_provider_one_request_togethe
             refused(validator.validate(&stranger.sign(&with(&world, "jti", &json!(number)))).await);
             assert!(world.rp.read_logout_token(&stranger.sign(&logout)).await.is_err());
         }
-        assert_eq!(world.requests("/jwks").len(), round + 1, "the first look, and one a round");
+        assert_eq!(world.requests("/jwks").len(), 2 * round + 1, "the first look, and one a round at each door");
         world.clock.advance(Duration::from_secs(10));
     }
+    // A flood at one door, and the provider signs with another key than before, which it had not announced.
+    refused(validator.validate(&stranger.sign(&claims(&world))).await);
+    let next = Key::ed25519("k2");
+    world.publish(&[&next]);
+    refused(validator.validate(&stranger.sign(&claims(&world))).await);
+    let flow = world.begin().await;
+    let id_token = next.sign(&world.claims(&flow, |_| {}));
+    world.finish(flow, &id_token).await.unwrap();
+    let third = Key::ed25519("k3");
+    world.publish(&[&third]);
+    world.rp.read_logout_token(&third.sign(&logout)).await.unwrap();
 }
 
 #[tokio::test]

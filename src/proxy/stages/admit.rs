@@ -36,6 +36,7 @@ pub(in crate::proxy) fn admit(
     require_one_host(session)?;
     require_plain_fields(session)?;
     require_plain_chunks(session)?;
+    tell_no_body(session);
 
     let target = request_target(session)?;
     let (path, query) = match target.iter().position(|byte| *byte == b'?') {
@@ -65,6 +66,20 @@ pub(in crate::proxy) fn admit(
     }
     query.clone_into(&mut ctx.hop.target);
     Ok(Some(path))
+}
+
+/// A stream that ends with its head has no body, which HTTP/1.1 says in a field (RFC 9110 §8.6): there are services that
+/// refuse a POST without.
+fn tell_no_body(session: &mut Downstream) {
+    let request = session.req_header();
+    let with_content = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+    if with_content
+        && session.is_http2()
+        && !request.headers.contains_key(CONTENT_LENGTH)
+        && session.as_downstream_mut().is_body_empty()
+    {
+        let _one_of_few = session.req_header_mut().insert_header(CONTENT_LENGTH, 0);
+    }
 }
 
 /// HTTP/1.0 knows no interim answer (RFC 9110 §15.2), and asks for none (§10.1.1).

@@ -37,7 +37,10 @@ pub(in crate::proxy) async fn either(
         ctx.who = by_token(gateway, downstream, ctx).await?;
         ctx.keeps_authorization = true;
     } else {
-        ctx.who = by_session(gateway, downstream, ctx).await?;
+        ctx.who = by_session(gateway, downstream, ctx).await.map_err(|refusal| match refusal {
+            ProxyError::NotAuthenticated => ProxyError::NoCredential,
+            other => other,
+        })?;
     }
     Ok(())
 }

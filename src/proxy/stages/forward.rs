@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, VIA};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, MAX_FORWARDS, VIA};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
@@ -63,6 +63,9 @@ pub(in crate::proxy) fn forward(
         }
     }
     client.announce(headers);
+    if parts.method == Method::OPTIONS {
+        count_down(headers);
+    }
     if parts.method == Method::HEAD {
         // A service that sends a body all the same (RFC 9110 §9.3.2) would have it read as the next one's answer.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -88,6 +91,14 @@ pub(in crate::proxy) fn client_origin(gateway: &Gateway, session: &Downstream) -
 pub(in crate::proxy) fn client_address(gateway: &Gateway, session: &Downstream) -> Option<IpAddr> {
     let peer = downstream::client_ip(session)?;
     Some(client(peer, &gateway.trusted_proxies, &session.req_header().headers))
+}
+
+/// RFC 9110 §7.6.2. Zero was answered here.
+fn count_down(headers: &mut HeaderMap) {
+    let left = headers.get(MAX_FORWARDS).and_then(|left| left.to_str().ok()?.trim().parse::<u32>().ok());
+    if let Some(left) = left {
+        headers.insert(MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    }
 }
 
 fn cut_cookies(gateway: &Gateway, headers: &mut HeaderMap) {

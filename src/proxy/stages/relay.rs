@@ -155,10 +155,7 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
     match (codings.next(), codings.next()) {
         (None, _) => {}
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => chunked = true,
-        // Of HTTP/1.1 in its youth: none.
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"identity") => {
-            response.remove_header(&TRANSFER_ENCODING);
-        }
+        // `identity`, too: the engine forgets the length told beside it, and takes what came of the body for all of it.
         _ => return refused("a transfer coding that nobody asked for"),
     }
     let lengths = response.headers.get_all(CONTENT_LENGTH).iter();

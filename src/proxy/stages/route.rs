@@ -1,8 +1,9 @@
 //! Route: one of our own endpoints, one route of the table, or a refusal.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, MAX_FORWARDS};
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::config::AuthMode;
@@ -11,7 +12,7 @@ use crate::legacy::{Called, LegacyService};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Destination, Gateway};
-use crate::reply::{ProxyError, Reply};
+use crate::reply::{LOGIN, ProxyError, Reply};
 use crate::routing::{CanonicalPath, Lookup, Methods, Route, join_base};
 use crate::telemetry::Meters;
 use crate::token::TokenPolicy;
@@ -33,8 +34,9 @@ pub(in crate::proxy) fn route(
 ) -> Result<Routed, ProxyError> {
     if let Some(endpoint) = Endpoint::at(path.as_str()) {
         count_at(ctx, gateway.own_meters.get(endpoint.name()));
-        // Its answer is what it is, whoever asks: behind `auth_request` a redirect of /auth/verify is an error.
+        // Its answer is what it is, whoever asks, and nobody wants to come back to it: behind `auth_request` a redirect of /auth/verify is an error.
         ctx.navigation = false;
+        ctx.login_url = Cow::Borrowed(LOGIN);
         endpoint.require_method(&effective_method(session))?;
         return Ok(Routed::Ours(endpoint));
     }
@@ -67,6 +69,16 @@ pub(in crate::proxy) fn abilities() -> Reply {
     let mut reply = Reply::empty(StatusCode::NO_CONTENT);
     reply.headers.extend(HeaderValue::from_str(&allow.join(", ")).ok().map(|methods| (ALLOW, methods)));
     reply
+}
+
+/// RFC 9110 §7.6.2: an `OPTIONS` that may be handed on no further is answered here.
+pub(in crate::proxy) fn goes_no_further(session: &Downstream) -> bool {
+    let request = session.req_header();
+    request.method == Method::OPTIONS
+        && request
+            .headers
+            .get(MAX_FORWARDS)
+            .is_some_and(|left| left.as_bytes().trim_ascii().iter().all(|it| *it == b'0'))
 }
 
 /// The query is there already.

@@ -1,6 +1,7 @@
 //! Where a request's body ends: by its length, or by chunks that are read more strictly than the engine does.
 //! Nothing behind that end is shown to the engine before the request is over.
 
+use super::extension::Extension;
 use crate::config::is_token;
 use crate::reply::ProxyError;
 
@@ -48,7 +49,7 @@ impl From<Malformed> for ProxyError {
 
 /// More digits than any body needs: `0x…`, signs and numbers that overflow are refused alike.
 const DIGITS: usize = 15;
-/// An extension means nothing to anybody; long ones are an attack.
+/// Long ones are an attack.
 const EXTENSION: usize = 256;
 /// Trailers are not forwarded.
 const TRAILERS: usize = 8 * 1024;
@@ -66,7 +67,7 @@ pub(super) struct Chunks {
 enum State {
     #[default]
     Size,
-    Extension,
+    Extension(Extension),
     SizeLf,
     Data,
     DataCr,
@@ -111,12 +112,12 @@ impl Chunks {
                 self.counted(DIGITS)?;
                 State::Size
             }
-            (State::Size, b';') if self.count > 0 => self.begin(State::Extension),
+            (State::Size, b';') if self.count > 0 => self.begin(State::Extension(Extension::Begun)),
             (State::Size, b'\r') if self.count > 0 => State::SizeLf,
-            (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, _) if text => {
+            (State::Extension(extension), b'\r') if extension.may_end() => State::SizeLf,
+            (State::Extension(extension), _) => {
                 self.counted(EXTENSION)?;
-                State::Extension
+                State::Extension(extension.read(byte).ok_or(Malformed)?)
             }
             (State::SizeLf, b'\n') => self.begin(if self.size == 0 { State::Line } else { State::Data }),
             (State::DataCr, b'\r') => State::DataLf,
@@ -192,6 +193,9 @@ mod tests {
             "5 \r\nhello",
             "5\nhello",
             "5;a\nhello",
+            "5;\r\nhello",
+            "0;\r\n\r\n",
+            "1;a=\"\r\nX\r\n0\r\n\r\n",
             "5;a\rb\r\nhello",
             "5\r\nhelloX",
             "5\r\nhello\n0\r\n",

@@ -1,23 +1,17 @@
 //! The bytes of a client's connection on their way to the engine: never more than one message at a time, none
 //! that is malformed, and none for which we had to wait too long.
 
+mod engine;
+
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Buf as _, BytesMut};
-use pingora::http::ResponseHeader;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::SslDigest;
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType,
-};
+use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
@@ -66,6 +60,8 @@ pub(super) struct Line {
     beside: bool,
     reading: Pace,
     writing: Pace,
+    /// Written, and perhaps still in the buffer below.
+    unflushed: bool,
 }
 
 impl Line {
@@ -80,6 +76,7 @@ impl Line {
             beside: false,
             reading: Pace::new(rate, window),
             writing: Pace::new(rate, window),
+            unflushed: false,
         }
     }
 
@@ -255,6 +252,15 @@ impl Line {
         Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
     }
 
+    /// The engine keeps an answer whose length is told until it is whole. Where it has nothing more to write, it looks
+    /// whether the client is still there: then what is here is sent, and is not held back for what is not.
+    fn send_what_waits(&mut self, cx: &mut Context<'_>) {
+        if self.unflushed {
+            // What goes wrong is found by the next write.
+            self.unflushed = Pin::new(&mut self.inner).poll_flush(cx).is_pending();
+        }
+    }
+
     /// RFC 9110 §15.2.2: with a 101 the connection belongs to the other protocol.
     fn note_answer(&mut self, written: &[u8]) {
         if let Part::Frames(frames) = &mut self.part {
@@ -284,6 +290,7 @@ fn after_body(upgrade: bool) -> Part {
 impl AsyncRead for Line {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let line = self.get_mut();
+        line.send_what_waits(cx);
         match line.part {
             Part::Body(_) => line.poll_body(cx, into),
             Part::Over | Part::Upgrading => line.poll_beyond(cx),
@@ -299,6 +306,7 @@ impl AsyncWrite for Line {
         let line = self.get_mut();
         let polled = Pin::new(&mut line.inner).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = polled {
+            line.unflushed = true;
             line.writing.moved(written);
             line.note_answer(bytes.get(..written).unwrap_or_default());
         }
@@ -313,6 +321,7 @@ impl AsyncWrite for Line {
         let line = self.get_mut();
         let polled = Pin::new(&mut line.inner).poll_write_vectored(cx, pieces);
         if let Poll::Ready(Ok(written)) = polled {
+            line.unflushed = true;
             line.writing.moved(written);
             let mut left = written;
             for piece in pieces {
@@ -332,6 +341,7 @@ impl AsyncWrite for Line {
         let line = self.get_mut();
         let polled = Pin::new(&mut line.inner).poll_flush(cx);
         if polled.is_ready() {
+            line.unflushed = false;
             line.writing.moved(0);
         }
         line.paced(cx, polled)
@@ -339,60 +349,5 @@ impl AsyncWrite for Line {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
-    }
-}
-
-#[async_trait]
-impl Shutdown for Line {
-    async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
-    }
-}
-
-#[async_trait]
-impl Peek for Line {
-    /// The preface of HTTP/2 has been read by the time the engine looks for it.
-    async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
-        let Some(here) = self.ahead.get(..into.len()) else { return Ok(false) };
-        into.copy_from_slice(here);
-        Ok(true)
-    }
-}
-
-impl UniqueID for Line {
-    fn id(&self) -> UniqueIDType {
-        self.inner.id()
-    }
-}
-
-impl Ssl for Line {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
-    }
-}
-
-impl GetTimingDigest for Line {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for Line {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        // Nothing else of a connection reaches its requests.
-        let mark = || {
-            Some(Arc::new(ProxyDigest::new(Box::new(ResponseHeader::build(503, None).ok()?), Some(Box::new(Beyond)))))
-        };
-        if self.beside { mark() } else { self.inner.get_proxy_digest() }
-    }
-}
-
-impl GetSocketDigest for Line {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
     }
 }

@@ -3,6 +3,7 @@
 //! HTTP/1 request is read strictly and in time, and handed over alone; pipelined ones wait (RFC 9112 §9.3.2).
 
 mod beside;
+mod extension;
 mod frames;
 mod framing;
 mod handshake;

@@ -32,6 +32,8 @@ pub(crate) enum Behaviour {
     ResetEvery(usize),
     /// Sends these bytes and closes.
     Bytes(Vec<u8>),
+    /// Sends these bytes and then nothing, while the other end stays.
+    Stall(&'static str),
     /// Answers with these header lines and `USER #N`, the user it was told of and the number of the
     /// request. With an `ETag` among them, a request that holds it gets a 304 with the lines.
     Say(Say),
@@ -248,6 +250,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, state: &State) -> std::io::R
             Behaviour::Bytes(bytes) => {
                 writer.write_all(&bytes).await?;
                 return writer.flush().await;
+            }
+            Behaviour::Stall(bytes) => {
+                writer.write_all(bytes.as_bytes()).await?;
+                writer.flush().await?;
+                while reader.head().await?.is_some() {}
             }
             Behaviour::Events { count, every } => send_events(&mut writer, state, count, every).await?,
             Behaviour::Say(say) => say.answer(&mut writer, &asked, number).await?,

@@ -41,6 +41,8 @@ fn wrong_claims(liar: &Liar) -> Vec<Lie<'_>> {
         claim(liar, "iat", Value::Null, "no usable claim iat"),
         claim(liar, "iat", json!(4_000_000_000_u64), "from the future"),
         claim(liar, "nbf", json!(4_000_000_000_u64), "from the future"),
+        claim(liar, "nbf", json!("4000000000"), "no usable claim nbf"),
+        claim(liar, "nbf", json!(true), "no usable claim nbf"),
         claim(liar, "exp", Value::Null, "no usable claim exp"),
         claim(liar, "exp", json!("4000000000"), "no usable claim exp"),
         claim(liar, "exp", json!(1_700_000_000), "has expired"),
@@ -128,7 +130,7 @@ async fn an_id_token_that_lies_ends_in_a_page_and_no_session() {
         assert!(token.is_none_or(|token| !edge.log.text().contains(token)), "{what}: no token in the log");
         told += 1;
     }
-    assert_eq!((told, liar.asked("/token").len()), (40, 40), "each code was sent once");
+    assert_eq!((told, liar.asked("/token").len()), (42, 42), "each code was sent once");
     assert_eq!(edge.metric("bff_sessions_created_total").await, 0);
     for never in ["/jku", "/userinfo"] {
         assert!(liar.asked(never).is_empty(), "{never}");
