@@ -9,6 +9,9 @@ use super::edge_at;
 use crate::harness::{Browser, Edge, Setup, Upstream, problem};
 use crate::liar::{Canned, Liar, logged_in, now, part, tokens};
 
+/// For whom the service's tokens are.
+const OWN: &str = "https://own.example.test";
+
 /// The login token is over at once: the first request must renew it.
 const SHORT: fn() -> Value = || json!({ "expires_in": 0, "refresh_token": "rt-0" });
 
@@ -126,7 +129,7 @@ async fn somebody_else_or_a_plain_no_ends_the_session_and_nothing_is_asked_again
 async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
     let liar = Liar::start().await;
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("own", &upstream.url(), Some("https://own.example.test"));
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN));
     let edge = setup.provider_at(&liar.base).start().await;
     for (code, hint) in [("invalid_client", "`client_secret`"), ("unauthorized_client", "allow this grant")] {
         let browser = logged_in(&edge, &liar, &json!({ "refresh_token": "rt-0" })).await;
@@ -134,7 +137,10 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
         let told = problem(browser.get(edge.url("/api/own/x")).await).await;
         let detail = told["detail"].as_str().unwrap();
         assert_eq!(told["code"], "no_token_available", "{detail}");
-        assert!(detail.contains(&format!("`own_service`: {code}; ")) && detail.contains(hint), "{detail}");
+        assert!(
+            detail.contains(&format!("`own_service` (audience {OWN}): {code}; ")) && detail.contains(hint),
+            "{detail}"
+        );
         assert!(!detail.contains("service_audiences"), "{detail}");
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "the session lives");
     }
@@ -142,8 +148,8 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
 
 #[tokio::test]
 async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_once() {
-    let (liar, upstream, own) = (Liar::start().await, Upstream::start().await, "https://own.example.test");
-    let mut setup = Setup::new().service("own", &upstream.url(), Some(own));
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let mut setup = Setup::new().service("own", &upstream.url(), Some(OWN));
     for mode in ["service_token", "on_behalf_of", "session_passthrough"] {
         setup = setup.route(&format!(
             "{{ id: {mode}, path: \"/{mode}/*\", target_service: own_service, preserve_path: true, auth: session, \
@@ -152,7 +158,7 @@ async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_onc
     }
     let edge = setup.provider_at(&liar.base).start().await;
     // Without `expires_in` it is the token's own end that counts: here the provider's clock is an hour behind.
-    let late = json!(liar.sign(&json!({ "aud": own, "exp": now() - 3300 })));
+    let late = json!(liar.sign(&json!({ "aud": OWN, "exp": now() - 3300 })));
     for over in [json!(0), json!(-5), Value::Null] {
         let answer = json!({ "access_token": late, "expires_in": over, "refresh_token": "rt-0" });
         let asked = || liar.asked("/token").len();
