@@ -105,7 +105,8 @@ async fn a_token_endpoint_out_of_order_ends_no_session() {
 async fn somebody_else_or_a_plain_no_ends_the_session_and_nothing_is_asked_again() {
     let liar = Liar::start().await;
     let (edge, _upstream) = edge_at(&liar).await;
-    let spent = Canned::Whole(400, "application/json", r#"{"error":"invalid_grant"}"#.to_owned());
+    let spent = r#"{"error":"invalid_grant","error_description":"spent"}"#;
+    let spent = Canned::Whole(400, "application/json", spent.to_owned());
     let with = |name, value| Canned::json(&tokens(&json!({ "id_token": id_token(&liar, &edge, name, value) })));
     for (what, canned, reason) in [
         ("invalid_grant", spent, "invalid_grant"),
@@ -121,8 +122,43 @@ async fn somebody_else_or_a_plain_no_ends_the_session_and_nothing_is_asked_again
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 401, "{what}");
         assert_eq!(pass(&browser, &edge).await.status(), 401, "{what}");
         assert_eq!(liar.asked("/token").len(), before + 1, "{what}");
-        eventually!("the log says why", edge.log.has(&["the provider ended this session", reason]));
+        eventually!("the log says why", edge.log.has(&["the provider ended this session", "\"login\"", reason]));
     }
+    eventually!("in the provider's words", edge.log.has(&["ended this session", "invalid_grant: spent"]));
+}
+
+/// As Entra ID says it where nobody consented to one service, or that has conditions of its own.
+#[tokio::test]
+async fn a_service_that_is_refused_ends_no_session() {
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let route = "{ id: pass, path: \"/pass/*\", target_service: own_service, preserve_path: true, auth: session, \
+                token_policy: { mode: session_passthrough } }";
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).route(route);
+    let edge = setup.provider_at(&liar.base).start().await;
+    let access_token = liar.sign(&json!({ "aud": OWN }));
+    let two_seconds = json!({ "access_token": access_token, "expires_in": 2, "refresh_token": "rt-0" });
+    let mut browsers = Vec::new();
+    for suberror in ["consent_required", "basic_action", "additional_action", "message_only"] {
+        browsers.push((suberror, logged_in(&edge, &liar, &two_seconds).await));
+    }
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    for (suberror, browser) in &browsers {
+        let said = json!({ "error": "invalid_grant", "error_description": "AADSTS65001: no", "suberror": suberror });
+        liar.answer("/token", Canned::Whole(400, "application/json", said.to_string()));
+        let told = problem(browser.get(edge.url("/api/own/x")).await).await;
+        let detail = told["detail"].as_str().unwrap();
+        assert_eq!(told["code"], "no_token_available", "{detail}");
+        assert!(
+            detail.contains(&format!("`own_service` (audience {OWN}): invalid_grant: {suberror}: AADSTS65001: no"))
+        );
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "{suberror}: the session lives");
+        eventually!("the log says so", edge.log.has(&["NO_TOKEN_AVAILABLE", "own_service", suberror]));
+    }
+    // Said of the login's own token it is the end, as ever: only a new login helps.
+    let (_, browser) = &browsers[0];
+    assert_eq!(problem(pass(browser, &edge).await).await["code"], "not_authenticated");
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 401);
+    eventually!("the log says why", edge.log.has(&["ended this session", "\"login\"", "invalid_grant", "AADSTS65001"]));
 }
 
 #[tokio::test]
