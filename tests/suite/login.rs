@@ -3,7 +3,7 @@
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, http_client, location, problem};
+use crate::harness::{AUDIENCES, Browser, Edge, Provider, SECRET, Setup, Upstream, http_client, location, problem};
 
 const COOKIE: &str = "bff_session";
 
@@ -95,6 +95,39 @@ async fn the_authorization_request_is_what_the_contract_says() {
             assert!(value.len() >= 22, "{once} holds 128 bits: {value}");
             assert!(seen.insert(value), "{once} is used once");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_idps_yaml_writes_of_endpoints_and_parameters_is_used_as_it_is() {
+    let issuer = &Provider::shared().issuer;
+    let lines = [
+        &format!("client_secret: \"{SECRET}\""),
+        &format!("authorization_url: {issuer}/auth?p=b2c_1"),
+        &format!("token_url: {issuer}/token?p=b2c_1"),
+        &format!("end_session_url: {issuer}/session/end?p=b2c_1"),
+    ];
+    let written = [
+        (r#"{ prompt: login consent, ui_locales: "de fr", login_hint: "" }"#, Some("login consent"), Some("de fr")),
+        (r#"{ prompt: "" }"#, None, None),
+        ("{}", Some("consent"), None),
+    ];
+    for (params, prompt, locales) in written {
+        let params = format!("authorization_params: {params}");
+        let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).chain([params.as_str()]).collect();
+        let edge = Setup::new().client_auth(&lines, &serde_json::json!({})).start().await;
+        let started = http_client().get(edge.url("/auth/login")).send().await.unwrap();
+        let url = Url::parse(&location(&started).unwrap()).unwrap();
+        assert!(url.as_str().starts_with(&format!("{issuer}/auth?p=b2c_1&response_type=code&")), "{url}");
+        let all = |name: &str| -> Vec<String> {
+            url.query_pairs().filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+        };
+        let sent = [all("prompt"), all("ui_locales"), all("login_hint")];
+        let expected = [prompt, locales, None].map(|one| one.map(str::to_owned).into_iter().collect::<Vec<_>>());
+        assert_eq!(sent, expected, "{params}");
+        let left = Browser::logged_in(&edge, "ada").await.post(edge.url("/auth/logout")).await;
+        let target = location(&left).unwrap();
+        assert!(target.starts_with(&format!("{issuer}/session/end?p=b2c_1&id_token_hint=")), "{target}");
     }
 }
 
