@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::edge_at;
-use crate::harness::{Browser, Edge, Setup, Upstream, problem};
+use crate::harness::{Browser, Edge, Setup, Upstream, location, problem};
 use crate::liar::{Canned, Liar, logged_in, now, part, tokens};
 
 /// For whom the service's tokens are.
@@ -221,6 +221,50 @@ async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_onc
         assert!(begun.elapsed() > Duration::from_millis(4_900), "{over}: after {:?}", begun.elapsed());
     }
     eventually!("the log says why", edge.log.has(&["a token was over when it came", "compare the clock"]));
+}
+
+#[tokio::test]
+async fn without_a_refresh_token_people_log_in_again_once_what_their_login_gave_is_over() {
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let route = |id: &str, mode: &str| {
+        format!(
+            "{{ id: {id}, path: \"/{id}/*\", target_service: own_service, preserve_path: true, auth: session, \
+             token_policy: {{ mode: {mode} }} }}"
+        )
+    };
+    let setup = Setup::new()
+        .service("own", &upstream.url(), Some(OWN))
+        .service("other", &upstream.url(), Some("https://other.example.test"))
+        .route(&route("pass", "session_passthrough"))
+        .route(&route("behalf", "on_behalf_of"));
+    let edge = setup.provider_at(&liar.base).start().await;
+    let ways = ["/api/own/x", "/pass/x", "/behalf/x"];
+    let code = async |browser: &Browser, path: &str| {
+        problem(browser.get(edge.url(path)).await).await["code"].as_str().unwrap().to_owned()
+    };
+    let access_token = liar.sign(&json!({ "aud": OWN }));
+    let given = |seconds: u32| json!({ "access_token": access_token, "expires_in": seconds });
+    let browser = logged_in(&edge, &liar, &given(3)).await;
+    assert_eq!(browser.get(edge.url(ways[0])).await.status(), 200, "it works");
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    for path in ways {
+        assert_eq!(code(&browser, path).await, "not_authenticated", "{path}");
+        let page = browser.client.get(edge.url(path)).header("sec-fetch-mode", "navigate");
+        let page = page.header("sec-fetch-dest", "document").send().await.unwrap();
+        let login = format!("/auth/login?return_to={}", path.replace('/', "%2F"));
+        assert_eq!(location(&page), Some(login), "{path}: a page goes there by itself");
+    }
+    eventually!("who runs it is told", edge.log.has(&["NO_TOKEN_AVAILABLE", "own_service", "offline_access"]));
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "nobody has ended the session");
+    assert_eq!(
+        code(&browser, "/api/other/x").await,
+        "no_token_available",
+        "a new login would not give this one either"
+    );
+    let over_as_it_came = logged_in(&edge, &liar, &given(0)).await;
+    for path in ways {
+        assert_eq!(code(&over_as_it_came, path).await, "no_token_available", "{path}: no logins without an end");
+    }
 }
 
 #[tokio::test]
