@@ -197,8 +197,12 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 
 /// An `http` or `https` URL with a host, without credentials, query and fragment.
 pub(super) fn url(node: &Node, found: &Collector) -> Option<Url> {
+    url_by(parse_url, node, found)
+}
+
+fn url_by(parse: fn(&str) -> Result<Url, String>, node: &Node, found: &Collector) -> Option<Url> {
     let text = text(node, found)?;
-    match parse_url(&text) {
+    match parse(&text) {
         Ok(url) => Some(url),
         Err(reason) => refuse(node, found, format!("{} is not a usable URL: {reason}", quote(&node.spot, &text)), ""),
     }
@@ -206,6 +210,11 @@ pub(super) fn url(node: &Node, found: &Collector) -> Option<Url> {
 
 /// As [`url`], for texts that come from the environment.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
+    let url = parse_endpoint(text)?;
+    if url.query().is_some() { Err("it must not have a query (`?`)".to_owned()) } else { Ok(url) }
+}
+
+fn parse_endpoint(text: &str) -> Result<Url, String> {
     if !text.contains("://") {
         return Err("it must begin with `http://` or `https://`".to_owned());
     }
@@ -216,8 +225,8 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("it must not carry a user or password".to_owned());
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("it must not have a query (`?`) or fragment (`#`)".to_owned());
+    if url.fragment().is_some() {
+        return Err("it must not have a fragment (`#`)".to_owned());
     }
     if text.chars().any(|letter| letter.is_whitespace() || letter.is_control() || letter == '\\') {
         return Err("it must not hold spaces, control characters or backslashes".to_owned());
@@ -227,7 +236,15 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
 
 /// As [`url`]; plain `http` only for this machine: tokens and keys travel there.
 pub(super) fn secure_url(node: &Node, found: &Collector) -> Option<Url> {
-    let url = url(node, found)?;
+    secure(url(node, found)?, node, found)
+}
+
+/// As [`secure_url`]; may have a query, which stays (RFC 6749 §3.1, §3.2).
+pub(super) fn endpoint_url(node: &Node, found: &Collector) -> Option<Url> {
+    secure(url_by(parse_endpoint, node, found)?, node, found)
+}
+
+fn secure(url: Url, node: &Node, found: &Collector) -> Option<Url> {
     if url.scheme() == "https" || is_loopback(&url) {
         return Some(url);
     }

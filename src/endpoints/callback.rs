@@ -49,28 +49,30 @@ impl Endpoints {
     /// spent, and the code with it; a new one belongs to the browser that begins it, if that keeps cookies at all.
     async fn unbound(&self, asked: Asked<'_>, return_to: String, again: bool) -> Reply {
         let (retry, anew) = (login_url(&return_to), login_url_again(&return_to));
-        self.once_more(asked, "this browser does not keep the cookie of its login", again, [&return_to, &retry, &anew])
-            .await
+        let ways = [return_to.as_str(), &retry, &anew];
+        self.once_more(asked, "this browser does not keep the cookie of its login", Some(again), ways).await
     }
 
     /// Back button, reload, bookmark: the flow is used up or too old.
     async fn stale(&self, asked: Asked<'_>) -> Reply {
-        self.once_more(asked, "this login has expired", false, ["/", "/", LOGIN]).await
+        self.once_more(asked, "this login has expired", None, ["/", "/", LOGIN]).await
     }
 
-    /// A login that comes to nothing is begun anew, but not for ever. The ways: where a session goes on, where a person
-    /// may try again, where it begins anew.
-    async fn once_more(&self, asked: Asked<'_>, why: &str, again: bool, ways: [&str; 3]) -> Reply {
+    /// A login that comes to nothing is begun anew, but not for ever. `again`: whether this was its second try, where the
+    /// flow is there to say so; else a cookie does, for all that the browser has. The ways: where a session goes on,
+    /// where a person may try again, where it begins anew.
+    async fn once_more(&self, asked: Asked<'_>, why: &str, again: Option<bool>, ways: [&str; 3]) -> Reply {
         let [on, retry, anew] = ways;
         match self.session_of(asked.parts, &asked.correlation_id).await {
             Ok(_session) => Reply::redirect(on),
             Err(ProxyError::StoreUnavailable | ProxyError::StoreFull) => store_page(retry, asked),
-            Err(_none) if again || self.restarted(asked) => {
+            Err(_none) if again.unwrap_or_else(|| self.restarted(asked)) => {
                 refused(why, retry, asked).with_cookie(self.cookies.flow_expire(RESTARTED).ok())
             }
             Err(_none) => {
                 tracing::info!(why, correlation_id = asked.correlation_id, "a stale callback: the login starts again");
-                Reply::redirect(anew).with_cookie(self.cookies.flow_set(RESTARTED, "1").ok())
+                let mark = self.cookies.flow_set(RESTARTED, "1").ok();
+                Reply::redirect(anew).with_cookie(mark.filter(|_| again.is_none()))
             }
         }
     }

@@ -74,6 +74,7 @@ impl RelyingParty {
 
     /// An authorization request that no page can come of.
     pub(super) fn question(&self, mut endpoint: Url, scope: &str, audience: Option<&str>) -> Url {
+        let written = self.idp.authorization_params.iter();
         endpoint
             .query_pairs_mut()
             .append_pair("response_type", "code")
@@ -86,7 +87,8 @@ impl RelyingParty {
             // No code comes of this; some providers refuse any request without PKCE.
             .append_pair("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
             .append_pair("code_challenge_method", "S256")
-            .extend_pairs(audience.map(|one| ("resource", one)));
+            .extend_pairs(audience.map(|one| ("resource", one)))
+            .extend_pairs(written.filter(|(name, value)| *name != "prompt" && !value.is_empty()));
         endpoint
     }
 }

@@ -138,9 +138,11 @@ impl RelyingParty {
             AudienceParameter::None => &mut query,
         };
         // OpenID Connect Core §11: without it `offline_access` is dropped in silence.
-        if scopes.iter().any(|scope| scope == "offline_access") {
+        let written = &self.idp.authorization_params;
+        if !written.contains_key("prompt") && scopes.iter().any(|scope| scope == "offline_access") {
             query.append_pair("prompt", "consent");
         }
+        query.extend_pairs(written.iter().filter(|(_, value)| !value.is_empty()));
         drop(query);
         url
     }

@@ -102,7 +102,11 @@ impl RelyingParty {
     /// Fetches discovery and keys now. An error leaves the program degraded: logins fail until a
     /// later attempt, made when somebody needs it, succeeds.
     pub async fn warm(&self) -> Result<(), IdpError> {
-        self.discovery.fetch().await?;
+        match self.discovery.fetch().await {
+            // What is written, or was fetched before, is enough to go on with.
+            Err(IdpError::Discovery { .. }) if self.discovery.peek().is_some() => {}
+            fetched => drop(fetched?),
+        }
         self.jwks.get().await.map(drop)
     }
 

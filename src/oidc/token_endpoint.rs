@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::client_auth::ClientAuth;
 use super::discovery::Discovery;
-use super::error::{GrantError, IdpError, quote};
+use super::error::{GrantError, IdpError, quote, said};
 use super::grant::{Ask, Form, Grant};
 use super::http::{Answer, Endpoint, HttpClient};
 use super::token_response::{self, TokenResponse};
@@ -31,7 +32,13 @@ pub(super) struct TokenEndpoint {
 struct Refusal {
     error: String,
     error_description: Option<String>,
+    /// Entra ID's own.
+    suberror: Option<Value>,
 }
+
+/// With these Entra ID says `invalid_grant` of the service that was asked for, and the grant goes on: nobody consented
+/// to it, or it has conditions of its own.
+const OF_THE_SERVICE: [&str; 4] = ["basic_action", "additional_action", "message_only", "consent_required"];
 
 impl TokenEndpoint {
     pub(super) fn new(
@@ -88,12 +95,16 @@ fn refusal(answer: &Answer) -> GrantError {
     if !(400..500).contains(&status) || matches!(status, 408 | 429) {
         return GrantError::Failed { status };
     }
-    let Ok(Refusal { error, error_description }) = serde_json::from_slice(&answer.body) else {
+    let Ok(Refusal { error, error_description, suberror }) = serde_json::from_slice(&answer.body) else {
         return GrantError::Failed { status };
     };
     let description = quote(&error_description.unwrap_or_default());
+    let suberror = suberror.as_ref().and_then(Value::as_str).filter(|word| OF_THE_SERVICE.contains(word));
     match error.as_str() {
-        "invalid_grant" => GrantError::InvalidGrant { description },
+        "invalid_grant" => GrantError::InvalidGrant {
+            description: suberror.map_or_else(|| description.clone(), |word| said(word, &description)),
+            of_service: suberror.is_some(),
+        },
         "server_error" | "temporarily_unavailable" => GrantError::Failed { status },
         _ => GrantError::Refused { error: quote(&error), description },
     }
@@ -107,7 +118,22 @@ mod tests {
     fn only_a_4xx_that_says_so_is_invalid_grant() {
         let judge = |status, body: &str| refusal(&Answer { status, location: None, body: body.into() });
         let spent = r#"{"error":"invalid_grant","error_description":"spent\n"}"#;
-        assert_eq!(judge(400, spent), GrantError::InvalidGrant { description: "spent ".into() });
+        let invalid =
+            |description: &str, of_service| GrantError::InvalidGrant { description: description.into(), of_service };
+        assert_eq!(judge(400, spent), invalid("spent ", false));
+        for (suberror, description, of_service) in [
+            (r#""consent_required""#, "consent_required: AADSTS65001", true),
+            (r#""basic_action""#, "basic_action: AADSTS65001", true),
+            (r#""additional_action""#, "additional_action: AADSTS65001", true),
+            (r#""message_only""#, "message_only: AADSTS65001", true),
+            (r#""bad_token""#, "AADSTS65001", false),
+            ("7", "AADSTS65001", false),
+            ("null", "AADSTS65001", false),
+        ] {
+            let body =
+                format!(r#"{{"error":"invalid_grant","error_description":"AADSTS65001","suberror":{suberror}}}"#);
+            assert_eq!(judge(400, &body), invalid(description, of_service), "{suberror}");
+        }
         assert_eq!(judge(401, r#"{"error":"invalid_client"}"#).label(), "refused");
         for (status, body) in [
             (500, spent),

@@ -21,6 +21,9 @@ pub enum NoBearer {
     /// Configuration or the provider's word: trying again does not help. Says what to change.
     #[error("{0}")]
     NotAvailable(String),
+    /// The same, but a new login helps.
+    #[error("{0}")]
+    LoginNeeded(String),
     /// The provider could not be asked.
     #[error("{0}")]
     ProviderDown(String),
@@ -38,6 +41,6 @@ pub enum NoBearer {
 impl NoBearer {
     /// As counted by `bff_token_lookups_total`.
     pub(super) fn result(&self) -> &'static str {
-        if matches!(self, Self::NotAvailable(_)) { "none" } else { "error" }
+        if matches!(self, Self::NotAvailable(_) | Self::LoginNeeded(_)) { "none" } else { "error" }
     }
 }

@@ -182,6 +182,7 @@ impl TokenBroker {
     /// One of the session's own tokens, renewed or fetched when due. Each look-up counts once.
     async fn own_token(&self, session: &Arc<Session>, target: Target) -> Result<AccessToken, NoBearer> {
         let found = self.look_up(session, &target).await;
+        let found = found.map_err(|reason| self.desk.or_login(reason, session, &target));
         let result = match &found {
             Ok((_, result)) => result,
             Err(reason) => reason.result(),

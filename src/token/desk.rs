@@ -125,6 +125,20 @@ impl Desk {
         self.down.reason(key).map(NoBearer::ProviderDown)
     }
 
+    /// A session without a refresh token has what its login gave it. Once that is over, a new login gives it again; but
+    /// none that was over as it came: the login would be begun for ever.
+    pub(super) fn or_login(&self, reason: NoBearer, session: &Session, target: &Target) -> NoBearer {
+        let worked = |token: &AccessToken| token.expires_at.is_some_and(|end| end > token.issued_at);
+        match (reason, self.held(session, target)) {
+            (NoBearer::NotAvailable(reason), Some((token, Freshness::Over)))
+                if session.tokens.refresh_token.is_none() && worked(token) =>
+            {
+                NoBearer::LoginNeeded(reason)
+            }
+            (reason, _) => reason,
+        }
+    }
+
     pub(super) fn count_lookup(&self, target: &Target, result: &str) {
         self.lookups(target.label(), result).inc();
     }

@@ -107,15 +107,18 @@ async fn renew_alone(desk: &Desk, session: &Session, target: &Target) -> Result<
         let answer = ask_provider(desk, &current, &refresh_token, target).await;
         match answer {
             Ok(response) => return Ok(store(desk, current, target, response).await?),
-            Err(GrantError::InvalidGrant { .. }) => {
+            // A single service that is refused leaves the others be; a login whose own token is, is over.
+            Err(error @ GrantError::InvalidGrant { of_service, .. }) if !of_service || target.need().is_none() => {
                 let latest = reread(desk, &current).await?;
                 if latest.tokens.refresh_token.as_ref().is_some_and(|token| *token != refresh_token) {
                     current = latest;
                     continue;
                 }
-                return Err(end(desk, &latest, "invalid_grant").await.into());
+                return Err(end(desk, &latest, target, "invalid_grant", &error).await.into());
             }
-            Err(GrantError::IdentityChanged) => return Err(end(desk, &current, "identity_changed").await.into()),
+            Err(error @ GrantError::IdentityChanged) => {
+                return Err(end(desk, &current, target, "identity_changed", &error).await.into());
+            }
             Err(error) => {
                 salvage(desk, current, &error).await?;
                 return Err(Failed {
@@ -301,8 +304,9 @@ async fn reread(desk: &Desk, session: &Session) -> Result<Arc<Session>, NoBearer
     }
 }
 
-async fn end(desk: &Desk, session: &Session, reason: &'static str) -> NoBearer {
-    tracing::warn!(session = %desk.sessions.log_id(session), reason, "the provider ended this session");
+async fn end(desk: &Desk, session: &Session, target: &Target, reason: &'static str, error: &GrantError) -> NoBearer {
+    let (id, service) = (desk.sessions.log_id(session), target.label());
+    tracing::warn!(session = %id, service, reason, %error, "the provider ended this session");
     desk.sessions.end(session, reason).await.map_or_else(|error| store_down(&error), |_| NoBearer::SessionEnded)
 }
 

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{AUDIENCES, Browser, Edge, Setup, Upstream, claims, has_audience, problem};
+use crate::harness::{AUDIENCES, Browser, Edge, SECRET, Setup, Upstream, claims, has_audience, problem};
+use crate::liar::{Canned, Liar, logged_in};
 
 /// The login's own token, as it is.
 const PASS: &str = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \
@@ -53,6 +54,24 @@ async fn a_provider_that_is_down_hurts_only_where_a_token_is_needed() {
     }
     edge.provider.set_mode(&edge.client_id, "ok").await;
     eventually!("it recovers by itself", status_of(&browser, &edge, "/shared/x").await == 200);
+}
+
+/// As at providers whose issuer leads to no document.
+#[tokio::test]
+async fn who_writes_every_endpoint_hears_of_no_outage_where_discovery_fails() {
+    let liar = Liar::start().await;
+    let nothing = Canned::Whole(404, "text/html", String::new());
+    liar.answer("/.well-known/openid-configuration", nothing);
+    let endpoint = |(key, path)| format!("{key}: {}{path}", liar.base);
+    let endpoints = [("authorization_url", "/auth"), ("token_url", "/token"), ("jwks_url", "/jwks")].map(endpoint);
+    let secret = format!("client_secret: \"{SECRET}\"");
+    let lines: Vec<&str> = endpoints.iter().chain([&secret]).map(String::as_str).collect();
+    let edge = Setup::new().client_auth(&lines, &json!({})).provider_at(&liar.base).start().await;
+    eventually!("a first look is taken", edge.log.has(&["the identity provider answers"]));
+    assert_eq!(liar.asked("/jwks").len(), 1, "its keys are there for the first login");
+    assert!(!edge.log.has(&["does not answer"]), "{}", edge.log.text());
+    logged_in(&edge, &liar, &json!({})).await;
+    assert_eq!(liar.asked("/jwks").len(), 1);
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ pub struct IdpConfig {
     pub audience_parameter: AudienceParameter,
     /// Our claim name (`name`, `email`, …; never `sub`) → the provider's.
     pub claims_mapping: BTreeMap<String, String>,
+    /// What a login asks for beyond our own parameters. `prompt` replaces ours; what is empty is not sent.
+    pub authorization_params: BTreeMap<String, String>,
 }
 
 /// `token_auth_method`, named as in OpenID Connect Core §9.

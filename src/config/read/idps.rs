@@ -3,7 +3,7 @@
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest, table};
-use crate::config::scalar::{quote, secret, secure_url, text, word};
+use crate::config::scalar::{any_text, endpoint_url, quote, secret, secure_url, text, word};
 use crate::config::source::Spot;
 use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
 use crate::pem::signing_key;
@@ -23,6 +23,23 @@ const PARAMETERS: &[(&str, AudienceParameter)] = &[
     ("resource", AudienceParameter::Resource),
     ("audience", AudienceParameter::Audience),
     ("none", AudienceParameter::None),
+];
+
+/// Parameters of an authorization request that are ours to set, or would replace what we set.
+const OURS: [&str; 13] = [
+    "client_id",
+    "redirect_uri",
+    "response_type",
+    "response_mode",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "resource",
+    "audience",
+    "request",
+    "request_uri",
 ];
 
 /// One entry and where it begins.
@@ -66,15 +83,16 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
     let method = map.located("token_auth_method", word(METHODS));
     let key_id = map.field("key_id", text);
     let scopes = map.field("scopes", login_scopes);
-    let authorization_url = map.field("authorization_url", secure_url);
-    let token_url = map.field("token_url", secure_url);
-    let jwks_url = map.field("jwks_url", secure_url);
-    let introspection_url = map.field("introspection_url", secure_url);
-    let revocation_url = map.field("revocation_url", secure_url);
-    let end_session_url = map.field("end_session_url", secure_url);
+    let authorization_url = map.field("authorization_url", endpoint_url);
+    let token_url = map.field("token_url", endpoint_url);
+    let jwks_url = map.field("jwks_url", endpoint_url);
+    let introspection_url = map.field("introspection_url", endpoint_url);
+    let revocation_url = map.field("revocation_url", endpoint_url);
+    let end_session_url = map.field("end_session_url", endpoint_url);
     let algorithms = map.field("algorithms", read_algorithms);
     let audience_parameter = map.field("audience_parameter", word(PARAMETERS)).unwrap_or(AudienceParameter::Resource);
     let claims_mapping = map.field("claims_mapping", read_mapping).map(by_name);
+    let authorization_params = map.field("authorization_params", read_params).map(by_name);
     let secret_written = map.key_spot("client_secret");
     let spot = map.spot.clone();
     // A wrong one has been reported; it is not a missing one.
@@ -102,6 +120,7 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
         algorithms: algorithms.unwrap_or_else(|| ALGORITHMS.map(str::to_owned).to_vec()),
         audience_parameter,
         claims_mapping: claims_mapping.unwrap_or_default(),
+        authorization_params: authorization_params.unwrap_or_default(),
     };
     Some(WrittenIdp { config, spot })
 }
@@ -134,6 +153,17 @@ fn read_mapping(node: &Node, found: &Collector) -> Option<Vec<(Located<String>, 
         found.push(warning.label("give it another name, e.g. `id`, to show it in /auth/session"));
     }
     Some(mapping)
+}
+
+fn read_params(node: &Node, found: &Collector) -> Option<Vec<(Located<String>, String)>> {
+    let params = table(node, found, any_text)?;
+    for (name, _) in &params {
+        if OURS.contains(&name.value.as_str()) {
+            let error = Diagnostic::error(&name.spot, format!("`{}` cannot be written here", name.value));
+            found.push(error.label("each login sets it itself").note(format!("set by the login: {}", OURS.join(", "))));
+        }
+    }
+    Some(params)
 }
 
 fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {

@@ -13,6 +13,8 @@ pub enum GrantError {
     InvalidGrant {
         /// The provider's words; may be empty.
         description: String,
+        /// Said of the service that was asked for: the grant goes on for others.
+        of_service: bool,
     },
     /// Any other OAuth error: `invalid_target`, `invalid_scope`, `unauthorized_client`, `invalid_client` …
     #[error("{}", said(.error, .description))]
@@ -106,8 +108,8 @@ impl GrantError {
     /// The value of the `status` label of `bff_token_exchange_total`.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::InvalidGrant { .. } => "invalid_grant",
-            Self::Refused { .. } => "refused",
+            Self::InvalidGrant { of_service: false, .. } => "invalid_grant",
+            Self::InvalidGrant { .. } | Self::Refused { .. } => "refused",
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Idp(_) => "unreachable",
             Self::TimedOut => "timeout",
             Self::Failed { .. } => "failed",

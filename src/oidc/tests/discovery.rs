@@ -155,10 +155,13 @@ async fn written_endpoints_override_and_suffice() {
     assert!(url.as_str().starts_with(&format!("{}/a?", elsewhere.base)));
     eventually(|| world.requests(WELL_KNOWN).len() == 1).await;
     assert_eq!(world.rp.metadata().unwrap().end_session, None, "only idps.yaml speaks");
+    world.rp.warm().await.unwrap();
+    assert_eq!(elsewhere.requests("/jwks").len(), 1, "the keys are fetched all the same");
     world.answer(WELL_KNOWN, Canned::Json(200, world.document()));
     // The first may join the flight that met the 500.
-    let first = world.rp.warm().await;
-    first.or(world.rp.warm().await).unwrap();
+    for _ in 0..2 {
+        world.rp.warm().await.unwrap();
+    }
     let metadata = world.rp.metadata().unwrap();
     assert!(metadata.token == at("/t") && metadata.end_session.is_some());
 }

@@ -60,6 +60,42 @@ async fn the_audience_is_asked_for_as_the_provider_wants_it() {
 }
 
 #[tokio::test]
+async fn what_is_written_for_the_request_is_added_to_it() {
+    let written = [("prompt", ""), ("access_type", "offline"), ("login_hint", "")];
+    let world = World::with(|idp| {
+        idp.authorization_params = written.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    })
+    .await;
+    let (login, _) = world.rp.begin_login(ask()).await.unwrap();
+    assert!(pairs(&login, "scope")[0].contains("offline_access"));
+    assert!(pairs(&login, "prompt").is_empty());
+    let question = world.rp.question(Url::parse(&world.base).unwrap(), "openid", None);
+    assert_eq!(pairs(&question, "prompt"), ["none"], "no page comes of a question");
+    for url in [login, question] {
+        assert_eq!((pairs(&url, "access_type"), pairs(&url, "login_hint")), (vec!["offline".to_owned()], vec![]));
+    }
+}
+
+#[tokio::test]
+async fn the_query_of_an_endpoint_stays() {
+    let world = World::with(|idp| {
+        let at = |path: &str| Some(Url::parse(&format!("{}{path}?p=1", idp.issuer)).unwrap());
+        (idp.token_url, idp.revocation_url, idp.end_session_url) = (at("/token"), at("/revoke"), at("/end"));
+    })
+    .await;
+    world.login_with(|_| {}).await.unwrap();
+    let [secret, hint] = ["rt", "hint"].map(crate::config::Secret::new);
+    world.answer("/revoke", Canned::Json(200, json!({})));
+    world.rp.revoke(&secret).await.unwrap();
+    for path in ["/token", "/revoke"] {
+        let head = world.requests(path).pop().unwrap().head;
+        assert!(head.starts_with(&format!("POST {path}?p=1 ")), "{head}");
+    }
+    let url = world.rp.end_session_url(&hint, &Url::parse("http://localhost:8080/").unwrap()).unwrap();
+    assert!(url.as_str().starts_with(&format!("{}/end?p=1&id_token_hint=hint&", world.base)), "{url}");
+}
+
+#[tokio::test]
 async fn a_flow_survives_being_put_away_and_does_not_show_its_secrets() {
     let world = World::new().await;
     let flow = world.begin().await;

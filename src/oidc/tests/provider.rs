@@ -164,6 +164,7 @@ fn entry(base: &str) -> IdpConfig {
         algorithms: ["RS256", "PS256", "ES256", "ES384", "EdDSA"].map(String::from).to_vec(),
         audience_parameter: AudienceParameter::Resource,
         claims_mapping: std::collections::BTreeMap::new(),
+        authorization_params: std::collections::BTreeMap::new(),
     }
 }
 

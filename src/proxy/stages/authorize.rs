@@ -26,11 +26,12 @@ pub(in crate::proxy) async fn obtain_bearer(
             ctx.bearer = bearer;
             Ok(())
         }
-        Err(NoBearer::NotAvailable(reason)) => {
+        Err(none @ (NoBearer::NotAvailable(_) | NoBearer::LoginNeeded(_))) => {
             ctx.token_found = Some(false);
-            let correlation_id = &*ctx.correlation_id;
+            let (reason, correlation_id) = (none.to_string(), &*ctx.correlation_id);
             tracing::warn!(service, reason, token_found = false, correlation_id, "NO_TOKEN_AVAILABLE");
-            Err(ProxyError::NoTokenAvailable(reason))
+            let helps = matches!(none, NoBearer::LoginNeeded(_));
+            Err(if helps { ProxyError::NotAuthenticated } else { ProxyError::NoTokenAvailable(reason) })
         }
         Err(NoBearer::ProviderDown(reason)) => {
             let correlation_id = &*ctx.correlation_id;

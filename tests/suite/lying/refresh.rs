@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::edge_at;
-use crate::harness::{Browser, Edge, Setup, Upstream, problem};
+use crate::harness::{Browser, Edge, Setup, Upstream, location, problem};
 use crate::liar::{Canned, Liar, logged_in, now, part, tokens};
+
+/// For whom the service's tokens are.
+const OWN: &str = "https://own.example.test";
 
 /// The login token is over at once: the first request must renew it.
 const SHORT: fn() -> Value = || json!({ "expires_in": 0, "refresh_token": "rt-0" });
@@ -102,7 +105,8 @@ async fn a_token_endpoint_out_of_order_ends_no_session() {
 async fn somebody_else_or_a_plain_no_ends_the_session_and_nothing_is_asked_again() {
     let liar = Liar::start().await;
     let (edge, _upstream) = edge_at(&liar).await;
-    let spent = Canned::Whole(400, "application/json", r#"{"error":"invalid_grant"}"#.to_owned());
+    let spent = r#"{"error":"invalid_grant","error_description":"spent"}"#;
+    let spent = Canned::Whole(400, "application/json", spent.to_owned());
     let with = |name, value| Canned::json(&tokens(&json!({ "id_token": id_token(&liar, &edge, name, value) })));
     for (what, canned, reason) in [
         ("invalid_grant", spent, "invalid_grant"),
@@ -118,15 +122,50 @@ async fn somebody_else_or_a_plain_no_ends_the_session_and_nothing_is_asked_again
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 401, "{what}");
         assert_eq!(pass(&browser, &edge).await.status(), 401, "{what}");
         assert_eq!(liar.asked("/token").len(), before + 1, "{what}");
-        eventually!("the log says why", edge.log.has(&["the provider ended this session", reason]));
+        eventually!("the log says why", edge.log.has(&["the provider ended this session", "\"login\"", reason]));
     }
+    eventually!("in the provider's words", edge.log.has(&["ended this session", "invalid_grant: spent"]));
+}
+
+/// As Entra ID says it where nobody consented to one service, or that has conditions of its own.
+#[tokio::test]
+async fn a_service_that_is_refused_ends_no_session() {
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let route = "{ id: pass, path: \"/pass/*\", target_service: own_service, preserve_path: true, auth: session, \
+                token_policy: { mode: session_passthrough } }";
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN)).route(route);
+    let edge = setup.provider_at(&liar.base).start().await;
+    let access_token = liar.sign(&json!({ "aud": OWN }));
+    let two_seconds = json!({ "access_token": access_token, "expires_in": 2, "refresh_token": "rt-0" });
+    let mut browsers = Vec::new();
+    for suberror in ["consent_required", "basic_action", "additional_action", "message_only"] {
+        browsers.push((suberror, logged_in(&edge, &liar, &two_seconds).await));
+    }
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    for (suberror, browser) in &browsers {
+        let said = json!({ "error": "invalid_grant", "error_description": "AADSTS65001: no", "suberror": suberror });
+        liar.answer("/token", Canned::Whole(400, "application/json", said.to_string()));
+        let told = problem(browser.get(edge.url("/api/own/x")).await).await;
+        let detail = told["detail"].as_str().unwrap();
+        assert_eq!(told["code"], "no_token_available", "{detail}");
+        assert!(
+            detail.contains(&format!("`own_service` (audience {OWN}): invalid_grant: {suberror}: AADSTS65001: no"))
+        );
+        assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "{suberror}: the session lives");
+        eventually!("the log says so", edge.log.has(&["NO_TOKEN_AVAILABLE", "own_service", suberror]));
+    }
+    // Said of the login's own token it is the end, as ever: only a new login helps.
+    let (_, browser) = &browsers[0];
+    assert_eq!(problem(pass(browser, &edge).await).await["code"], "not_authenticated");
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 401);
+    eventually!("the log says why", edge.log.has(&["ended this session", "\"login\"", "invalid_grant", "AADSTS65001"]));
 }
 
 #[tokio::test]
 async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
     let liar = Liar::start().await;
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("own", &upstream.url(), Some("https://own.example.test"));
+    let setup = Setup::new().service("own", &upstream.url(), Some(OWN));
     let edge = setup.provider_at(&liar.base).start().await;
     for (code, hint) in [("invalid_client", "`client_secret`"), ("unauthorized_client", "allow this grant")] {
         let browser = logged_in(&edge, &liar, &json!({ "refresh_token": "rt-0" })).await;
@@ -134,7 +173,10 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
         let told = problem(browser.get(edge.url("/api/own/x")).await).await;
         let detail = told["detail"].as_str().unwrap();
         assert_eq!(told["code"], "no_token_available", "{detail}");
-        assert!(detail.contains(&format!("`own_service`: {code}; ")) && detail.contains(hint), "{detail}");
+        assert!(
+            detail.contains(&format!("`own_service` (audience {OWN}): {code}; ")) && detail.contains(hint),
+            "{detail}"
+        );
         assert!(!detail.contains("service_audiences"), "{detail}");
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "the session lives");
     }
@@ -142,8 +184,8 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
 
 #[tokio::test]
 async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_once() {
-    let (liar, upstream, own) = (Liar::start().await, Upstream::start().await, "https://own.example.test");
-    let mut setup = Setup::new().service("own", &upstream.url(), Some(own));
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let mut setup = Setup::new().service("own", &upstream.url(), Some(OWN));
     for mode in ["service_token", "on_behalf_of", "session_passthrough"] {
         setup = setup.route(&format!(
             "{{ id: {mode}, path: \"/{mode}/*\", target_service: own_service, preserve_path: true, auth: session, \
@@ -152,7 +194,7 @@ async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_onc
     }
     let edge = setup.provider_at(&liar.base).start().await;
     // Without `expires_in` it is the token's own end that counts: here the provider's clock is an hour behind.
-    let late = json!(liar.sign(&json!({ "aud": own, "exp": now() - 3300 })));
+    let late = json!(liar.sign(&json!({ "aud": OWN, "exp": now() - 3300 })));
     for over in [json!(0), json!(-5), Value::Null] {
         let answer = json!({ "access_token": late, "expires_in": over, "refresh_token": "rt-0" });
         let asked = || liar.asked("/token").len();
@@ -179,6 +221,50 @@ async fn a_token_that_is_over_as_it_comes_is_used_and_not_asked_for_again_at_onc
         assert!(begun.elapsed() > Duration::from_millis(4_900), "{over}: after {:?}", begun.elapsed());
     }
     eventually!("the log says why", edge.log.has(&["a token was over when it came", "compare the clock"]));
+}
+
+#[tokio::test]
+async fn without_a_refresh_token_people_log_in_again_once_what_their_login_gave_is_over() {
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let route = |id: &str, mode: &str| {
+        format!(
+            "{{ id: {id}, path: \"/{id}/*\", target_service: own_service, preserve_path: true, auth: session, \
+             token_policy: {{ mode: {mode} }} }}"
+        )
+    };
+    let setup = Setup::new()
+        .service("own", &upstream.url(), Some(OWN))
+        .service("other", &upstream.url(), Some("https://other.example.test"))
+        .route(&route("pass", "session_passthrough"))
+        .route(&route("behalf", "on_behalf_of"));
+    let edge = setup.provider_at(&liar.base).start().await;
+    let ways = ["/api/own/x", "/pass/x", "/behalf/x"];
+    let code = async |browser: &Browser, path: &str| {
+        problem(browser.get(edge.url(path)).await).await["code"].as_str().unwrap().to_owned()
+    };
+    let access_token = liar.sign(&json!({ "aud": OWN }));
+    let given = |seconds: u32| json!({ "access_token": access_token, "expires_in": seconds });
+    let browser = logged_in(&edge, &liar, &given(3)).await;
+    assert_eq!(browser.get(edge.url(ways[0])).await.status(), 200, "it works");
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    for path in ways {
+        assert_eq!(code(&browser, path).await, "not_authenticated", "{path}");
+        let page = browser.client.get(edge.url(path)).header("sec-fetch-mode", "navigate");
+        let page = page.header("sec-fetch-dest", "document").send().await.unwrap();
+        let login = format!("/auth/login?return_to={}", path.replace('/', "%2F"));
+        assert_eq!(location(&page), Some(login), "{path}: a page goes there by itself");
+    }
+    eventually!("who runs it is told", edge.log.has(&["NO_TOKEN_AVAILABLE", "own_service", "offline_access"]));
+    assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "nobody has ended the session");
+    assert_eq!(
+        code(&browser, "/api/other/x").await,
+        "no_token_available",
+        "a new login would not give this one either"
+    );
+    let over_as_it_came = logged_in(&edge, &liar, &given(0)).await;
+    for path in ways {
+        assert_eq!(code(&over_as_it_came, path).await, "no_token_available", "{path}: no logins without an end");
+    }
 }
 
 #[tokio::test]
