@@ -242,9 +242,10 @@ impl Recall {
                 RespCacheable::Cacheable(describe(&Arc::new(terms), epoch, header))
             }
             Err(refusal) => {
-                // What the service takes back must not be used again either.
-                if let Some(id) = stored.and_then(|meta| meta.extensions().get::<EntryId>()) {
-                    self.cache.shelf.forget(&self.lookup.resource, *id);
+                // What the service takes back must not be used again either, by whichever answer.
+                let full = self.seen.is_some() && refusal != Refusal::Request && takes_back(response.status);
+                if full || self.update.is_some() {
+                    self.cache.shelf.take_back(&self.lookup);
                 }
                 RespCacheable::Uncacheable(NoCacheReason::Custom(reason(refusal, response.status)))
             }
@@ -284,6 +285,12 @@ impl Recall {
 pub fn failure_of(error: &Error) -> Failure {
     let answered = matches!(error.etype(), ErrorType::HTTPStatus(_)) && *error.esource() == ErrorSource::Upstream;
     if answered { Failure::Answered } else { Failure::Disconnected }
+}
+
+/// Whether an answer that is not stored says of what is stored that it no longer holds, nothing else being the answer
+/// (RFC 9111 §4.3.3). That the service fails, or has no time now, says nothing of it.
+fn takes_back(status: StatusCode) -> bool {
+    !status.is_server_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// What the engine's predictor and lock go by.

@@ -97,6 +97,18 @@ async fn a_callers_answer_is_theirs_and_a_public_one_everybodys() {
 }
 
 #[tokio::test]
+async fn what_is_taken_back_uncovers_nothing_older() {
+    let room = room(100, 1 << 20);
+    let (ada, bob) = (key("ada", "/x", ""), key("bob", "/x", ""));
+    assert!(room.store(&bob, terms(false, &[]), b"bob's").await);
+    assert!(room.store(&ada, terms(true, &[]), b"all").await);
+    assert_eq!(room.read(&bob).await.as_deref(), Some(&b"all"[..]));
+    room.shelf.take_back(bob.extensions.get::<Arc<Lookup>>().unwrap());
+    assert_eq!((room.read(&bob).await, room.read(&ada).await), (None, None));
+    assert_eq!(room.shelf.size(), (0, 0));
+}
+
+#[tokio::test]
 async fn selecting_fields_choose_among_variants() {
     let room = room(100, 1 << 20);
     for language in ["en", "de"] {
