@@ -78,3 +78,29 @@ async fn what_was_taken_back_stands_in_for_nothing() {
         assert_eq!(next.status().as_u16(), if rest == "429" { 200 } else { 502 }, "{rest}");
     }
 }
+
+#[tokio::test]
+async fn a_fresh_answer_that_the_request_would_not_take_is_not_called_stale() {
+    let (edge, upstream, browser) = cached().await;
+    let why = async |rest: &str, name: &str, value: &str| {
+        let answer = ask(&browser, &edge, rest, &[(name, value)]).await;
+        answer.headers()["cache-status"].to_str().unwrap().to_owned()
+    };
+    upstream.behave(Say::cache_control("max-age=60", "ETag: \"1\"\r\n"));
+    ask(&browser, &edge, "x", &[]).await;
+    for (name, value) in [
+        ("cache-control", "no-cache"),
+        ("cache-control", "max-age=0"),
+        ("cache-control", "min-fresh=900"),
+        ("pragma", "no-cache"),
+    ] {
+        let told = why("x", name, value).await;
+        assert!(told.starts_with("pingora-bff; fwd=request; fwd-status=304; stored"), "{value}: {told}");
+    }
+    upstream.behave(Say::cache_control("max-age=1, stale-if-error=60", ""));
+    assert!(why("x", "cache-control", "no-cache").await.starts_with("pingora-bff; fwd=request; stored"));
+    upstream.behave(Behaviour::Close);
+    assert!(why("x", "cache-control", "max-age=0").await.starts_with("pingora-bff; fwd=request"), "and it failed");
+    tokio::time::sleep(STALE_IN).await;
+    assert!(why("x", "accept", "*/*").await.starts_with("pingora-bff; fwd=stale"));
+}

@@ -19,7 +19,7 @@ use super::entry::{EntryId, describe};
 use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Known, Lookup, Resource};
 use super::stand_in::Failure;
-use super::told::{outcome, tell};
+use super::told::{insufficient, outcome, tell};
 use super::{ResponseCache, fields, patience, validation};
 use crate::resilience::SystemClock;
 
@@ -87,8 +87,8 @@ pub struct Recall {
     /// The stored answer that was found last.
     seen: Option<EntryId>,
     pub(super) bypassed: Option<Bypassed>,
-    /// A stored answer was there, fresh or not.
-    pub(super) found: bool,
+    /// A stored answer was there; what `fwd` says if it did not do.
+    pub(super) found: Option<&'static str>,
     /// A stale answer is served on purpose.
     pub(super) stale: bool,
 }
@@ -115,7 +115,7 @@ impl Recall {
             asked_service: None,
             seen: None,
             bypassed: bypassed(cache, request, demand, question.with_body),
-            found: false,
+            found: None,
             stale: false,
         }
     }
@@ -142,7 +142,6 @@ impl Recall {
 
     /// `cache_hit_filter`. `open`: the service's circuit is open, so nobody will be asked.
     pub fn hit(&mut self, meta: &CacheMeta, open: bool) -> Option<ForcedFreshness> {
-        self.found = true;
         self.stale = false;
         let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return Some(ForcedFreshness::ForceMiss) };
         // Found again as it was: the request that was waited for failed. Nobody else has to try.
@@ -150,6 +149,7 @@ impl Recall {
         let in_vain = id.is_some() && self.seen == id;
         self.seen = id;
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        self.found = Some(insufficient(terms.lifetime, age));
         let covered = |failure| !self.demand.no_cache && terms.cover(age, failure);
         match self.demand.judge(age, terms.lifetime, terms.never_stale) {
             Use::Serve => Some(ForcedFreshness::ForceFresh),
@@ -206,7 +206,7 @@ impl Recall {
     pub fn received(&mut self, response: &ResponseHeader) {
         // Of an attempt before.
         self.lookup.fault.set(None);
-        if response.status == StatusCode::NOT_MODIFIED && self.found {
+        if response.status == StatusCode::NOT_MODIFIED && self.found.is_some() {
             self.update = Some(response.headers.clone());
         }
     }
