@@ -1,9 +1,11 @@
 //! What the service's word on a stored answer is worth: a full answer takes the stored one back. RFC 9111 §4.3.3.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
 
 use crate::cache::{ask, cached, edge_with, pair, seen, told};
-use crate::harness::{Behaviour, Browser, Say};
+use crate::harness::{Behaviour, Browser, Edge, Say};
 
 const STALE_IN: Duration = Duration::from_millis(1100);
 
@@ -77,6 +79,38 @@ async fn what_was_taken_back_stands_in_for_nothing() {
         let next = ask(&browser, &edge, rest, &[]).await;
         assert_eq!(next.status().as_u16(), if rest == "429" { 200 } else { 502 }, "{rest}");
     }
+}
+
+/// How long so many take who ask at once, and what they are told.
+async fn crowd(browser: &Browser, edge: &Edge, rest: &str) -> (Duration, Vec<String>) {
+    let started = Instant::now();
+    let answers = join_all((0..20).map(|_| ask(browser, edge, rest, &[]))).await;
+    (started.elapsed(), answers.iter().map(|answer| told(answer).to_owned()).collect())
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_answer_that_serves_only_who_fetched_it() {
+    const TAKES: Duration = Duration::from_millis(500);
+    let (edge, upstream, browser) = cached().await;
+    for (number, value) in ["no-cache", "public, no-cache", "max-age=0, must-revalidate"].into_iter().enumerate() {
+        let lines = format!("Cache-Control: {value}\r\nETag: \"1\"\r\n");
+        upstream.behave(Behaviour::Say(Say { lines, after: TAKES, ..Say::default() }));
+        let rest = format!("once/{number}");
+        // The first time nobody knows it yet.
+        let (took, all) = crowd(&browser, &edge, &rest).await;
+        assert!(took < TAKES * 3, "{value}: {took:?}");
+        assert_eq!(all.iter().filter(|told| *told == "HIT").count(), 19, "{value}: {all:?}");
+        let (took, all) = crowd(&browser, &edge, &rest).await;
+        assert!(took < TAKES * 2, "{value}: {took:?}");
+        assert!(all.iter().all(|told| told == "HIT"), "each is answered 304: {all:?}");
+        assert_eq!(upstream.count(), 40 * (number + 1));
+    }
+    // What others can use is still asked for once.
+    let before = upstream.count();
+    let lines = "Cache-Control: max-age=60\r\n".to_owned();
+    upstream.behave(Behaviour::Say(Say { lines, after: TAKES, ..Say::default() }));
+    crowd(&browser, &edge, "shared").await;
+    assert_eq!(upstream.count(), before + 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One request's dealings with the cache: a method for each callback of the engine that is concerned.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE, SET_COOKIE, UPGRADE};
@@ -103,6 +104,7 @@ impl Recall {
             request: request.headers.clone(),
             asked: Instant::now(),
             fault: FaultCell::default(),
+            alone: AtomicBool::default(),
         });
         Self {
             cache,
@@ -149,6 +151,7 @@ impl Recall {
         let in_vain = id.is_some() && self.seen == id;
         self.seen = id;
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        self.lookup.alone.store(terms.serves_once(), Ordering::Relaxed);
         self.found = Some(insufficient(terms.lifetime, age));
         let covered = |failure| !self.demand.no_cache && terms.cover(age, failure);
         match self.demand.judge(age, terms.lifetime, terms.never_stale) {

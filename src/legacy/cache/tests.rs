@@ -1,6 +1,7 @@
 //! The storage under its engine's interface: isolation, bounds, and answers that never end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -61,6 +62,7 @@ fn key(user: &str, target: &str, language: &str) -> CacheKey {
         request,
         asked: Instant::now(),
         fault: super::flight::FaultCell::default(),
+        alone: AtomicBool::default(),
     };
     Arc::new(lookup).key(&Known::default())
 }
