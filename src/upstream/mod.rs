@@ -48,7 +48,7 @@ pub struct Upstream {
     pub authority: HeaderValue,
     /// Path of the base URL without its trailing slash; prefixes every upstream path.
     pub base_path: String,
-    /// First byte, between bytes, and the whole of an answer that does not stream.
+    /// First byte, and, of an answer that does not stream, between bytes and the whole.
     pub timeout: Duration,
     /// What may be sent a second time.
     pub retries: RetryBudget,

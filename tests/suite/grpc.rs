@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::frames::{PREFACE, fields, frame};
 use crate::harness::Setup;
@@ -36,8 +36,9 @@ async fn next_of_stream(stream: &mut TcpStream) -> Option<Frame> {
     }
 }
 
-/// A service that says each message back, and how it ended in trailers. Every connection tells what it began with.
-async fn serve(listener: TcpListener, seen: UnboundedSender<Vec<u8>>) {
+/// A service that says each message back, the first one late, and how it ended in trailers. Every connection tells what
+/// it began with.
+async fn serve(listener: TcpListener, seen: UnboundedSender<Vec<u8>>, late: Duration) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let seen = seen.clone();
         tokio::spawn(async move {
@@ -56,6 +57,7 @@ async fn serve(listener: TcpListener, seen: UnboundedSender<Vec<u8>>) {
             while let Some((kind, flags, id, payload)) = next_of_stream(&mut stream).await {
                 if kind == DATA && !payload.is_empty() {
                     if !begun {
+                        sleep(late).await;
                         stream.write_all(&frame(HEADERS, WHOLE, id, &opening)).await.unwrap();
                     }
                     begun = true;
@@ -88,7 +90,7 @@ async fn a_call_goes_both_ways_and_ends_with_its_trailers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (told, mut seen) = unbounded_channel();
-    tokio::spawn(serve(listener, told));
+    tokio::spawn(serve(listener, told, Duration::ZERO));
     let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
     let edge = Setup::new().service_alone("own", &url, None, "timeout: 10").route(open).start().await;
 
@@ -117,4 +119,20 @@ async fn a_call_goes_both_ways_and_ends_with_its_trailers() {
         assert_eq!(began(&mut seen).await, b"POST /open/pkg.Svc/Say H", "{kind}");
         assert_eq!(next_of_stream(&mut stream).await.unwrap().0, HEADERS, "{kind}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_streams_is_answered_when_its_service_likes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (told, _seen) = unbounded_channel();
+    tokio::spawn(serve(listener, told, Duration::from_millis(1500)));
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none, streaming: true }";
+    let edge = Setup::new().service_alone("own", &url, None, "timeout: 500ms").route(open).start().await;
+    let mut stream = call(edge.address(), "application/grpc").await;
+    let message = b"\0\0\0\0\x02hi";
+    stream.write_all(&frame(DATA, END, 1, message)).await.unwrap();
+    assert_eq!(next_of_stream(&mut stream).await.unwrap().0, HEADERS);
+    let (found, _, _, payload) = next_of_stream(&mut stream).await.unwrap();
+    assert_eq!((found, &*payload), (DATA, &message[..]), "no refusal");
 }

@@ -76,6 +76,7 @@ mod targets;
 mod tls;
 mod told;
 mod upgrade;
+mod validation;
 mod volume;
 mod websocket;
 mod whose;

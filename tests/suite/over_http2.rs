@@ -65,7 +65,8 @@ async fn a_head_for_which_something_stored_stands_in_is_answered_whole() {
     upstream.behave(Say::cache_control("max-age=1, stale-if-error=60", "ETag: \"a\"\r\n"));
     let (client, cookie) = (client(), browser.cookie_header(&edge.origin));
     let request = |method| client.request(method, url(&edge, "x")).header("cookie", &cookie);
-    assert_eq!(request(reqwest::Method::GET).send().await.unwrap().status(), 200);
+    // Whole: a client that drops its answer may leave before it is stored.
+    assert!(!request(reqwest::Method::GET).send().await.unwrap().bytes().await.unwrap().is_empty());
     tokio::time::sleep(Duration::from_millis(1100)).await;
     upstream.behave(Behaviour::Close);
     for held in ["\"b\"", "\"a\""] {

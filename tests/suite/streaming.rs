@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, free_port, problem};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, builder, free_port, problem};
 
 async fn edge(setup: Setup) -> (Edge, Browser) {
     let edge = setup.start().await;
@@ -132,4 +132,62 @@ async fn a_slow_service_is_504_after_its_timeout() {
     assert_eq!(problem(answer).await["code"], "upstream_timeout");
     let took = started.elapsed();
     assert!((400..3000).contains(&took.as_millis()), "{took:?}");
+}
+
+const EVENTS: &str = "{ id: events, path: \"/events/*\", target_service: own_service, preserve_path: true, auth: session, \
+                      streaming: true }";
+const PLAIN: &str =
+    "{ id: plain, path: \"/plain/*\", target_service: own_service, preserve_path: true, auth: session }";
+
+#[tokio::test]
+async fn a_streaming_answer_has_no_longer_to_begin_than_another() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service_alone("own", &upstream.url(), Some(AUDIENCES[0]), "timeout: 500ms");
+    let (edge, browser) = edge(setup.route(EVENTS).route(PLAIN)).await;
+    let h2 = builder().http2_prior_knowledge().build().unwrap();
+    let cookie = browser.cookie_header(&edge.origin);
+    let silent = Behaviour::Delay(Duration::from_secs(20));
+    let requests = [
+        (silent.clone(), browser.client.get(edge.url("/events/x"))),
+        (silent.clone(), browser.client.post(edge.url("/events/x")).body("all of it")),
+        (silent, h2.get(edge.url("/events/x")).header("cookie", &cookie)),
+        // Each byte comes in time, the head does not.
+        (Behaviour::Drip(Duration::from_millis(200)), browser.client.get(edge.url("/events/x"))),
+        (
+            Behaviour::Drip(Duration::from_millis(200)),
+            browser.client.get(edge.url("/plain/x")).header("accept", "text/event-stream"),
+        ),
+    ];
+    let late = "service_errors_total{error_type=\"timeout\",service=\"own_service\"}";
+    for (number, (behaviour, request)) in requests.into_iter().enumerate() {
+        upstream.behave(behaviour);
+        let started = Instant::now();
+        let answer = request.timeout(Duration::from_secs(5)).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), number), (504, number));
+        assert_eq!(problem(answer).await["code"], "upstream_timeout");
+        let took = started.elapsed();
+        assert!((400..3000).contains(&took.as_millis()), "{number}: {took:?}");
+        eventually!("it counts", edge.metric(late).await == u64::try_from(number).unwrap() + 1);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_to_a_streaming_route_takes_its_time() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service_alone("own", &upstream.url(), Some(AUDIENCES[0]), "timeout: 500ms");
+    let (edge, browser) = edge(setup.route(EVENTS)).await;
+    upstream.behave(Behaviour::Delay(Duration::from_millis(250)));
+    let mut client = RawClient::connect(edge.address()).await;
+    let cookie = browser.cookie_header(&edge.origin);
+    let host = format!("Host: localhost:{}", edge.port);
+    client
+        .send(format!("POST /events/x HTTP/1.1\r\n{host}\r\nCookie: {cookie}\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        .await;
+    for _ in 0..6 {
+        client.send(b"1\r\nx\r\n").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // The pauses were the client's, and the service has its own time still.
+    let (head, _) = client.ask("0\r\n\r\n").await;
+    assert_eq!((head.status(), upstream.last().body.length), (200, 6));
 }

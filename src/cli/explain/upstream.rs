@@ -75,8 +75,9 @@ fn explain_service(page: &mut Page, config: &Config, route: &Route) {
     };
     let connect = humantime::format_duration(service.connect_timeout);
     let timeout = humantime::format_duration(service.timeout);
-    let whole = if route.streaming { "between bytes" } else { "whole answer" };
-    page.more(format!("service `{}`; connect {connect}; first byte and {whole} {timeout}", route.target_service));
+    let time =
+        if route.streaming { format!("{timeout}, then no total time") } else { format!("and whole answer {timeout}") };
+    page.more(format!("service `{}`; connect {connect}; first byte {time}", route.target_service));
 }
 
 fn explain_token(page: &mut Page, config: &Config, route: &Route, bearer: &Bearer<'_>) {

@@ -13,7 +13,7 @@ use super::Place;
 pub struct ServiceConfig {
     /// `http` or `https`; may carry a path, which prefixes every upstream path.
     pub base_url: Url,
-    /// First byte, between bytes, and (unless the route streams) the whole answer.
+    /// First byte, and (unless the route streams) between bytes and the whole answer.
     pub timeout: Duration,
     /// TCP and TLS together; default 5 s.
     pub connect_timeout: Duration,

@@ -49,6 +49,13 @@ pub struct Terms {
     pub vary: Vec<HeaderName>,
 }
 
+impl Terms {
+    /// Whether the next request has to ask anew, so that none gains by waiting for another.
+    pub(super) fn serves_once(&self) -> bool {
+        self.age >= self.lifetime && self.stale_while_revalidate == 0
+    }
+}
+
 /// A request and its answer, as the decision sees them.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange<'a> {

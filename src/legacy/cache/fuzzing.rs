@@ -2,6 +2,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use http::HeaderMap;
@@ -18,6 +19,7 @@ fn key(parts: &[String; 5]) -> Vec<u8> {
         request: HeaderMap::new(),
         asked: Instant::now(),
         fault: super::flight::FaultCell::default(),
+        alone: AtomicBool::default(),
     });
     lookup.key(&Known::default()).primary_key().to_vec()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -68,6 +69,8 @@ pub(super) struct Lookup {
     pub(super) asked: Instant,
     /// How the service has failed it.
     pub(super) fault: FaultCell,
+    /// What others fetch is of no use to it, nor what it fetches to them: nobody waits.
+    pub(super) alone: AtomicBool,
 }
 
 impl Lookup {
@@ -151,6 +154,7 @@ mod tests {
             request: HeaderMap::new(),
             asked: Instant::now(),
             fault: FaultCell::default(),
+            alone: AtomicBool::default(),
         });
         lookup.key(&Known::default()).primary_key().to_vec()
     }

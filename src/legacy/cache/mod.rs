@@ -32,9 +32,10 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 use pingora::cache::CacheKey;
 use pingora::cache::lock::{CacheKeyLock, CacheLock, LockStatus, Locked, WritePermit};
 use pingora::cache::predictor::Predictor;
@@ -158,19 +159,31 @@ impl fmt::Debug for ResponseCache {
     }
 }
 
-/// The engine's lock, with two differences: after an error of the service the waiting requests elect the
-/// next one, instead of falling on the service all together; and what failed is remembered for them.
+/// The engine's lock, with three differences: after an error of the service the waiting requests elect the
+/// next one, instead of falling on the service all together; what failed is remembered for them; and what serves
+/// only the request that fetched it, each fetches by itself.
 struct Lock {
     lock: CacheLock,
     flights: Flights,
 }
 
+/// Whether the request of this key gains nothing by waiting.
+fn is_alone(key: &CacheKey) -> bool {
+    key.extensions.get::<Arc<Lookup>>().is_some_and(|lookup| lookup.alone.load(Ordering::Relaxed))
+}
+
 impl CacheKeyLock for Lock {
     fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
+        if is_alone(key) {
+            return Locked::Write(WritePermit::new(LOCK_AGE, stale_writer, Extensions::new()).0);
+        }
         self.lock.lock(key, stale_writer)
     }
 
-    fn release(&self, key: &CacheKey, permit: WritePermit, reason: LockStatus) {
+    fn release(&self, key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
+        if is_alone(key) {
+            return permit.unlock(reason);
+        }
         if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>())
             && let Some(fault) = lookup.fault.get()
         {

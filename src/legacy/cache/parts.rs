@@ -1,7 +1,7 @@
 //! Parts of a stored answer (RFC 9110 §14.2), but for those that the engine would answer with nonsense.
 
-use http::header::{CONTENT_LENGTH, RANGE};
-use http::{HeaderMap, Method};
+use http::header::{CONTENT_LENGTH, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{RangeType, range_header_filter};
 
@@ -10,7 +10,10 @@ const MOST: Option<usize> = Some(200);
 
 /// Which part is sent; makes `response` its head.
 pub fn parts(request: &RequestHeader, response: &mut ResponseHeader) -> RangeType {
-    if request.headers.get(RANGE).is_none_or(|range| is_plain(&request.method, range.as_bytes(), &response.headers)) {
+    // RFC 9110 §13.1.5: parts are put together only by a tag that stands for the very bytes.
+    let weak = request.headers.get(IF_RANGE).is_some_and(|tag| tag.as_bytes().trim_ascii().starts_with(b"W/"));
+    let plain = |range: &HeaderValue| !weak && is_plain(&request.method, range.as_bytes(), &response.headers);
+    if request.headers.get(RANGE).is_none_or(plain) {
         return range_header_filter(request, response, MOST);
     }
     // A `Range` may be ignored (RFC 9110 §14.2): the whole is sent, which still says that there are parts.
@@ -57,6 +60,20 @@ mod tests {
             ("HEAD", "bytes=0-1", 10),
         ] {
             assert_eq!(part(method, range, length), (RangeType::None, 200, None), "{method} {range} of {length}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_gets_the_whole() {
+        for (tag, wanted, status) in [("W/\"a\"", "W/\"a\"", 200), ("\"a\"", "\"a\"", 206), ("\"a\"", "W/\"a\"", 200)] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.insert_header(RANGE, "bytes=0-4").unwrap();
+            request.insert_header(IF_RANGE, wanted).unwrap();
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            response.insert_header(CONTENT_LENGTH, 10).unwrap();
+            response.insert_header("ETag", tag).unwrap();
+            parts(&request, &mut response);
+            assert_eq!(response.status.as_u16(), status, "{wanted} of {tag}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One request's dealings with the cache: a method for each callback of the engine that is concerned.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE, SET_COOKIE, UPGRADE};
@@ -19,7 +20,7 @@ use super::entry::{EntryId, describe};
 use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Known, Lookup, Resource};
 use super::stand_in::Failure;
-use super::told::{outcome, tell};
+use super::told::{insufficient, outcome, tell};
 use super::{ResponseCache, fields, patience, validation};
 use crate::resilience::SystemClock;
 
@@ -87,8 +88,8 @@ pub struct Recall {
     /// The stored answer that was found last.
     seen: Option<EntryId>,
     pub(super) bypassed: Option<Bypassed>,
-    /// A stored answer was there, fresh or not.
-    pub(super) found: bool,
+    /// A stored answer was there; what `fwd` says if it did not do.
+    pub(super) found: Option<&'static str>,
     /// A stale answer is served on purpose.
     pub(super) stale: bool,
 }
@@ -103,6 +104,7 @@ impl Recall {
             request: request.headers.clone(),
             asked: Instant::now(),
             fault: FaultCell::default(),
+            alone: AtomicBool::default(),
         });
         Self {
             cache,
@@ -115,7 +117,7 @@ impl Recall {
             asked_service: None,
             seen: None,
             bypassed: bypassed(cache, request, demand, question.with_body),
-            found: false,
+            found: None,
             stale: false,
         }
     }
@@ -142,7 +144,6 @@ impl Recall {
 
     /// `cache_hit_filter`. `open`: the service's circuit is open, so nobody will be asked.
     pub fn hit(&mut self, meta: &CacheMeta, open: bool) -> Option<ForcedFreshness> {
-        self.found = true;
         self.stale = false;
         let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return Some(ForcedFreshness::ForceMiss) };
         // Found again as it was: the request that was waited for failed. Nobody else has to try.
@@ -150,6 +151,8 @@ impl Recall {
         let in_vain = id.is_some() && self.seen == id;
         self.seen = id;
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        self.lookup.alone.store(terms.serves_once(), Ordering::Relaxed);
+        self.found = Some(insufficient(terms.lifetime, age));
         let covered = |failure| !self.demand.no_cache && terms.cover(age, failure);
         match self.demand.judge(age, terms.lifetime, terms.never_stale) {
             Use::Serve => Some(ForcedFreshness::ForceFresh),
@@ -206,7 +209,7 @@ impl Recall {
     pub fn received(&mut self, response: &ResponseHeader) {
         // Of an attempt before.
         self.lookup.fault.set(None);
-        if response.status == StatusCode::NOT_MODIFIED && self.found {
+        if response.status == StatusCode::NOT_MODIFIED && self.found.is_some() {
             self.update = Some(response.headers.clone());
         }
     }
@@ -242,9 +245,10 @@ impl Recall {
                 RespCacheable::Cacheable(describe(&Arc::new(terms), epoch, header))
             }
             Err(refusal) => {
-                // What the service takes back must not be used again either.
-                if let Some(id) = stored.and_then(|meta| meta.extensions().get::<EntryId>()) {
-                    self.cache.shelf.forget(&self.lookup.resource, *id);
+                // What the service takes back must not be used again either, by whichever answer.
+                let full = self.seen.is_some() && refusal != Refusal::Request && takes_back(response.status);
+                if full || self.update.is_some() {
+                    self.cache.shelf.take_back(&self.lookup);
                 }
                 RespCacheable::Uncacheable(NoCacheReason::Custom(reason(refusal, response.status)))
             }
@@ -284,6 +288,12 @@ impl Recall {
 pub fn failure_of(error: &Error) -> Failure {
     let answered = matches!(error.etype(), ErrorType::HTTPStatus(_)) && *error.esource() == ErrorSource::Upstream;
     if answered { Failure::Answered } else { Failure::Disconnected }
+}
+
+/// Whether an answer that is not stored says of what is stored that it no longer holds, nothing else being the answer
+/// (RFC 9111 §4.3.3). That the service fails, or has no time now, says nothing of it.
+fn takes_back(status: StatusCode) -> bool {
+    !status.is_server_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// What the engine's predictor and lock go by.

@@ -123,6 +123,11 @@ impl Shelf {
         found
     }
 
+    /// Forgets what answers this request: without the most recent answer an older one would.
+    pub(super) fn take_back(&self, lookup: &Lookup) {
+        while self.find(lookup).is_some_and(|entry| self.forget(&lookup.resource, entry.id)) {}
+    }
+
     /// Forgets every answer of a resource, also those that are being asked for now (RFC 9111 §4.4).
     pub(super) fn invalidate(&self, resource: &Resource) {
         let mut inner = self.lock();

@@ -12,7 +12,7 @@ use super::admission::Terms;
 use super::entry::Entry;
 use super::fields::remove;
 use super::recall::Recall;
-use super::told::{Outcome, seconds_left};
+use super::told::{Outcome, insufficient, seconds_left};
 use super::validation;
 use crate::reply::Reply;
 
@@ -77,7 +77,7 @@ fn tell(header: &mut ResponseHeader, terms: &Terms, age: Duration, asked: bool) 
     remove(header, &CONTENT_LENGTH);
     header.insert_header(AGE, age.as_secs())?;
     header.insert_header("X-Cache", Outcome::Stale.as_str())?;
-    let how = if asked { "fwd=stale" } else { "hit" };
+    let how = if asked { format!("fwd={}", insufficient(terms.lifetime, age)) } else { "hit".to_owned() };
     let status = format!("pingora-bff; {how}; ttl={}", seconds_left(terms.lifetime, age));
     header.append_header("Cache-Status", status).map(|_| ())
 }

@@ -1,6 +1,7 @@
 //! The storage under its engine's interface: isolation, bounds, and answers that never end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -61,6 +62,7 @@ fn key(user: &str, target: &str, language: &str) -> CacheKey {
         request,
         asked: Instant::now(),
         fault: super::flight::FaultCell::default(),
+        alone: AtomicBool::default(),
     };
     Arc::new(lookup).key(&Known::default())
 }
@@ -94,6 +96,18 @@ async fn a_callers_answer_is_theirs_and_a_public_one_everybodys() {
     assert_eq!(room.read(&key("ada", "/x", "")).await.as_deref(), Some(&b"all"[..]), "the most recent one counts");
     assert!(room.store(&key("bob", "/x", ""), terms(false, &[]), b"bob's").await);
     assert_eq!(room.read(&key("cyd", "/x", "")).await, None, "it is no longer public");
+}
+
+#[tokio::test]
+async fn what_is_taken_back_uncovers_nothing_older() {
+    let room = room(100, 1 << 20);
+    let (ada, bob) = (key("ada", "/x", ""), key("bob", "/x", ""));
+    assert!(room.store(&bob, terms(false, &[]), b"bob's").await);
+    assert!(room.store(&ada, terms(true, &[]), b"all").await);
+    assert_eq!(room.read(&bob).await.as_deref(), Some(&b"all"[..]));
+    room.shelf.take_back(bob.extensions.get::<Arc<Lookup>>().unwrap());
+    assert_eq!((room.read(&bob).await, room.read(&ada).await), (None, None));
+    assert_eq!(room.shelf.size(), (0, 0));
 }
 
 #[tokio::test]

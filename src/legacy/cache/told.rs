@@ -65,15 +65,15 @@ pub(super) fn tell(
     }
     let ttl = terms.map(|terms| format!("; ttl={}", seconds_left(terms.lifetime, age))).unwrap_or_default();
     let phase = session.cache.phase();
+    let why = recall.found.unwrap_or("miss");
     let status = match (outcome, phase) {
         (Outcome::Hit, CachePhase::Hit) => format!("hit{ttl}"),
-        (Outcome::Hit, _) => format!("fwd=stale; fwd-status=304; stored{ttl}"),
+        (Outcome::Hit, _) => format!("fwd={why}; fwd-status=304; stored{ttl}"),
         // RFC 9211 §2.2: one or the other. The service was asked, and its answer was none.
-        (Outcome::Stale, CachePhase::Stale) => format!("fwd=stale{ttl}"),
+        (Outcome::Stale, CachePhase::Stale) => format!("fwd={why}{ttl}"),
         (Outcome::Stale, _) => format!("hit{ttl}"),
         (Outcome::Bypass, _) => format!("fwd={}", recall.bypassed.map_or("bypass", Bypassed::as_str)),
         (Outcome::Miss, _) => {
-            let why = if recall.found { "stale" } else { "miss" };
             let stored = if matches!(phase, CachePhase::Miss | CachePhase::Expired) { "; stored" } else { "" };
             let waited = if session.cache.lock_duration().is_some() { "; collapsed=?0" } else { "" };
             format!("fwd={why}{stored}{ttl}{waited}")
@@ -82,6 +82,11 @@ pub(super) fn tell(
     response.insert_header("X-Cache", outcome.as_str())?;
     response.append_header("Cache-Status", format!("pingora-bff; {status}"))?;
     Ok(())
+}
+
+/// `fwd` of RFC 9211 §2.2 where an answer of this age was stored: if it is fresh, the request asked for more.
+pub(super) fn insufficient(lifetime: Duration, age: Duration) -> &'static str {
+    if age < lifetime { "request" } else { "stale" }
 }
 
 /// Negative once stale (RFC 9211 §2.4).

@@ -115,8 +115,8 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
     }
 }
 
-/// An answer that may last, may also take its time to begin. A client on HTTP/1 is timed at the door, where nobody knows
-/// whether its service takes what it sends.
+/// An answer that may last has no longer to begin than another. Only a call in both directions at once may hear nothing for
+/// long. A client on HTTP/1 is timed at the door, where nobody knows whether its service takes what it sends.
 fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
     if ctx.hop.late {
         return;
@@ -129,7 +129,8 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
         Turn::Service => {
             let now = Instant::now();
             ctx.hop.asked = Some(now);
-            if ctx.live.is_some() { None } else { Deadline::set(socket, now + upstream.timeout) }
+            let both_ways = ctx.streaming && is_grpc(session);
+            if both_ways { None } else { Deadline::set(socket, now + upstream.timeout) }
         }
         Turn::Client => {
             ctx.hop.asked = None;
