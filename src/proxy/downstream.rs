@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::Downstream;
 use super::context::RequestContext;
 use super::gateway::Gateway;
-use super::headers::{FETCH_DEST, FETCH_MODE};
+use super::headers::{FETCH_DEST, FETCH_MODE, forget_fields};
 use super::stages::{limit, relay};
 use super::wire::Beyond;
 use crate::reply::{ProxyError, Reply};
@@ -87,10 +87,21 @@ pub(super) fn is_navigation(request: &RequestHeader) -> bool {
 }
 
 /// Writes an answer of ours and leaves the connection usable where HTTP allows it.
-pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, reply: Reply) -> pingora::Result<()> {
+pub(super) async fn respond(
+    session: &mut Downstream,
+    ctx: &mut RequestContext,
+    mut reply: Reply,
+) -> pingora::Result<()> {
     // Whoever is too slow has had its time.
     let late = matches!(ctx.refusal, Some(ProxyError::ClientTimeout));
     let drained = !late && drain_small_body(session).await;
+    // Not where something stored stands in for it.
+    let for_want = |refusal: &ProxyError| refusal.is_for_want_of_room() && refusal.face().0 == reply.status;
+    if session.is_http2() && ctx.refusal.as_ref().is_some_and(for_want) {
+        // A body would wait here for as long as the client's window is closed; a head waits for none.
+        reply.body = Bytes::new();
+        reply.headers.retain(|(name, _)| name != CONTENT_TYPE);
+    }
     let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 4))?;
     for (name, value) in reply.headers {
         head.append_header(name, value)?;
@@ -102,6 +113,10 @@ pub(super) async fn respond(session: &mut Downstream, ctx: &mut RequestContext, 
     ctx.own_status = Some(reply.status.as_u16());
     if !drained || ctx.gateway.is_leaving() {
         session.set_keepalive(None);
+    }
+    if session.is_http2() {
+        // A client with a window of nothing has us wait with each of a hundred answers.
+        forget_fields(session.req_header_mut());
     }
     let bodiless = reply.body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), bodiless).await?;

@@ -81,6 +81,12 @@ impl ProxyError {
         }
     }
 
+    /// Whether there is no room for the request, nor for anything that waits.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::TooManyConnections | Self::NothingLeft | Self::ShortOfMemory)
+    }
+
     /// RFC 6750 §3: what a caller with a token of its own is told. A browser with a session cookie
     /// is told nothing, since it could do nothing but ask for a password.
     fn challenge(&self) -> Option<HeaderValue> {

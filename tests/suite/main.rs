@@ -18,6 +18,7 @@ mod attacker;
 mod backchannel;
 mod bearer;
 mod bearer_route;
+mod bomb;
 mod cache;
 mod cache_tests;
 mod circuit;

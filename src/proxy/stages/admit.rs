@@ -3,8 +3,8 @@
 //! a login would start from here.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Version};
 
 use crate::endpoints::{Endpoint, return_to};
 use crate::proxy::context::RequestContext;
@@ -107,21 +107,15 @@ fn require_room(gateway: &Gateway, session: &Downstream, ctx: &RequestContext) -
 }
 
 /// The bounds that the door holds on HTTP/1; on HTTP/2 the engine bounds the bytes of all fields.
-fn require_bounded(session: &Downstream) -> Result<(), ProxyError> {
-    let request = session.req_header();
+fn require_bounded(session: &mut Downstream) -> Result<(), ProxyError> {
+    let request = session.req_header_mut();
     if request.raw_path().len() > REQUEST_LINE {
         return Err(ProxyError::TargetTooLong);
     }
-    let fields = request.headers.len();
-    if fields > FIELDS && fields - spare_crumbs(&request.headers) > FIELDS {
-        return Err(ProxyError::HeaderTooLarge);
+    if request.headers.len() > FIELDS {
+        headers::join_crumbs(request);
     }
-    Ok(())
-}
-
-/// RFC 9113 §8.2.3: the crumbs of `Cookie` are one field, which a client cut in as many as it liked.
-fn spare_crumbs(headers: &HeaderMap) -> usize {
-    headers.get_all(COOKIE).iter().count().saturating_sub(1)
+    if request.headers.len() > FIELDS { Err(ProxyError::HeaderTooLarge) } else { Ok(()) }
 }
 
 /// RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`.
