@@ -149,6 +149,11 @@ fn require_plain_fields(session: &Downstream) -> Result<(), ProxyError> {
     if MISSPELT.iter().any(|name| headers.contains_key(*name)) {
         return refused("the body's length is told in a misspelt header");
     }
+    // Of which HTTP/1 has only what the connection says; services may build addresses of it.
+    let known = |scheme: &str| ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    if session.req_header().uri.scheme_str().is_some_and(|scheme| !known(scheme)) {
+        return refused("the scheme is neither http nor https");
+    }
     match downstream::authority(session) {
         Some(host) if !valid_authority(host.as_bytes()) => {
             refused("the authority is not a host name with at most one port")
