@@ -1,6 +1,6 @@
 //! HTTP/2 by hand: malformed frames and requests reach nobody, floods end the connection they come on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -170,6 +170,49 @@ async fn a_body_has_one_end_and_the_next_request_begins_behind_it() {
     // Now and then the engine's own watch still holds the one that is free.
     assert!(upstream.connections() < 5, "{} connections for 8 requests are hardly reused", upstream.connections());
     assert!(upstream.all().iter().all(|one| one.target() == "/open/x"), "{:?}", upstream.all());
+}
+
+/// How long the connection lives behind these bytes, of which a last one more comes now and then.
+async fn life(edge: &Edge, sent: &[u8], drip: &[u8]) -> Duration {
+    let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+    stream.write_all(&[PREFACE, sent].concat()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let begun = Instant::now();
+    let closed = tokio::spawn(async move { while matches!(reader.read(&mut [0; 1024]).await, Ok(1..)) {} });
+    for piece in drip.chunks(1).chain(std::iter::repeat_n(&b""[..], 30)) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if closed.is_finished() || writer.write_all(piece).await.is_err() {
+            break;
+        }
+    }
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn what_is_begun_is_finished_in_time() {
+    let upstream = Upstream::start().await;
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 60").route(open);
+    let edge = setup.server("header_timeout: 1").start().await;
+    let get = frame(1, 5, 1, &request(&[]));
+    let post = fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x")]);
+    let more = frame(9, 0, 1, &fields(&[("x", "y")])).repeat(9);
+    for (what, sent, drip) in [
+        ("half a frame's head", &b"\0\0\xff\x01"[..], &b""[..]),
+        ("a cut frame", &get[..20], b""),
+        ("a frame byte by byte", &get[..9], &get[9..]),
+        ("fields that do not end", &frame(1, 1, 1, &request(&[])), b""),
+        ("and go on", &frame(1, 1, 1, &request(&[])), &more),
+    ] {
+        let life = life(&edge, sent, drip).await;
+        assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&life), "{what}: {life:?}");
+    }
+    assert_eq!(upstream.connections(), 0);
+    let body = [b'x'; 9];
+    let slow = [&frame(1, 4, 1, &post), &frame(0, 1, 1, &body)[..9]].concat();
+    let life = life(&edge, &slow, &body).await;
+    assert!(life > Duration::from_secs(5), "a body has its own time: {life:?}");
+    assert_eq!(upstream.last().body.length, 9);
 }
 
 /// Sends the frames until the connection ends; how many it took.

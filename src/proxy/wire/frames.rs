@@ -2,8 +2,12 @@
 //! work and carry nothing are counted, for the engine answers each of them however many come. A client that is
 //! sent data may say one for each frame of it: gRPC measures its window by a PING after what it receives.
 //! Windows have an account of their own: some clients open them again after every read, however little it was.
+//! What is begun is to be finished in time.
 
-use std::time::Instant;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use super::pace::Pace;
 
 /// So many may come at once: a page that is left cancels all it was loading.
 const BURST: u32 = 1000;
@@ -22,7 +26,9 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
 /// The frames of one connection.
@@ -33,26 +39,37 @@ pub(super) struct Frames {
     idle: Allowance,
     windows: Allowance,
     begun: bool,
+    /// The last one was a piece of a block of fields that goes on.
+    in_block: bool,
+    in_data: bool,
+    patience: Pace,
 }
 
-impl Default for Frames {
-    fn default() -> Self {
+impl Frames {
+    /// Each of them, and each block of fields, is to be finished within `patience`.
+    pub(super) fn new(patience: Duration) -> Self {
         Self {
             received: Cursor::behind(PREFACE),
             sent: Cursor::behind(0),
             idle: Allowance::of(BURST),
             windows: Allowance { left: BURST, ..Allowance::of(WINDOWS) },
             begun: false,
+            in_block: false,
+            in_data: false,
+            patience: Pace::new(0, patience),
         }
     }
-}
 
-impl Frames {
     /// Whether the client may go on after these bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
         while let Some(frame) = self.received.next(&mut bytes) {
             // RFC 9113 §3.4: the preface ends with SETTINGS, and without them may be answered by nothing at all.
             self.begun |= frame.kind == SETTINGS && frame.flags & ACK == 0;
+            if !self.in_block {
+                self.patience.renew();
+            }
+            self.in_block = matches!(frame.kind, HEADERS | CONTINUATION) && frame.flags & END_HEADERS == 0;
+            self.in_data = frame.kind == DATA;
             let paid = match frame.kind {
                 _ if !self.begun => false,
                 WINDOW_UPDATE => self.windows.pay(),
@@ -63,6 +80,21 @@ impl Frames {
             }
         }
         true
+    }
+
+    /// Whether the client may be waited for, who has sent nothing more.
+    pub(super) fn may_wait(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_amid() {
+            return self.patience.stalled(cx).is_pending();
+        }
+        self.patience.renew();
+        true
+    }
+
+    /// Something is begun and not finished; how slow a body may be is for others to say.
+    fn is_amid(&self) -> bool {
+        let cut = self.received.skip > 0 && !self.in_data;
+        cut || !self.begun || self.in_block || !self.received.head.is_empty()
     }
 
     /// These bytes went to the client.
@@ -162,6 +194,10 @@ mod tests {
 
     const PING: u8 = 6;
 
+    fn fresh() -> Frames {
+        Frames::new(Duration::from_secs(10))
+    }
+
     fn opening() -> Vec<u8> {
         [&[b'x'; PREFACE][..], &[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]].concat()
     }
@@ -169,12 +205,12 @@ mod tests {
     #[test]
     fn settings_come_first() {
         for (first, well) in [(SETTINGS, true), (PING, false), (DATA, false), (0xbb, false)] {
-            let mut frames = Frames::default();
+            let mut frames = fresh();
             let head = [&[b'x'; PREFACE][..], &[0, 0, 0, first, 0, 0, 0, 0, 0]].concat();
             assert_eq!(head.chunks(5).all(|piece| frames.read(piece)), well, "{first}");
         }
         let acknowledged = [&[b'x'; PREFACE][..], &[0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]].concat();
-        assert!(!Frames::default().read(&acknowledged));
+        assert!(!fresh().read(&acknowledged));
     }
 
     #[test]
@@ -183,16 +219,16 @@ mod tests {
         let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
         let bytes = [&opening()[..], &ping, &data, &ping, &data].concat();
         for piece in [1, 2, 7, 9, 17, bytes.len()] {
-            let mut frames = Frames::default();
+            let mut frames = fresh();
             assert!(bytes.chunks(piece).all(|piece| frames.read(piece)));
             assert_eq!(frames.idle.left, BURST - 3, "pieces of {piece}");
         }
-        let mut frames = Frames::default();
+        let mut frames = fresh();
         assert!(frames.read(&opening()));
         let passed = (0..10 * BURST).take_while(|_| frames.read(&ping)).count();
         // The first frame of all has been counted.
         assert!((BURST as usize - 1..10 * BURST as usize).contains(&passed), "{passed}");
-        let mut frames = Frames::default();
+        let mut frames = fresh();
         assert!(frames.read(&opening()) && (0..10 * BURST).all(|_| frames.read(&data)), "data is no flood");
     }
 
@@ -201,7 +237,7 @@ mod tests {
         let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
         let data = [&[0, 0, 3, DATA, 0, 0, 0, 0, 1][..], &[PING; 3]].concat();
         let acknowledged = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &[DATA; 8]].concat();
-        let mut frames = Frames::default();
+        let mut frames = fresh();
         assert!(frames.read(&opening()));
         for _ in 0..10 * BURST {
             data.chunks(5).for_each(|piece| frames.wrote(piece));
@@ -219,7 +255,7 @@ mod tests {
     fn windows_are_opened_as_often_as_there_was_something_to_take() {
         let window = [0, 0, 4, WINDOW_UPDATE, 0, 0, 0, 0, 1, 0, 0, 0, 1];
         let data = [&[0, 0x40, 0, DATA, 0, 0, 0, 0, 1][..], &[PING; 0x4000]].concat();
-        let mut frames = Frames::default();
+        let mut frames = fresh();
         assert!(frames.read(&opening()));
         for _ in 0..1000 {
             frames.wrote(&data);
@@ -227,5 +263,28 @@ mod tests {
         }
         let passed = (0..10 * WINDOWS).take_while(|_| frames.read(&window)).count();
         assert!(passed < 2 * WINDOWS as usize, "{passed} for nothing");
+    }
+
+    #[test]
+    fn only_what_is_begun_and_is_no_data_is_waited_for() {
+        let begun = |bytes: &[u8]| {
+            let mut frames = fresh();
+            assert!(frames.read(&[&opening(), bytes].concat()), "{bytes:?}");
+            frames.is_amid()
+        };
+        let (whole, open) = (1 | END_HEADERS, 1);
+        for (bytes, amid) in [
+            (&[][..], false),
+            (&[0, 0, 8], true),
+            (&[0, 0, 8, PING, 0, 0, 0, 0, 0], true),
+            (&[0, 0, 1, HEADERS, whole, 0, 0, 0, 1], true),
+            (&[0, 0, 1, HEADERS, whole, 0, 0, 0, 1, 0x82], false),
+            (&[0, 0, 1, HEADERS, open, 0, 0, 0, 1, 0x82], true),
+            (&[0, 0, 1, HEADERS, open, 0, 0, 0, 1, 0x82, 0, 0, 0, CONTINUATION, END_HEADERS, 0, 0, 0, 1], false),
+            (&[0, 0, 9, DATA, 0, 0, 0, 0, 1, 0], false),
+        ] {
+            assert_eq!(begun(bytes), amid, "{bytes:?}");
+        }
+        assert!(fresh().is_amid(), "the SETTINGS of the client");
     }
 }

@@ -122,8 +122,8 @@ impl Line {
     }
 
     /// From here on this is HTTP/2.
-    pub(super) fn speak_frames(&mut self) {
-        self.part = Part::Frames(Frames::default());
+    pub(super) fn speak_frames(&mut self, patience: Duration) {
+        self.part = Part::Frames(Frames::new(patience));
     }
 
     /// The last request is over, and nothing else was begun.
@@ -234,10 +234,12 @@ impl Line {
 
     fn poll_frames(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        ready!(self.poll_some(cx, into, usize::MAX))?;
-        let Part::Frames(frames) = &mut self.part else { return Poll::Ready(Ok(())) };
-        if frames.read(into.filled().get(before..).unwrap_or_default()) {
-            return Poll::Ready(Ok(()));
+        let polled = self.poll_some(cx, into, usize::MAX).map_ok(drop);
+        let Part::Frames(frames) = &mut self.part else { return polled };
+        let read = into.filled().get(before..).unwrap_or_default();
+        let well = if polled.is_pending() { frames.may_wait(cx) } else { frames.read(read) };
+        if well {
+            return polled;
         }
         self.part = Part::Broken;
         tracing::debug!("an HTTP/2 connection was closed for its frames");

@@ -176,7 +176,7 @@ impl Door {
     }
 
     async fn serve_frames(&self, mut line: Box<Line>, shutdown: &ShutdownWatch) -> Option<Stream> {
-        line.speak_frames();
+        line.speak_frames(self.patience.head);
         self.engine.process_new(line, shutdown).await
     }
 
