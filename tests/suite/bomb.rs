@@ -86,6 +86,26 @@ async fn cve_2026_49975_a_field_for_each_byte_is_not_kept() {
     }
 }
 
+/// Nobody here reads trailers, but the engine keeps them until the answer is over.
+#[tokio::test]
+async fn trailers_are_no_bomb() {
+    let (edge, _upstream) = edge("idle_timeout: 60").await;
+    let post = fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/open/x")]);
+    for (trailers, well) in [(fields(&[("x", "y")]), true), (bomb(NAMED, 1950), false)] {
+        let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+        let asked = [frame(1, 4, 1, &post), frame(0, 0, 1, b"x"), frame(1, 5, 1, &trailers)].concat();
+        stream.write_all(&[PREFACE, &asked].concat()).await.unwrap();
+        let mut kinds = Vec::new();
+        let mut head = [0; 9];
+        while let Ok(Ok(_)) = timeout(Duration::from_secs(2), stream.read_exact(&mut head)).await {
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut payload).await.unwrap();
+            kinds.push(head[3]);
+        }
+        assert_eq!(kinds.contains(&1), well, "{kinds:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_for_want_of_room_waits_for_no_window() {
     let (edge, upstream) = edge("max_memory: 1MiB").await;

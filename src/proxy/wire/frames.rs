@@ -2,7 +2,7 @@
 //! work and carry nothing are counted, for the engine answers each of them however many come. A client that is
 //! sent data may say one for each frame of it: gRPC measures its window by a PING after what it receives.
 //! Windows have an account of their own: some clients open them again after every read, however little it was.
-//! What is begun is to be finished in time.
+//! What is begun is to be finished in time, and trailers, which nobody here reads, are to be short.
 
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ const A_SECOND: u32 = 200;
 const WINDOWS: u32 = 16_000;
 /// One more for so many bytes that were sent, and two for each frame of them: stream and connection.
 const BYTES_A_WINDOW: u32 = 128;
+/// Bytes of trailers: each may be a field, which takes 72 bytes here until its answer is over.
+const TRAILERS: usize = 512;
 /// The client's preface, which is no frame.
 const PREFACE: usize = 24;
 /// Length, type, flags, stream.
@@ -42,6 +44,8 @@ pub(super) struct Frames {
     /// The last one was a piece of a block of fields that goes on.
     in_block: bool,
     in_data: bool,
+    /// The newest stream.
+    stream: u32,
     patience: Pace,
 }
 
@@ -56,6 +60,7 @@ impl Frames {
             begun: false,
             in_block: false,
             in_data: false,
+            stream: 0,
             patience: Pace::new(0, patience),
         }
     }
@@ -68,18 +73,27 @@ impl Frames {
             if !self.in_block {
                 self.patience.renew();
             }
-            self.in_block = matches!(frame.kind, HEADERS | CONTINUATION) && frame.flags & END_HEADERS == 0;
+            let whole = frame.flags & END_HEADERS != 0;
+            self.in_block = matches!(frame.kind, HEADERS | CONTINUATION) && !whole;
             self.in_data = frame.kind == DATA;
             let paid = match frame.kind {
                 _ if !self.begun => false,
+                HEADERS if frame.stream <= self.stream => whole && frame.length <= TRAILERS && self.pay_for(frame),
                 WINDOW_UPDATE => self.windows.pay(),
-                _ => !frame.is_idle_work() || self.idle.pay(),
+                _ => self.pay_for(frame),
             };
+            if frame.kind == HEADERS {
+                self.stream = self.stream.max(frame.stream);
+            }
             if !paid {
                 return false;
             }
         }
         true
+    }
+
+    fn pay_for(&mut self, frame: Frame) -> bool {
+        !frame.is_idle_work() || self.idle.pay()
     }
 
     /// Whether the client may be waited for, who has sent nothing more.
@@ -161,10 +175,12 @@ impl Cursor {
         let (now, rest) = bytes.split_at_checked(passed + taken)?;
         *bytes = rest;
         self.head.extend_from_slice(now.get(passed..).unwrap_or_default());
-        let [a, b, c, kind, flags, _, _, _, _] = *self.head else { return None };
+        let [a, b, c, kind, flags, ref stream @ ..] = *self.head else { return None };
+        // The first bit means nothing.
+        let stream = u32::from_be_bytes(stream.try_into().ok()?) & (u32::MAX >> 1);
         self.head.clear();
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        Some(Frame { kind, flags, length: self.skip })
+        Some(Frame { kind, flags, length: self.skip, stream })
     }
 }
 
@@ -174,6 +190,7 @@ struct Frame {
     kind: u8,
     flags: u8,
     length: usize,
+    stream: u32,
 }
 
 impl Frame {
@@ -286,5 +303,16 @@ mod tests {
             assert_eq!(begun(bytes), amid, "{bytes:?}");
         }
         assert!(fresh().is_amid(), "the SETTINGS of the client");
+    }
+
+    #[test]
+    fn trailers_are_few() {
+        let head = |stream: u8, flags: u8, length: u16| {
+            let [a, b] = length.to_be_bytes();
+            [&[0, a, b, HEADERS, flags, 0, 0, 0, stream][..], &vec![0x82; usize::from(length)]].concat()
+        };
+        let well = |trailers: &[u8]| fresh().read(&[&opening()[..], &head(1, END_HEADERS, 4000), trailers].concat());
+        assert!(well(&head(1, 1 | END_HEADERS, 512)) && well(&head(3, 1 | END_HEADERS, 4000)) && well(&head(3, 1, 9)));
+        assert!(!well(&head(1, 1 | END_HEADERS, 513)) && !well(&head(1, 1, 9)));
     }
 }
