@@ -7,6 +7,9 @@ use crate::oidc::claims::{Claims, LEEWAY};
 use crate::oidc::jwt::Compact;
 use crate::resilience::UnixTime;
 
+/// `typ` of an access token (RFC 9068 §2.1).
+const ACCESS_TOKEN: &str = "at+jwt";
+
 /// The entry a JWT names by its issuer and one of its audiences; with several, the first one written.
 pub(super) fn choose<'a>(claims: &Claims, entries: &'a [Entry]) -> Result<&'a Entry, &'static str> {
     let issuer = claims.text("iss").ok_or("it has no usable claim iss")?;
@@ -22,7 +25,7 @@ pub(super) fn choose<'a>(claims: &Claims, entries: &'a [Entry]) -> Result<&'a En
 pub(super) fn check(token: &Compact<'_>, entry: &Entry, now: UnixTime) -> Result<Caller, &'static str> {
     check_type(token.header.kind.as_deref())?;
     let claims = &token.claims;
-    check_kind(claims)?;
+    check_kind(claims, token.header.kind.as_deref() == Some(ACCESS_TOKEN))?;
     let expires_at = check_times(claims, now)?.ok_or("it has no usable claim exp")?;
     let subject = subject(claims, &["sub"])?;
     Ok(caller(entry, subject, Some(expires_at)))
@@ -39,10 +42,11 @@ pub(super) fn check_introspected(claims: &Claims, entry: &Entry, now: UnixTime) 
         return Err("it is for another audience");
     }
     let bearer = |kind: &serde_json::Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
-    if claims.get("token_type").is_some_and(|kind| !bearer(kind)) {
+    let kind = claims.get("token_type");
+    if kind.is_some_and(|kind| !bearer(kind)) {
         return Err("it is no bearer token");
     }
-    check_kind(claims)?;
+    check_kind(claims, kind.is_some())?;
     let expires_at = check_times(claims, now)?;
     // A token of a client's own has no resource owner: RFC 9068 §2.2 names the client then.
     let subject = subject(claims, &["sub", "client_id"])?;
@@ -62,15 +66,20 @@ fn caller(entry: &Entry, subject: &str, expires_at: Option<UnixTime>) -> Caller 
 /// RFC 9068 §2.1; providers older than it write `JWT` or nothing.
 fn check_type(kind: Option<&str>) -> Result<(), &'static str> {
     match kind {
-        None | Some("jwt" | "at+jwt") => Ok(()),
+        None | Some("jwt" | ACCESS_TOKEN) => Ok(()),
         Some(_) => Err("its typ is that of another kind of token"),
     }
 }
 
-fn check_kind(claims: &Claims) -> Result<(), &'static str> {
-    // OpenID Connect Core §3.1.3.6 and §3.3.2.11; RFC 8417 §2.2, of which a logout token is one.
-    if ["at_hash", "c_hash", "events"].iter().any(|name| claims.get(name).is_some()) {
-        return Err("it is an ID token or an event, not an access token");
+/// `told`: somebody else has said that it is an access token.
+fn check_kind(claims: &Claims, told: bool) -> Result<(), &'static str> {
+    // OpenID Connect Core §3.1.3.6 and §3.3.2.11, FAPI; RFC 8417 §2.2, of which a logout token is one; RFC 9101 §4.
+    let foreign = ["at_hash", "c_hash", "s_hash", "events", "response_type"];
+    // Where the audience is the client itself, an ID token may show itself by nothing else. Older Keycloaks write it into
+    // access tokens, too.
+    let nonce = claims.get("nonce").is_some() && !told && claims.text("typ").is_none();
+    if nonce || foreign.iter().any(|name| claims.get(name).is_some()) {
+        return Err("it is an ID token, an event or a request, not an access token");
     }
     // Keycloak and Cognito say it in claims of their own.
     let says = |name, kind: &str| claims.text(name).is_none_or(|said| said.eq_ignore_ascii_case(kind));

@@ -101,6 +101,7 @@ async fn what_the_answer_says_must_fit() {
         json!({ "sub": "a\nb" }),
         json!({ "token_type": "DPoP" }),
         json!({ "cnf": { "jkt": "x" } }),
+        json!({ "nonce": "n" }),
     ];
     for (n, row) in rows.iter().enumerate() {
         world.answer(PATH, active(row));
@@ -110,6 +111,8 @@ async fn what_the_answer_says_must_fit() {
     world.answer(PATH, Canned::Json(200, json!({ "active": true, "client_id": "robot", "token_type": "bearer" })));
     let caller = validator.validate("of-a-client").await.unwrap();
     assert_eq!((&*caller.subject, caller.expires_at), ("robot", None));
+    world.answer(PATH, active(&json!({ "nonce": "n", "token_type": "Bearer" })));
+    validator.validate("of-a-login").await.unwrap();
     world.answer(PATH, Canned::Json(200, json!({ "active": true })));
     refused(validator.validate("of-nobody").await);
 }

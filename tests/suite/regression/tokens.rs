@@ -245,7 +245,10 @@ async fn a_token_of_another_kind() {
         let header = json!({ "alg": "ES256", "kid": "k1", "typ": typ });
         assert_refused(typ, &world().liar.sign_as(&header, &claims())).await;
     }
-    assert_refused("an ID token", &world().liar.sign(&with("at_hash", json!("x")))).await;
+    for (name, value) in [("at_hash", "x"), ("s_hash", "x"), ("nonce", "n")] {
+        assert_refused("an ID token", &world().liar.sign(&with(name, json!(value)))).await;
+    }
+    assert_refused("a request for a login", &world().liar.sign(&with("response_type", json!("code")))).await;
     assert_refused("bound to a key", &world().liar.sign(&with("cnf", json!({ "jkt": "x" })))).await;
 }
 
