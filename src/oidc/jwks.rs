@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519};
+use aws_lc_rs::signature::{ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -207,23 +209,39 @@ fn read_key(value: serde_json::Value) -> Option<VerifyingKey> {
         None => None,
     };
     let (key_type, key) = match (written.kty.as_str(), written.crv.as_deref()) {
-        ("RSA", _) if !is_strong(written.n.as_deref()?) => return None,
-        ("RSA", _) => (KeyType::Rsa, DecodingKey::from_rsa_components(&written.n?, &written.e?).ok()?),
-        ("EC", Some("P-256")) => (KeyType::P256, DecodingKey::from_ec_components(&written.x?, &written.y?).ok()?),
-        ("EC", Some("P-384")) => (KeyType::P384, DecodingKey::from_ec_components(&written.x?, &written.y?).ok()?),
-        ("OKP", Some("Ed25519")) => (KeyType::Ed25519, DecodingKey::from_ed_components(&written.x?).ok()?),
+        ("RSA", _) => (KeyType::Rsa, rsa(&number(&written.n?)?, &number(&written.e?)?)?),
+        ("EC", Some("P-256")) => (KeyType::P256, on_curve(&written.x?, &written.y?, &ECDSA_P256_SHA256_FIXED)?),
+        ("EC", Some("P-384")) => (KeyType::P384, on_curve(&written.x?, &written.y?, &ECDSA_P384_SHA384_FIXED)?),
+        ("OKP", Some("Ed25519")) => {
+            (KeyType::Ed25519, parsed(DecodingKey::from_ed_components(&written.x?).ok()?, &ED25519)?)
+        }
         _ => return None,
     };
     Some(VerifyingKey { kid: written.kid, algorithm, key_type, key })
 }
 
-/// RFC 7518 §3.3: an RSA modulus has 2048 bits or more.
-fn is_strong(modulus: &str) -> bool {
-    let bytes = URL_SAFE_NO_PAD.decode(modulus).unwrap_or_default();
-    let mut significant = bytes.iter().skip_while(|byte| **byte == 0);
-    let first = significant.next().map_or(0, |byte| byte.leading_zeros() as usize);
-    let bits = (significant.count() + 1) * 8 - first;
-    (2048..=8192).contains(&bits)
+/// Without the zeros in front, which some providers write though RFC 7518 §2 does not: with them nothing verifies.
+fn number(text: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    Some(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
+}
+
+/// RFC 7518 §3.3: a modulus has 2048 bits or more. Where a number is even, or the exponent 1 or too long for the library,
+/// nothing verifies.
+fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<DecodingKey> {
+    let bits = modulus.len() * 8 - modulus.first()?.leading_zeros() as usize;
+    let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+    let exact = odd(modulus) && odd(exponent) && exponent != [1] && exponent.len() <= 5;
+    (exact && (2048..=8192).contains(&bits)).then(|| DecodingKey::from_rsa_raw_components(modulus, exponent))
+}
+
+fn on_curve(x: &str, y: &str, curve: &'static dyn VerificationAlgorithm) -> Option<DecodingKey> {
+    parsed(DecodingKey::from_ec_components(x, y).ok()?, curve)
+}
+
+/// A key that the library takes: another point, or one of another length, verifies nothing.
+fn parsed(key: DecodingKey, algorithm: &'static dyn VerificationAlgorithm) -> Option<DecodingKey> {
+    ParsedPublicKey::new(algorithm, key.try_get_as_bytes().ok()?).ok().map(|_parsed| key)
 }
 
 #[cfg(test)]
@@ -256,13 +274,40 @@ mod tests {
         let modulus = |bits: usize| {
             let mut bytes = vec![0xFF; bits / 8];
             bytes[0] = 0x80;
-            URL_SAFE_NO_PAD.encode(bytes)
+            bytes
         };
         for (bits, strong) in [(512, false), (1024, false), (2040, false), (2048, true), (4096, true), (16384, false)] {
-            assert_eq!(is_strong(&modulus(bits)), strong, "{bits}");
+            assert_eq!(rsa(&modulus(bits), &[1, 0, 1]).is_some(), strong, "{bits}");
         }
-        let padded = URL_SAFE_NO_PAD.encode([&[0; 128][..], &[0xFF; 128][..]].concat());
-        assert!(!is_strong(&padded) && !is_strong("") && !is_strong("!"), "zeros in front are no strength");
+        let padded = number(&URL_SAFE_NO_PAD.encode([&[0; 128][..], &[0xFF; 128][..]].concat())).unwrap();
+        assert!(rsa(&padded, &[1, 0, 1]).is_none(), "zeros in front are no strength");
+        assert!(rsa(&[], &[1, 0, 1]).is_none() && number("!").is_none());
+    }
+
+    /// A set of nothing else replaces no good one.
+    #[test]
+    fn keys_that_verify_nothing_are_skipped() {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let odd = text(&[0xFF; 256]);
+        let even = text(&[&[0xFF; 255][..], &[0xFE]].concat());
+        let rsa = |n: &str, e: &[u8]| format!(r#"{{"kty":"RSA","n":"{n}","e":"{}"}}"#, text(e));
+        let point =
+            |length: usize| format!(r#"{{"kty":"EC","crv":"P-256","x":"{0}","y":"{0}"}}"#, text(&vec![1; length]));
+        let short = format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{}"}}"#, text(&[1; 31]));
+        for (what, key) in [
+            ("an even modulus", rsa(&even, &[1, 0, 1])),
+            ("an exponent of 1", rsa(&odd, &[1])),
+            ("an even exponent", rsa(&odd, &[1, 0, 0])),
+            ("no exponent", rsa(&odd, &[])),
+            ("an exponent of zeros", rsa(&odd, &[0, 0])),
+            ("a long exponent", rsa(&odd, &[1; 256])),
+            ("a point beside the curve", point(32)),
+            ("a short point", point(31)),
+            ("a short key", short),
+        ] {
+            assert!(read_keys(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).is_err(), "{what}");
+        }
+        assert!(read_keys(format!(r#"{{"keys":[{}]}}"#, rsa(&odd, &[0, 1, 0, 1])).as_bytes()).is_ok());
     }
 
     #[test]

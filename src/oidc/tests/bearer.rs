@@ -80,6 +80,21 @@ async fn every_algorithm_of_the_list_is_understood() {
     assert_eq!(world.requests("/jwks").len(), 1);
 }
 
+/// As Cloud Foundry's UAA, Gluu and Jenkins publish theirs.
+#[tokio::test]
+async fn numbers_of_a_key_may_begin_with_zeros() {
+    let world = World::new().await;
+    let key = Key::rsa("rs");
+    let mut jwk = key.published();
+    for number in ["n", "e"] {
+        let bytes = URL_SAFE_NO_PAD.decode(jwk[number].as_str().unwrap()).unwrap();
+        jwk[number] = json!(URL_SAFE_NO_PAD.encode([&[0], &bytes[..]].concat()));
+    }
+    world.answer("/jwks", Canned::Json(200, json!({ "keys": [jwk] })));
+    let validator = validator(&world, &[&|_| {}]);
+    validator.validate(&key.sign(&claims(&world))).await.unwrap();
+}
+
 #[tokio::test]
 async fn forged_headers_and_signatures_are_refused() {
     let world = World::new().await;
