@@ -27,6 +27,7 @@ mod covering;
 mod desync;
 mod doctor;
 mod documents;
+mod embed;
 
 mod exhaustion;
 mod faltering;
