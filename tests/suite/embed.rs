@@ -1,8 +1,10 @@
 //! The plugin in somebody else's server, in this process: what wraps it is served as the program is, and a callback that it
 //! leaves out is found out.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -190,6 +192,52 @@ async fn what_wraps_the_plugin_is_served_as_the_program_is() {
     assert_eq!(upstream.last().head.one("x-mine").as_deref(), Some("yes"));
     assert_eq!(raw(address, "GET /open/slow HT").await.0.status(), 408, "server.header_timeout");
     assert_eq!(http_client().get(format!("http://{admin}/status")).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_callback_that_is_left_out_is_found_out() {
+    let upstream = Upstream::start().await;
+    let edge = setup(&upstream).start().await;
+    let left_out = Left::default();
+    let address = mount(written(&edge), &left_out).await;
+    let token = edge.client_token(Some(OWN)).await;
+    let post = |path: &str| {
+        let asked = http_client().post(format!("http://{address}{path}")).bearer_auth(&token);
+        async { asked.body("a body").send().await.unwrap() }
+    };
+    for path in ["/open/x", "/api/v1/proxy/old/x"] {
+        for name in
+            ["connected_to_upstream", "upstream_request_filter", "request_body_filter", "upstream_response_filter"]
+        {
+            *left_out.lock().unwrap() = "";
+            assert_eq!(post(path).await.status(), 200, "{path}");
+            *left_out.lock().unwrap() = name;
+            assert_eq!(post(path).await.status(), 500, "{path} without {name}");
+        }
+    }
+    *left_out.lock().unwrap() = "response_filter";
+    let answer = post("/open/x").await;
+    assert!(answer.status() == 500 || answer.bytes().await.is_err(), "a body without response_filter");
+    let asked = upstream.count();
+    *left_out.lock().unwrap() = "proxy_upstream_filter";
+    assert_eq!(post("/api/v1/proxy/old/x").await.status(), 500);
+    *left_out.lock().unwrap() = "request_filter";
+    assert_eq!(post("/open/x").await.status(), 404);
+    assert_eq!(upstream.count(), asked, "nobody reaches a service");
+}
+
+#[test]
+fn every_callback_is_in_the_example_and_in_the_documentation() {
+    let read = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let (pipeline, example, plugin) =
+        (read("src/proxy/pipeline.rs"), read("examples/embed.rs"), read("src/proxy/plugin.rs"));
+    let names = pipeline.split("    fn ").skip(1).chain(pipeline.split("async fn ").skip(1));
+    let names: Vec<&str> = names.map(|rest| rest.split('(').next().unwrap()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(example.contains(&format!("self.bff.{name}(")), "examples/embed.rs leaves out {name}");
+        assert!(plugin.contains(&format!("`{name}`")), "what is lost without {name}?");
+    }
 }
 
 #[test]
