@@ -33,6 +33,8 @@ const READ_BUFFER: usize = 0;
 /// Head and body of a small answer together: one write, one packet.
 const WRITE_BUFFER: usize = 4 * 1024;
 
+/// Linux takes no more before a question to a silent peer, and the engine closes a connection that it cannot set up.
+const LONGEST_SILENCE: Duration = Duration::from_secs(32_767);
 /// Between two questions to a peer that is silent.
 const PROBE: Duration = Duration::from_secs(10);
 
@@ -104,10 +106,10 @@ where
         socket.so_reuseport = None;
         // Of a client that takes nothing any more, the kernel would keep the connection and what is unsent.
         socket.tcp_keepalive = Some(TcpKeepalive {
-            idle: server.idle_timeout,
+            idle: server.idle_timeout.min(LONGEST_SILENCE),
             interval: PROBE,
             count: 6,
-            user_timeout: server.body_timeout,
+            user_timeout: server.body_timeout.min(LONGEST_SILENCE),
         });
         let mut listener = ListenerConfig::tcp(address.to_string())
             .tcp_socket_options(socket)
