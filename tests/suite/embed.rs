@@ -240,6 +240,32 @@ fn every_callback_is_in_the_example_and_in_the_documentation() {
     }
 }
 
+#[tokio::test]
+async fn a_configuration_made_in_code_is_refused_or_works() {
+    let upstream = Upstream::start().await;
+    let edge = setup(&upstream).start().await;
+    let mut config = written(&edge);
+    let far = Duration::MAX;
+    config.settings.session.lifetime = far;
+    config.settings.session.max_lifetime = far;
+    config.settings.token_refresh_threshold = far;
+    config.settings.server.header_timeout = far;
+    config.settings.server.body_timeout = far;
+    config.settings.server.idle_timeout = far;
+    (config.legacy.breaker_reset_time, config.legacy.cache_default_ttl) = (far, far);
+    config.services.values_mut().for_each(|service| (service.timeout, service.connect_timeout) = (far, far));
+    config.legacy.services.values_mut().for_each(|service| service.timeout = far);
+    let address = mount(config.clone(), &Left::default()).await;
+    let token = edge.client_token(Some(OWN)).await;
+    for path in ["/open/x", "/api/v1/proxy/old/x"] {
+        let answer = http_client().get(format!("http://{address}{path}")).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+    config.routes[0].target_service = "nobody".to_owned();
+    let refused = Bff::build(&config, AccessLog::off()).unwrap_err();
+    assert_eq!(refused.to_string(), "route `open`: no service is named `nobody`");
+}
+
 #[test]
 fn the_whole_program_can_be_called() {
     let _: fn(&Config, Bff, Sockets) -> std::result::Result<(), StartError> = pingora_bff::serve;
