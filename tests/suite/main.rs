@@ -78,5 +78,6 @@ mod tls;
 mod told;
 mod upgrade;
 mod volume;
+mod warnings;
 mod websocket;
 mod whose;
