@@ -1,8 +1,8 @@
 //! An edge proxy for single-page applications on Cloudflare's Pingora: the browser holds one
 //! `HttpOnly` cookie, each upstream gets an OAuth access token bound to its audience.
 //!
-//! The binary is `pingora-bff run`. As a plugin, [`Bff`] is a [`pingora::proxy::ProxyHttp`] for your
-//! own server; `examples/embed.rs` mounts it in a few lines.
+//! The binary is `pingora-bff run`, and [`serve`] is all of it. As a plugin, [`Bff`] is a [`pingora::proxy::ProxyHttp`] for
+//! your own server; `examples/embed.rs` mounts it.
 // A test fails by panicking (the other lints of this kind are told so in clippy.toml).
 #![cfg_attr(test, allow(clippy::string_slice))]
 
@@ -28,7 +28,7 @@ pub mod telemetry;
 pub mod token;
 pub mod upstream;
 
-pub use app::{StartError, serve};
+pub use app::{Sockets, StartError, serve};
 pub use config::Config;
 pub use proxy::Bff;
 pub use telemetry::AccessLog;

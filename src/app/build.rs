@@ -40,6 +40,9 @@ pub enum StartError {
     /// A service.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// A route leads to no service.
+    #[error("route `{0}`: no service is named `{1}`")]
+    NoService(String, String),
     /// Routes that cannot be built.
     #[error(transparent)]
     Routes(#[from] RouteErrors),
@@ -81,7 +84,12 @@ struct Lasting {
 
 impl Bff {
     /// Builds the plugin. Opens the session store; asks nobody over the network.
+    ///
+    /// What [`Config::load`] returns was checked. Of a configuration made or changed in code, only what cannot be built is
+    /// refused here, and durations end at ten years: that `public_url` is https, that no route hides one of our own paths
+    /// and everything else that `check` says is yours to see to.
     pub fn build(config: &Config, access_log: AccessLog) -> Result<Self, StartError> {
+        let config = config.clone().bounded();
         let told = matches!(config.settings.session.store, StoreConfig::Redis(_));
         let clock: Arc<dyn Clock> = Arc::new(if told { FleetClock::awaiting() } else { FleetClock::default() });
         let metrics = Arc::new(Metrics::new()?);
@@ -90,7 +98,7 @@ impl Bff {
         let rates = Arc::new(Rates::new(Arc::clone(&sessions)));
         let (draining, leaving, memory) = (Arc::default(), Arc::default(), Arc::default());
         let lasting = Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory };
-        assemble(config.clone(), lasting, None).map(|gateway| Self::over(Arc::new(gateway)))
+        assemble(config, lasting, None).map(|gateway| Self::over(Arc::new(gateway)))
     }
 }
 
@@ -268,13 +276,13 @@ fn destinations(
         }
         upstreams.insert(name.as_str(), Arc::new(upstream));
     }
-    let built = config.routes.iter().filter_map(|route| {
-        // The check refuses a route to a service that is not there.
-        let upstream = Arc::clone(upstreams.get(route.target_service.as_str())?);
+    let built = config.routes.iter().map(|route| {
+        let unknown = || StartError::NoService(route.id.clone(), route.target_service.clone());
+        let upstream = Arc::clone(upstreams.get(route.target_service.as_str()).ok_or_else(unknown)?);
         let policy = TokenPolicy::of(&route.target_service, route.token_policy.as_ref(), &config.settings);
         let (endpoint, service) = (route.id.as_str().into(), route.target_service.as_str().into());
         let meters = Meters::new(Arc::clone(metrics), endpoint, Some(service));
-        Some((route.id.clone(), Arc::new(Destination { upstream, policy, meters: Arc::new(meters) })))
+        Ok((route.id.clone(), Arc::new(Destination { upstream, policy, meters: Arc::new(meters) })))
     });
-    Ok(built.collect())
+    built.collect()
 }

@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::StartError;
-use crate::config::TlsConfig;
+use crate::config::{ServerConfig, TlsConfig};
 use crate::pem::{self, Unfit};
 
 /// How often the files are looked at.
@@ -24,8 +24,13 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
+    /// That of `server.tls`, if it is written.
+    pub(super) fn of(server: &ServerConfig) -> Result<Option<Arc<Self>>, StartError> {
+        server.tls.as_ref().map(Self::read).transpose()
+    }
+
     /// Reads both files. The error names the one to change.
-    pub(super) fn read(written: &TlsConfig) -> Result<Arc<Self>, StartError> {
+    fn read(written: &TlsConfig) -> Result<Arc<Self>, StartError> {
         let current = ArcSwap::from_pointee(certified(written)?);
         Ok(Arc::new(Self { written: written.clone(), current }))
     }

@@ -15,9 +15,8 @@ use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::proxy::http_proxy;
+use pingora::proxy::{ProxyHttp, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
 use rustls::server::ResolvesServerCert;
 use serde_json::{Value, json};
@@ -34,6 +33,8 @@ const READ_BUFFER: usize = 0;
 /// Head and body of a small answer together: one write, one packet.
 const WRITE_BUFFER: usize = 4 * 1024;
 
+/// Linux takes no more before a question to a silent peer, and the engine closes a connection that it cannot set up.
+const LONGEST_SILENCE: Duration = Duration::from_secs(32_767);
 /// Between two questions to a peer that is silent.
 const PROBE: Duration = Duration::from_secs(10);
 
@@ -46,34 +47,69 @@ pub(super) fn probe(addresses: impl Iterator<Item = (SocketAddr, &'static str)>)
     Ok(())
 }
 
+impl Bff {
+    /// The public service, as `pingora-bff run` has it, around `proxy`: this plugin, or your own that passes every callback
+    /// on to it. All of `server:` holds but what belongs to a process: `threads`, `shutdown_grace`, `drain_delay` and
+    /// `upgrade_sock`. The certificate is read once.
+    ///
+    /// Not `http_proxy_service`, which leaves the reading of HTTP/1 to the engine: it forwards what two readers may take
+    /// for two requests, and knows nothing of `server.tls`, its timeouts and its bounds.
+    ///
+    /// # Errors
+    /// The certificate of `server.tls` cannot be used.
+    pub fn public_service<P>(&self, conf: &Arc<ServerConf>, proxy: P) -> Result<Service<Door<P>>, StartError>
+    where
+        P: ProxyHttp + Send + Sync + 'static,
+        P::CTX: Send + Sync,
+    {
+        let certificate = Certificate::of(&self.gateway().written.settings.server)?;
+        public(conf, certificate.as_ref(), self, proxy)
+    }
+
+    /// The service of `server.admin_listen`: metrics, `/status`, health in detail.
+    #[must_use]
+    pub fn admin_service(&self) -> Service<Admin> {
+        let mut service = Service::new("admin".to_owned(), Admin(self.clone()));
+        service.add_tcp(&self.gateway().written.settings.server.admin_listen.to_string());
+        service.threads = Some(1);
+        service
+    }
+}
+
 /// The public service.
-pub(super) fn public(
+pub(super) fn public<P>(
     conf: &Arc<ServerConf>,
-    server: &ServerConfig,
     certificate: Option<&Arc<Certificate>>,
-    bff: Bff,
-) -> Result<Box<dyn ServiceWithDependents>, StartError> {
+    bff: &Bff,
+    proxy: P,
+) -> Result<Service<Door<P>>, StartError>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    let gateway = bff.gateway();
+    let server = &gateway.written.settings.server;
     let mut options = HttpServerOptions::default();
     // HTTP/2 without TLS by prior knowledge: for balancers and gRPC; browsers never use it.
     options.h2c = true;
     options.h2_idle_timeout = Some(server.idle_timeout);
     let mut limits = default_h2_options();
     limits.max_concurrent_reset_streams(100).max_frame_size(16 * 1024);
-    let mut engine = http_proxy(conf, bff.clone());
+    let mut engine = http_proxy(conf, proxy);
     engine.server_options = Some(options);
     engine.h2_options = Some(limits);
     let patience = patience(server);
-    let mut service = Service::new("public".to_owned(), Door::new(engine, bff, patience));
+    let mut service = Service::new("public".to_owned(), Door::new(engine, bff.clone(), patience));
     service.endpoints().set_pre_tls_callback(Arc::new(Handshakes::new(patience)));
     for address in &server.listen {
         let mut socket = TcpSocketOptions::default();
         socket.so_reuseport = None;
         // Of a client that takes nothing any more, the kernel would keep the connection and what is unsent.
         socket.tcp_keepalive = Some(TcpKeepalive {
-            idle: server.idle_timeout,
+            idle: server.idle_timeout.min(LONGEST_SILENCE),
             interval: PROBE,
             count: 6,
-            user_timeout: server.body_timeout,
+            user_timeout: server.body_timeout.min(LONGEST_SILENCE),
         });
         let mut listener = ListenerConfig::tcp(address.to_string())
             .tcp_socket_options(socket)
@@ -88,7 +124,7 @@ pub(super) fn public(
         }
         service.add_listener(listener);
     }
-    Ok(Box::new(service))
+    Ok(service)
 }
 
 /// One connection more than there may be is refused: files must be left for services and stores.
@@ -110,16 +146,8 @@ fn patience(server: &ServerConfig) -> Patience {
     }
 }
 
-/// The admin service.
-pub(super) fn admin(address: SocketAddr, bff: Bff) -> Service<Admin> {
-    let mut service = Service::new("admin".to_owned(), Admin(bff));
-    service.add_tcp(&address.to_string());
-    service.threads = Some(1);
-    service
-}
-
 /// Answers on `server.admin_listen`.
-pub(super) struct Admin(Bff);
+pub struct Admin(Bff);
 
 #[async_trait]
 impl ServeHttp for Admin {

@@ -27,7 +27,8 @@ pub enum Sockets {
     TakeOver,
 }
 
-/// Serves until told to stop. Must not be called from within an async runtime.
+/// The whole program, as `pingora-bff run` is: serves until told to stop, and reloads on SIGHUP. `bff` was built of
+/// `config`. Must not be called from within an async runtime.
 pub fn serve(config: &Config, bff: Bff, sockets: Sockets) -> Result<(), StartError> {
     let written = &config.settings.server;
     let upgrade_sock = handover::absolute(&written.upgrade_sock);
@@ -43,11 +44,11 @@ pub fn serve(config: &Config, bff: Bff, sockets: Sockets) -> Result<(), StartErr
     };
     let conf = Arc::clone(&server.configuration);
     server.add_service(background_service("housekeeping", bff.housekeeping()));
-    let certificate = written.tls.as_ref().map(Certificate::read).transpose()?;
+    let certificate = Certificate::of(written)?;
     let reload = reload::OnHangup { bff: bff.clone(), certificate: certificate.clone() };
     server.add_service(background_service("reload", reload));
-    server.add_service(listen::admin(written.admin_listen, bff.clone()));
-    server.add_boxed_service(listen::public(&conf, written, certificate.as_ref(), bff.clone())?);
+    server.add_service(bff.admin_service());
+    server.add_service(listen::public(&conf, certificate.as_ref(), &bff, bff.clone())?);
     tracing::info!(
         listen = ?written.listen,
         admin = %written.admin_listen,

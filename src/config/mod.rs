@@ -4,6 +4,7 @@
 //! The way of a file: text → `yaml` → tree (`node`) → `variable`s replaced → a reader of `read` that
 //! collects what is wrong → plain data (`model`) → the checks over all files (`check`).
 
+mod bounds;
 mod check;
 mod diagnostic;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Ten years: far beyond any sane setting, and far from every overflow.
-const LONGEST: f64 = 10.0 * 365.0 * 86_400.0;
+pub(super) const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// How a duration may be written.
 pub(super) const DURATION_FORMS: &str = "seconds (`30`, `0.5`) or a number with ms, s, m, h or d (`500ms`, `5m`)";
@@ -21,7 +21,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
         "d" => number * 86_400.0,
         _ => return None,
     };
-    if seconds > LONGEST { None } else { Duration::try_from_secs_f64(seconds).ok() }
+    if seconds > LONGEST.as_secs_f64() { None } else { Duration::try_from_secs_f64(seconds).ok() }
 }
 
 /// Bytes: `1048576`, `10MiB`, `10MB`; `None` if it is anything else or beyond an exbibyte.

@@ -37,6 +37,24 @@ pub(super) struct Hop {
     pub(super) fault: bool,
     /// The service's fault that a stored answer covers: its `error_type`.
     pub(super) covered: Option<&'static str>,
+    /// Which callbacks have come (see `stages/delegation.rs`).
+    pub(super) reached: Reached,
+    /// That of the request's body has.
+    pub(super) body_came: bool,
+}
+
+/// How far an exchange with a service has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// Nothing was sent, or what became of it is told by what is stored.
+    #[default]
+    Nothing,
+    /// The request is as the service sees it.
+    Service,
+    /// The head of its answer was taken over.
+    Answer,
+    /// And is as the client sees it.
+    Client,
 }
 
 /// Who is to send the next bytes of an exchange.

@@ -14,7 +14,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 
 use super::decide::{abort, decide, refuse};
-use super::stages::{conclude, connect, fail, forward, hold, limit, recall, relay};
+use super::stages::{conclude, connect, delegation, fail, forward, hold, limit, recall, relay};
 use super::{Bff, Downstream, downstream};
 
 type Ctx = Box<super::context::RequestContext>;
@@ -69,6 +69,7 @@ impl ProxyHttp for Bff {
         recall::go_on(session, ctx).await
     }
     async fn upstream_peer(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        delegation::permitted(ctx)?;
         connect::connect(session, ctx).await.map_err(|error| abort(ctx, error))
     }
     async fn connected_to_upstream(
@@ -103,6 +104,7 @@ impl ProxyHttp for Bff {
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        delegation::forwarded(ctx)?;
         connect::answered(s, r, ctx);
         relay::take_over(s, r, ctx)?;
         hold::answered(r, ctx);
@@ -112,11 +114,13 @@ impl ProxyHttp for Bff {
         Ok(recall::admit(s, r, ctx))
     }
     async fn response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        delegation::taken_over(s, r, ctx)?;
         recall::dress(s, r, ctx)?;
         relay::settle_connection(s, r, ctx);
         relay::dress(r, ctx)
     }
     fn upstream_response_body_filter(&self, s: &mut Downstream, body: &mut Body, end: bool, ctx: &mut Ctx) -> Wait {
+        delegation::told(s, ctx)?;
         hold::to_client(body.as_ref(), ctx);
         let within = if end { connect::ended(ctx) } else { relay::within(s, ctx) };
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())

@@ -156,7 +156,7 @@ fn what_is_counted_in_seconds_is_at_least_one() {
 }
 
 /// What `check` says with `content` as `conf/FILE`.
-fn check_with(file: &str, content: &str) -> (u8, String) {
+pub(crate) fn check_with(file: &str, content: &str) -> (u8, String) {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixtures().join("_base"), folder.path());
     fs::write(folder.path().join("conf").join(file), content).unwrap();

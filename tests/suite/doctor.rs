@@ -81,27 +81,27 @@ async fn a_provider_that_is_down_names_its_issuer() {
 async fn a_service_that_is_dead_names_its_base_url() {
     let (provider, client) = client("doctor-dead", &json!({})).await;
     let gone = format!("http://127.0.0.1:{}", free_port());
-    let setup = Setup::new().service("analytics", &gone, None);
+    let setup = Setup::new().service("analytics", &gone, Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["refused", "routes/all.yaml:2:", "services.analytics_service.base_url"]);
 
-    let setup = Setup::new().service("analytics", "http://does-not-exist.invalid", None);
+    let setup = Setup::new().service("analytics", "http://does-not-exist.invalid", Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["does not resolve", "routes/all.yaml:2:", "services.analytics_service.base_url"]);
 
     // Somebody answers, but not with TLS.
     let upstream = Upstream::start().await;
     let plain = upstream.url().replace("http://", "https://");
-    let setup = Setup::new().service("analytics", &plain, None);
+    let setup = Setup::new().service("analytics", &plain, Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["TLS", "routes/all.yaml:2:", "services.analytics_service.tls"]);
 
-    let setup = Setup::new().service("analytics", &answers_anything_with_http().await, None);
+    let setup = Setup::new().service("analytics", &answers_anything_with_http().await, Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["it answers with something that is no TLS", "services.analytics_service.tls"]);
 
     let legacy = format!("legacy_services: {{ old: \"{gone}\" }}\n");
-    let setup = Setup::new().service("analytics", &upstream.url(), None).legacy(&legacy);
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).legacy(&legacy);
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["old at", "refused", "conf/legacy_services.yaml", "legacy_services.old"]);
 }
@@ -119,6 +119,31 @@ async fn a_wrong_audience_names_its_service() {
     let words = [UNKNOWN, "invalid_target", "conf/settings.yaml", "service_audiences.crud_service", client];
     assert_only(&page, code, &words);
     assert!(lines(&page, "✓").iter().any(|line| line.contains(AUDIENCES[1])), "{page}");
+}
+
+/// `check` warns of it; the doctor says what comes of it, once a service.
+#[tokio::test]
+async fn a_service_that_no_audience_is_mapped_for_names_its_key() {
+    let (provider, client) = client("doctor-unmapped", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let more = |id: &str, policy: &str| {
+        format!("{{ id: {id}, path: \"/{id}/*\", target_service: analytics_service, auth: session{policy} }}")
+    };
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), None)
+        .route(&more("again", ""))
+        .route(&more("without", ", token_policy: { mode: none }"));
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    let words =
+        ["analytics_service", "401 no_token_available", "conf/settings.yaml: service_audiences.analytics_service"];
+    assert_only(&page, code, &words);
+    let none = "token_policy: { mode: none }";
+    let setup = Setup::new()
+        .service_alone("analytics", &upstream.url(), None, "timeout: 10")
+        .route(&more("without", &format!(", {none}")))
+        .route("{ id: open, path: /open, target_service: analytics_service, auth: none }");
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
 }
 
 #[tokio::test]
@@ -165,7 +190,7 @@ async fn a_token_of_our_own_that_is_refused_names_the_policy() {
     let (provider, client) = client("doctor-own-refused", &metadata).await;
     let upstream = Upstream::start().await;
     let route = service_token(&format!("audience: \"{}\"", AUDIENCES[1]));
-    let setup = Setup::new().service("analytics", &upstream.url(), None).route(&route);
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).route(&route);
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &[AUDIENCES[1], "grant type is not allowed", "routes[st].token_policy.mode", client]);
 }
@@ -176,7 +201,7 @@ async fn the_audience_of_a_policy_is_not_asked_for_at_a_login() {
     let (provider, client) = client("doctor-own-unknown", &json!({})).await;
     let upstream = Upstream::start().await;
     let route = service_token(&format!("audience: \"{UNKNOWN}\""));
-    let setup = Setup::new().service("analytics", &upstream.url(), None).route(&route);
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).route(&route);
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &[UNKNOWN, "invalid_target", "routes[st].token_policy.audience"]);
     assert!(!page.contains("at a login"), "{page}");
@@ -186,7 +211,7 @@ async fn the_audience_of_a_policy_is_not_asked_for_at_a_login() {
 async fn a_way_back_that_is_not_registered_names_the_public_url() {
     let (provider, client) = client("doctor-way-back", &json!({"redirect_uris": ["http://localhost:1/x"]})).await;
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("analytics", &upstream.url(), None);
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["http://localhost:8080/auth/callback", "conf/settings.yaml", "server.public_url"]);
 }
@@ -195,7 +220,9 @@ async fn a_way_back_that_is_not_registered_names_the_public_url() {
 async fn a_store_that_does_not_open_names_its_key() {
     let (provider, client) = client("doctor-store", &json!({})).await;
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("analytics", &upstream.url(), None).store("sqlite:/proc/nowhere/sessions.db");
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
+        .store("sqlite:/proc/nowhere/sessions.db");
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["session store sqlite", "conf/settings.yaml", "session.store"]);
 }

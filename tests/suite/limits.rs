@@ -28,6 +28,15 @@ async fn replicas(setup: &Setup) -> [Edge; 3] {
     [first, second, third]
 }
 
+/// The kernel takes no keep-alive of more than nine hours.
+#[tokio::test]
+async fn a_connection_may_be_idle_for_days() {
+    let upstream = Upstream::start().await;
+    let patient = Setup::new().service("own", &upstream.url(), Some(OWN));
+    let edge = patient.server("idle_timeout: 3d").server("body_timeout: 30d").start().await;
+    assert_eq!(http_client().get(edge.url("/health/live")).send().await.unwrap().status(), 200);
+}
+
 #[tokio::test]
 async fn too_many_requests_are_refused_and_told_when_to_come_back() {
     let upstream = Upstream::start().await;

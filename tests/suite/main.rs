@@ -28,6 +28,7 @@ mod covering;
 mod desync;
 mod doctor;
 mod documents;
+mod embed;
 
 mod exhaustion;
 mod faltering;
@@ -79,5 +80,6 @@ mod told;
 mod upgrade;
 mod validation;
 mod volume;
+mod warnings;
 mod websocket;
 mod whose;

@@ -175,6 +175,7 @@ fn every_request_is_explained() {
     ask(&config, Method::POST, "/api/v1/proxy/res-admin/users?x=1");
     ask(&config, Method::GET, "/api/v1/proxy/nobody/x");
     ask(&config, Method::TRACE, "/api/v1/proxy/res-admin/users");
+    ask(&config, Method::TRACE, "/api/v1/proxy/nobody/x");
     // What the door refuses, and what it answers, is no route's.
     ask(&config, Method::OPTIONS, "*");
     ask(&config, Method::CONNECT, "/machine");

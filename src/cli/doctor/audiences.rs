@@ -1,11 +1,13 @@
 //! For each audience that is configured: does the provider take it where it is asked for, at a login or for
 //! a token of our own, and does it mint a token whose `aud` says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::Report;
-use crate::config::{AudienceParameter, Config, IdpConfig, RouteConfig};
+use crate::cli::bearer::Bearer;
+use crate::config::{AudienceParameter, Config, IdpConfig, Place, RouteConfig};
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
+use crate::routing::RouteTable;
 use crate::token::TokenPolicy;
 
 /// One audience and who wants it.
@@ -32,11 +34,18 @@ enum Asked {
 }
 
 pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&RelyingParty>, report: &mut Report<'_>) {
-    let all = wanted(config);
-    if all.is_empty() {
+    let (all, unmapped) = (wanted(config), unmapped(config));
+    if all.is_empty() && unmapped.is_empty() {
         return;
     }
     report.section("Audiences");
+    let file = config.conf_dir.join("settings.yaml");
+    for (service, (route, written_at)) in &unmapped {
+        let found = format!("none is mapped: requests of route {route} get 401 no_token_available");
+        let place =
+            format!("{}: service_audiences.{service} (or {written_at}: routes[{route}].token_policy)", file.display());
+        report.bad(format_args!("an audience for {service}"), found, place);
+    }
     let Some(party) = party else {
         for one in &all {
             report.skip(what(one), format_args!("provider `{}` must be well first", idp.name));
@@ -54,6 +63,21 @@ pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&Rel
             mint(party, one, report).await;
         }
     }
+}
+
+/// The first route of each service that needs a token nothing is mapped for.
+fn unmapped(config: &Config) -> BTreeMap<String, (String, Place)> {
+    let mut services = BTreeMap::new();
+    // The check has refused what cannot be built.
+    for route in RouteTable::build(&config.routes).iter().flat_map(RouteTable::in_order) {
+        if let Bearer::Own(target) | Bearer::Service(target) | Bearer::Exchanged(target) = Bearer::of(route, config)
+            && target.audience.is_none()
+        {
+            let first = || (route.id.to_string(), route.written_at.clone());
+            services.entry(route.target_service.to_string()).or_insert_with(first);
+        }
+    }
+    services
 }
 
 fn what(one: &Wanted) -> String {

@@ -12,6 +12,10 @@ use crate::routing::{CanonicalPath, Methods, join_base};
 /// Writes the rows and gives the exit status; `None`: the path is not the façade's.
 pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &CanonicalPath, query: &str) -> Option<u8> {
     let (name, below) = split(path)?;
+    let every = Methods::new(&[]);
+    if !every.accepts(method) {
+        return Some(refuse(page, &ProxyError::MethodNotAllowed { allow: every.allowed().cloned().collect() }));
+    }
     let legacy = &config.legacy;
     let Some(service) = legacy.services.get(name) else {
         let known: Vec<&str> = legacy.services.keys().map(String::as_str).collect();
@@ -19,10 +23,6 @@ pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &Canonic
         page.more(format!("it lists: {}", if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }));
         return Some(status);
     };
-    let every = Methods::new(&[]);
-    if !every.accepts(method) {
-        return Some(refuse(page, &ProxyError::MethodNotAllowed { allow: every.allowed().cloned().collect() }));
-    }
     page.row("Answered by", format!("the legacy façade, service `{name}`"));
     page.row("Why", format!("everything below {PREFIX} is the façade's and comes before every route"));
     page.row("Client needs", "Authorization: Bearer, or a live session; else 401 not_authenticated");

@@ -1,5 +1,6 @@
 //! `conf/legacy_services.yaml` and the environment variables that override it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::config::diagnostic::{Collector, Diagnostic};
@@ -33,6 +34,7 @@ pub(in crate::config) fn read_legacy(node: &Node, env: Environment<'_>, found: &
         let error = Diagnostic::error(&name.spot, format!("no legacy service is named `{}`", name.value));
         found.push(error.label(suggest(&name.value, urls.iter().map(|(known, _)| known.value.as_str()))));
     }
+    check_variables(&urls, found);
     for (name, url) in urls {
         check_name(&name, found);
         let written = timeouts.iter().find(|(known, _)| known.value == name.value).map(|(_, timeout)| *timeout);
@@ -58,6 +60,24 @@ fn check_name(name: &Located<String>, found: &Collector) {
     }
 }
 
+/// Who sets a variable means one service.
+fn check_variables<T>(named: &[(Located<String>, T)], found: &Collector) {
+    let mut first = HashMap::new();
+    for (name, _) in named {
+        if let Some(other) = first.insert(variable(name), name) {
+            let message = format!("`{}` and `{}` are overridden by the same variables", other.value, name.value);
+            let warning = Diagnostic::warning(&name.spot, message).label(format!("{}_URL moves both", variable(name)));
+            let warning = warning.note("letters count as capitals there, `-` and `.` as `_`");
+            found.push(warning.note(format!("the other one is written at {}", other.spot.place())));
+        }
+    }
+}
+
+/// What the names of its environment variables begin with.
+fn variable(name: &Located<String>) -> String {
+    format!("LEGACY_SERVICE_{}", name.value.to_uppercase().replace(['-', '.'], "_"))
+}
+
 /// The value of `LEGACY_SERVICE_<NAME>_<WHAT>`, if it is set and not empty.
 fn overridden<T>(
     name: &Located<String>,
@@ -66,7 +86,7 @@ fn overridden<T>(
     found: &Collector,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Option<T> {
-    let variable = format!("LEGACY_SERVICE_{}_{what}", name.value.to_uppercase().replace(['-', '.'], "_"));
+    let variable = format!("{}_{what}", variable(name));
     let text = env(&variable).filter(|text| !text.is_empty())?;
     match parse(&text) {
         Ok(value) => Some(value),

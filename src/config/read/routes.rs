@@ -86,7 +86,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
     let methods = map.field("methods", read_methods);
     let auth = map.located("auth", word(AUTH_MODES));
     let streaming = map.field("streaming", boolean).unwrap_or(false);
-    let websocket = map.field("websocket", boolean).unwrap_or(false);
+    let websocket = map.located("websocket", boolean);
     let max_body_size = map.field("max_body_size", size);
     let policy = map.located("token_policy", read_policy);
     let rate_limit = map.located("rate_limit", read_rate_limit);
@@ -103,6 +103,9 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
     if let Some(limit) = &rate_limit {
         check_key(limit, auth.as_ref().map_or(AuthMode::Session, |auth| auth.value), found);
     }
+    if let (Some(websocket), Some(methods)) = (&websocket, &methods) {
+        check_handshake(websocket, methods, found);
+    }
     let (id, path, target) = (id?, path?, target?);
     let config = RouteConfig {
         id: id.value,
@@ -113,7 +116,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
         methods: methods.unwrap_or_default(),
         auth: auth.as_ref().map_or(AuthMode::Session, |auth| auth.value),
         streaming,
-        websocket,
+        websocket: websocket.is_some_and(|websocket| websocket.value),
         max_body_size,
         token_policy: policy.as_ref().map(|policy: &Located<TokenPolicyConfig>| policy.value.clone()),
         rate_limit: rate_limit.map(|limit| limit.value),
@@ -122,6 +125,14 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
     let auth = auth.map_or(spot, |auth| auth.spot);
     let policy = policy.map(|policy| policy.spot);
     Some(WrittenRoute { config, pattern: path.value, path: path.spot, target: target.spot, auth, policy, sound })
+}
+
+/// A handshake is a `GET` (RFC 6455 §4.1).
+fn check_handshake(websocket: &Located<bool>, methods: &[Method], found: &Collector) {
+    if websocket.value && !methods.contains(&Method::GET) {
+        let warning = Diagnostic::warning(&websocket.spot, "no WebSocket can reach this route: `methods` has no GET");
+        found.push(warning.label("a handshake is a GET"));
+    }
 }
 
 /// A label of the metrics and a word in logs: short and plain.

@@ -58,6 +58,9 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let public_url = match public_url {
         Some(written) => {
             check_tls(&written, tls.as_ref().map(|tls| &tls.spot), found);
+            if !tls_written && trusted.as_ref().is_none_or(Vec::is_empty) {
+                check_balancer(&written, found);
+            }
             Some(written.value)
         }
         None if public_written => None,
@@ -175,6 +178,19 @@ fn check_tls(public_url: &Located<Url>, tls: Option<&Spot>, found: &Collector) {
         let warning = Diagnostic::warning(&public_url.spot, "`public_url` is http although `server.tls` is set");
         let warning = warning.label("browsers that see https are sent to http, and their `Origin` is a foreign one");
         found.push(warning.note(format!("`tls` is written at {}", tls.place())));
+    }
+}
+
+/// Browsers that come with https have met somebody else first, whom nobody believes what it says of them.
+fn check_balancer(public_url: &Located<Url>, found: &Collector) {
+    if public_url.value.scheme() == "https" {
+        let message = "`public_url` is https, and neither `server.tls` nor `server.trusted_proxies` is written";
+        let warning = Diagnostic::warning(&public_url.spot, message);
+        let warning = warning.label("name who ends TLS in front of this program in `trusted_proxies`");
+        found
+            .push(warning.note(
+                "else services are told `X-Forwarded-Proto: http`, and a `rate_limit` counts all clients as one",
+            ));
     }
 }
 

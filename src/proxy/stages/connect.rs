@@ -99,6 +99,7 @@ pub(in crate::proxy) fn asked(session: &mut Downstream, ctx: &mut RequestContext
 /// A piece of the request's body. An empty one at the end the engine would write as a last chunk, and then write
 /// the last chunk: with those bytes the next request on the connection would begin (RFC 9112 §7.1).
 pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) {
+    ctx.hop.body_came = true;
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }

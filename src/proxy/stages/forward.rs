@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
 
+use super::delegation;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
 use crate::proxy::forwarded::{believed, client};
@@ -32,6 +33,7 @@ pub(in crate::proxy) fn forward(
     ctx: &mut RequestContext,
     request: &mut RequestHeader,
 ) -> Fallible {
+    delegation::connected(ctx)?;
     let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
     let gateway = &*ctx.gateway;
     let client = Client::of(gateway, session, request);

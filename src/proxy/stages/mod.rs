@@ -5,6 +5,7 @@ pub(super) mod authenticate;
 pub(super) mod authorize;
 pub(super) mod conclude;
 pub(super) mod connect;
+pub(super) mod delegation;
 pub(super) mod fail;
 pub(super) mod forward;
 pub(super) mod hold;

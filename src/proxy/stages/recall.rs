@@ -14,6 +14,7 @@ use super::legacy;
 use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of, parts};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
+use crate::proxy::hop::Reached;
 use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::{ProxyError, Reply};
@@ -176,6 +177,7 @@ pub(in crate::proxy) fn may_be_stale(
         return stale;
     };
     ctx.hop.covered = covered_label(ctx, error);
+    ctx.hop.reached = Reached::Nothing;
     if failure_of(error) == Failure::Disconnected {
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pingora::apps::HttpServerApp as _;
+use pingora::apps::HttpServerApp;
 use pingora::protocols::Ssl as _;
 use pingora::protocols::http::ServerSession;
+use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -42,7 +43,10 @@ impl Beside {
     }
 }
 
-impl Door {
+impl<P> Door<P>
+where
+    HttpProxy<P>: HttpServerApp + Send + Sync + 'static,
+{
     /// Answers one request of a connection for which there is no place.
     pub(super) async fn turn_away(&self, mut line: Box<Line>) {
         let mut error = ProxyError::TooManyConnections;

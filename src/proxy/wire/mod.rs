@@ -65,9 +65,9 @@ pub struct Patience {
     pub beside: usize,
 }
 
-/// The application of the public listeners.
-pub struct Door {
-    engine: Arc<HttpProxy<Bff>>,
+/// The application of the public listeners: `P` is the plugin, or what wraps it.
+pub struct Door<P> {
+    engine: Arc<HttpProxy<P>>,
     bff: Bff,
     connections: IntGauge,
     beside: Beside,
@@ -83,10 +83,13 @@ enum Arrival {
     Refused(ProxyError),
 }
 
-impl Door {
+impl<P> Door<P>
+where
+    HttpProxy<P>: HttpServerApp + Send + Sync + 'static,
+{
     /// In front of `engine`.
     #[must_use]
-    pub fn new(engine: HttpProxy<Bff>, bff: Bff, patience: Patience) -> Self {
+    pub fn new(engine: HttpProxy<P>, bff: Bff, patience: Patience) -> Self {
         let connections = bff.gateway().metrics.client_connections.clone();
         Self { engine: Arc::new(engine), bff, connections, beside: Beside::new(patience.beside), patience }
     }
@@ -195,7 +198,10 @@ impl Door {
 }
 
 #[async_trait]
-impl ServerApp for Door {
+impl<P> ServerApp for Door<P>
+where
+    HttpProxy<P>: HttpServerApp + Send + Sync + 'static,
+{
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let seat = Seat::take(&self.connections);
         handshake::over(stream.get_proxy_digest().as_deref());
