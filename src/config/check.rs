@@ -147,6 +147,11 @@ pub(super) fn check_authentication(
                 let message = "this token policy needs a session, which this route does not ask for";
                 found.push(Diagnostic::error(spot, message).label("allowed with `auth: session` only"));
             }
+            None if route.config.token_policy.is_some() && route.config.auth != AuthMode::Session => {
+                let message =
+                    "a token policy without `mode` is about a session's own token, and this route asks for none";
+                found.push(Diagnostic::error(spot, message).label("write its `mode`, or `auth: session`"));
+            }
             Some(TokenMode::ServiceToken) => {
                 if let Some(idp) = public_client {
                     let message = format!("`service_token` needs a client secret or key, and `{}` has none", idp.name);

@@ -39,6 +39,16 @@ impl Grant<'_> {
         }
     }
 
+    /// What no log may repeat.
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Code { code, .. } => Some(code),
+            Self::Refresh { token } => Some(token),
+            Self::Exchange { subject } => Some(subject),
+            Self::ClientCredentials => None,
+        }
+    }
+
     /// The request's body but for the client's credentials.
     pub(super) fn form(&self, ask: &Ask<'_>, audience_parameter: AudienceParameter) -> Form {
         let mut form = Form::new();

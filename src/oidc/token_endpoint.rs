@@ -73,7 +73,7 @@ impl TokenEndpoint {
                 rotated: token_response::refresh_token_of(&answer.body),
             });
         }
-        Err(refusal(&answer))
+        Err(refusal(&answer, grant.secret()))
     }
 
     /// RFC 7009 §2.1. Nothing is asked of a provider that has no such endpoint.
@@ -84,13 +84,13 @@ impl TokenEndpoint {
         form.add("token", refresh_token.expose()).add("token_type_hint", "refresh_token");
         let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
         let answer = self.http.post(Endpoint::Revocation, url, form.finish(), authorization).await?;
-        if (200..300).contains(&answer.status) { Ok(()) } else { Err(refusal(&answer)) }
+        if (200..300).contains(&answer.status) { Ok(()) } else { Err(refusal(&answer, Some(refresh_token))) }
     }
 }
 
 /// A refusal counts only where it is one: a 4xx that speaks OAuth. A gateway's error page, an
-/// overloaded server and a rate limit say nothing about our token.
-fn refusal(answer: &Answer) -> GrantError {
+/// overloaded server and a rate limit say nothing about our token. Some providers repeat what was `offered`: it is blotted out.
+fn refusal(answer: &Answer, offered: Option<&Secret>) -> GrantError {
     let status = answer.status;
     if !(400..500).contains(&status) || matches!(status, 408 | 429) {
         return GrantError::Failed { status };
@@ -98,7 +98,11 @@ fn refusal(answer: &Answer) -> GrantError {
     let Ok(Refusal { error, error_description, suberror }) = serde_json::from_slice(&answer.body) else {
         return GrantError::Failed { status };
     };
-    let description = quote(&error_description.unwrap_or_default());
+    let blotted = |text: String| match offered {
+        Some(secret) if !secret.expose().is_empty() => quote(&text.replace(secret.expose(), "…")),
+        _ => quote(&text),
+    };
+    let description = blotted(error_description.unwrap_or_default());
     let suberror = suberror.as_ref().and_then(Value::as_str).filter(|word| OF_THE_SERVICE.contains(word));
     match error.as_str() {
         "invalid_grant" => GrantError::InvalidGrant {
@@ -106,7 +110,7 @@ fn refusal(answer: &Answer) -> GrantError {
             of_service: suberror.is_some(),
         },
         "server_error" | "temporarily_unavailable" => GrantError::Failed { status },
-        _ => GrantError::Refused { error: quote(&error), description },
+        _ => GrantError::Refused { error: blotted(error), description },
     }
 }
 
@@ -116,11 +120,14 @@ mod tests {
 
     #[test]
     fn only_a_4xx_that_says_so_is_invalid_grant() {
-        let judge = |status, body: &str| refusal(&Answer { status, location: None, body: body.into() });
+        let offered = Secret::new("rt-7");
+        let judge = |status, body: &str| refusal(&Answer { status, location: None, body: body.into() }, Some(&offered));
         let spent = r#"{"error":"invalid_grant","error_description":"spent\n"}"#;
         let invalid =
             |description: &str, of_service| GrantError::InvalidGrant { description: description.into(), of_service };
         assert_eq!(judge(400, spent), invalid("spent ", false));
+        let told = r#"{"error":"invalid_grant","error_description":"Invalid refresh token: rt-7"}"#;
+        assert_eq!(judge(400, told), invalid("Invalid refresh token: …", false), "it may still be good");
         for (suberror, description, of_service) in [
             (r#""consent_required""#, "consent_required: AADSTS65001", true),
             (r#""basic_action""#, "basic_action: AADSTS65001", true),

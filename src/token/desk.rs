@@ -19,6 +19,8 @@ use crate::telemetry::Metrics;
 
 /// How long a session leaves a provider alone that just failed it.
 pub(super) const BACK_OFF: Duration = Duration::from_secs(5);
+/// How long a login's token must have been good for another login to be worth it.
+const WORKED: Duration = Duration::from_secs(5);
 
 /// Results of a look-up: the token was there, or it was fetched for it.
 pub(super) const CACHED: &str = "cached";
@@ -126,9 +128,9 @@ impl Desk {
     }
 
     /// A session without a refresh token has what its login gave it. Once that is over, a new login gives it again; but
-    /// none that was over as it came: the login would be begun for ever.
+    /// none that was over nearly as it came: the login would be begun for ever.
     pub(super) fn or_login(&self, reason: NoBearer, session: &Session, target: &Target) -> NoBearer {
-        let worked = |token: &AccessToken| token.expires_at.is_some_and(|end| end > token.issued_at);
+        let worked = |token: &AccessToken| token.expires_at.is_some_and(|end| end >= session.created_at.plus(WORKED));
         match (reason, self.held(session, target)) {
             (NoBearer::NotAvailable(reason), Some((token, Freshness::Over)))
                 if session.tokens.refresh_token.is_none() && worked(token) =>

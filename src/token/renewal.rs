@@ -140,18 +140,21 @@ fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> 
         && let Some(audience) = &need.audience
         && !session.tokens.granted_audiences.contains(audience)
     {
+        let written = if need.place == need.service {
+            format!("`service_audiences.{}` in settings.yaml", need.service)
+        } else {
+            format!("`token_policy` of the route to `{}`", need.service)
+        };
         if desk.relying_party.refuses_audience(audience) {
             return Err(NoBearer::NotAvailable(format!(
                 "the provider refuses audience {audience} (invalid_target): allow it for client {} at the provider, \
-                 or correct `service_audiences.{}` in settings.yaml, then log in again",
-                desk.relying_party.config().client_id,
-                need.service
+                 or correct {written}, then log in again",
+                desk.relying_party.config().client_id
             )));
         }
         return Err(NoBearer::NotAvailable(format!(
-            "audience {audience} was not granted when this session logged in; if `service_audiences.{}` in \
-             settings.yaml is new, log in again; else the provider must allow it for this client",
-            need.service
+            "audience {audience} was not granted when this session logged in; if {written} is new, log in again; else \
+             the provider must allow it for this client"
         )));
     }
     session.tokens.refresh_token.as_ref().ok_or_else(|| {

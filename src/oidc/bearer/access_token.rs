@@ -75,9 +75,12 @@ fn check_type(kind: Option<&str>) -> Result<(), &'static str> {
 fn check_kind(claims: &Claims, told: bool) -> Result<(), &'static str> {
     // OpenID Connect Core §3.1.3.6 and §3.3.2.11, FAPI; RFC 8417 §2.2, of which a logout token is one; RFC 9101 §4.
     let foreign = ["at_hash", "c_hash", "s_hash", "events", "response_type"];
-    // Where the audience is the client itself, an ID token may show itself by nothing else. Older Keycloaks write it into
-    // access tokens, too.
-    let nonce = claims.get("nonce").is_some() && !told && claims.text("typ").is_none();
+    // Where the audience is the client itself, an ID token may show itself by nothing else. Keycloak and B2C write it into
+    // access tokens, too, which say so otherwise.
+    let nonce = claims.get("nonce").is_some_and(|nonce| !nonce.is_null());
+    let told =
+        told || ["typ", "token_use"].iter().any(|name| claims.text(name).is_some()) || !claims.scopes().is_empty();
+    let nonce = nonce && !told;
     if nonce || foreign.iter().any(|name| claims.get(name).is_some()) {
         return Err("it is an ID token, an event or a request, not an access token");
     }

@@ -241,9 +241,9 @@ async fn without_a_refresh_token_people_log_in_again_once_what_their_login_gave_
     };
     let access_token = liar.sign(&json!({ "aud": OWN }));
     let given = |seconds: u32| json!({ "access_token": access_token, "expires_in": seconds });
-    let browser = logged_in(&edge, &liar, &given(3)).await;
+    let browser = logged_in(&edge, &liar, &given(8)).await;
     assert_eq!(browser.get(edge.url(ways[0])).await.status(), 200, "it works");
-    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    tokio::time::sleep(Duration::from_millis(8_200)).await;
     for path in ways {
         assert_eq!(code(&browser, path).await, "not_authenticated", "{path}");
         let page = browser.client.get(edge.url(path)).header("sec-fetch-mode", "navigate");
