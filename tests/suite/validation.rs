@@ -139,3 +139,14 @@ async fn a_fresh_answer_that_the_request_would_not_take_is_not_called_stale() {
     let told = why("x", "accept", "*/*").await;
     assert!(told.starts_with("pingora-bff; fwd=stale"), "{told}");
 }
+
+/// It is slow just when a crowd comes: then its answer is as old as it may be when it is here, and serves all who waited.
+#[tokio::test]
+async fn a_crowd_is_one_request_however_slow_the_service_is() {
+    let (edge, upstream, browser) = cached().await;
+    let lines = "Cache-Control: max-age=1\r\n".to_owned();
+    upstream.behave(Behaviour::Say(Say { lines, after: Duration::from_millis(1_200), ..Say::default() }));
+    let crowd = join_all((0..20).map(|_| ask(&browser, &edge, "slow", &[]))).await;
+    assert!(crowd.iter().all(|answer| answer.status() == 200));
+    assert_eq!(upstream.count(), 1);
+}

@@ -248,7 +248,9 @@ impl Recall {
                 // What the service takes back must not be used again either, by whichever answer.
                 let full = self.seen.is_some() && refusal != Refusal::Request && takes_back(response.status);
                 if full || self.update.is_some() {
-                    self.cache.shelf.take_back(&self.lookup);
+                    // Who may not see it says nothing of what everybody may.
+                    let refused = matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+                    self.cache.shelf.take_back(&self.lookup, !refused);
                 }
                 RespCacheable::Uncacheable(NoCacheReason::Custom(reason(refusal, response.status)))
             }
@@ -291,9 +293,16 @@ pub fn failure_of(error: &Error) -> Failure {
 }
 
 /// Whether an answer that is not stored says of what is stored that it no longer holds, nothing else being the answer
-/// (RFC 9111 §4.3.3). That the service fails, or has no time now, says nothing of it.
+/// (RFC 9111 §4.3.3). That the service fails, has no time now or would not hear the request says nothing of it.
 fn takes_back(status: StatusCode) -> bool {
-    !status.is_server_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    let of_the_request = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS
+    );
+    !status.is_server_error() && !of_the_request
 }
 
 /// What the engine's predictor and lock go by.

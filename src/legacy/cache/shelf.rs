@@ -75,11 +75,12 @@ impl Shelf {
         Some(found)
     }
 
-    /// Makes room for bytes that arrive. `false`: the answer is not worth emptying the store for.
-    pub(super) fn reserve(&self, bytes: usize) -> bool {
+    /// Makes room for bytes that arrive. `false`: the answer is not worth emptying the store for; many at once that serve
+    /// nobody but who asked (`alone`) are not, either.
+    pub(super) fn reserve(&self, bytes: usize, alone: bool) -> bool {
         let mut inner = self.lock();
         let arriving = inner.arriving.saturating_add(bytes);
-        if arriving > self.max_bytes {
+        if arriving > if alone { self.max_bytes / 4 } else { self.max_bytes } {
             return false;
         }
         inner.arriving = arriving;
@@ -123,9 +124,19 @@ impl Shelf {
         found
     }
 
-    /// Forgets what answers this request: without the most recent answer an older one would.
-    pub(super) fn take_back(&self, lookup: &Lookup) {
-        while self.find(lookup).is_some_and(|entry| self.forget(&lookup.resource, entry.id)) {}
+    /// Forgets what answers this request, the caller's own or everybody's, too: without the most recent answer an older
+    /// one would.
+    pub(super) fn take_back(&self, lookup: &Lookup, everybodys: bool) {
+        let mut inner = self.lock();
+        let own = Audience::Only(lookup.caller.clone());
+        let audiences = [Some(own), everybodys.then_some(Audience::Everybody)].into_iter().flatten();
+        let held = inner.resources.get(&lookup.resource);
+        let answers = audiences.filter_map(|audience| held?.by_audience.get(&audience)).flatten();
+        let doomed: Vec<Arc<Entry>> = answers.filter(|entry| entry.answers(lookup)).cloned().collect();
+        for entry in doomed {
+            inner.remove(&entry);
+        }
+        self.show(&inner);
     }
 
     /// Forgets every answer of a resource, also those that are being asked for now (RFC 9111 §4.4).

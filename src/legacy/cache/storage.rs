@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -133,7 +134,7 @@ struct Fill {
 
 impl Fill {
     fn reserve(&mut self, bytes: usize) -> Result<()> {
-        if !self.shelf.reserve(bytes) {
+        if !self.shelf.reserve(bytes, self.lookup.alone.load(Ordering::Relaxed)) {
             return Error::e_explain(ErrorType::InternalError, "no room for an answer of this size");
         }
         self.reserved += bytes;

@@ -99,13 +99,26 @@ async fn a_callers_answer_is_theirs_and_a_public_one_everybodys() {
 }
 
 #[tokio::test]
+async fn many_that_serve_only_who_asked_drive_nothing_out() {
+    let room = room(100, 4096);
+    assert!(room.store(&key("ada", "/x", ""), terms(true, &[]), &[0; 1500]).await);
+    let alone = key("ada", "/y", "");
+    alone.extensions.get::<Arc<Lookup>>().unwrap().alone.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(!room.store(&alone, terms(true, &[]), &[0; 1500]).await);
+    assert!(room.read(&key("ada", "/x", "")).await.is_some());
+}
+
+#[tokio::test]
 async fn what_is_taken_back_uncovers_nothing_older() {
     let room = room(100, 1 << 20);
     let (ada, bob) = (key("ada", "/x", ""), key("bob", "/x", ""));
     assert!(room.store(&bob, terms(false, &[]), b"bob's").await);
     assert!(room.store(&ada, terms(true, &[]), b"all").await);
     assert_eq!(room.read(&bob).await.as_deref(), Some(&b"all"[..]));
-    room.shelf.take_back(bob.extensions.get::<Arc<Lookup>>().unwrap());
+    let of_bob = bob.extensions.get::<Arc<Lookup>>().unwrap();
+    room.shelf.take_back(of_bob, false);
+    assert_eq!(room.read(&bob).await.as_deref(), Some(&b"all"[..]), "it is not for bob to take from everybody");
+    room.shelf.take_back(of_bob, true);
     assert_eq!((room.read(&bob).await, room.read(&ada).await), (None, None));
     assert_eq!(room.shelf.size(), (0, 0));
 }

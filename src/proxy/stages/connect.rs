@@ -66,6 +66,13 @@ fn is_grpc(session: &Downstream) -> bool {
     })
 }
 
+/// A call that may hear nothing for long before its first message: gRPC, and what browsers speak in its place.
+fn is_call(session: &Downstream) -> bool {
+    let kind = session.req_header().headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let begins = |with: &[u8]| kind.get(..with.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(with));
+    begins(GRPC) || begins(b"application/connect+")
+}
+
 /// Nothing was sent: the next address of the service may be tried, whatever the method. That is no load for
 /// a service, and so outside its budget.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
@@ -116,7 +123,7 @@ pub(in crate::proxy) fn sending(session: &Downstream, body: &mut Option<Bytes>, 
     }
 }
 
-/// An answer that may last has no longer to begin than another. Only a call in both directions at once may hear nothing for
+/// An answer that may last has no longer to begin than another. Only a call (`is_call`) may hear nothing for
 /// long. A client on HTTP/1 is timed at the door, where nobody knows whether its service takes what it sends.
 fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
     if ctx.hop.late {
@@ -130,8 +137,7 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
         Turn::Service => {
             let now = Instant::now();
             ctx.hop.asked = Some(now);
-            let both_ways = ctx.streaming && is_grpc(session);
-            if both_ways { None } else { Deadline::set(socket, now + upstream.timeout) }
+            if ctx.streaming && is_call(session) { None } else { Deadline::set(socket, now + upstream.timeout) }
         }
         Turn::Client => {
             ctx.hop.asked = None;

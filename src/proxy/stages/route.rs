@@ -78,7 +78,7 @@ pub(in crate::proxy) fn goes_no_further(session: &Downstream) -> bool {
         && request
             .headers
             .get(MAX_FORWARDS)
-            .is_some_and(|left| left.as_bytes().trim_ascii().iter().all(|it| *it == b'0'))
+            .is_some_and(|left| left.to_str().is_ok_and(|left| left.trim().parse() == Ok(0_u32)))
 }
 
 /// The query is there already.

@@ -18,7 +18,7 @@ const WINDOWS: u32 = 16_000;
 /// One more for so many bytes that were sent, and two for each frame of them: stream and connection.
 const BYTES_A_WINDOW: u32 = 128;
 /// Bytes of trailers: each may be a field, which takes 72 bytes here until its answer is over.
-const TRAILERS: usize = 512;
+const TRAILERS: usize = 1024;
 /// The client's preface, which is no frame.
 const PREFACE: usize = 24;
 /// Length, type, flags, stream.

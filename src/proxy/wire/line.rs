@@ -242,7 +242,7 @@ impl Line {
             return polled;
         }
         self.part = Part::Broken;
-        tracing::debug!("an HTTP/2 connection was closed for its frames");
+        tracing::info!("an HTTP/2 connection was closed for its frames");
         Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
     }
 
