@@ -178,6 +178,8 @@ pub(in crate::proxy) fn may_be_stale(
     };
     ctx.hop.covered = covered_label(ctx, error);
     ctx.hop.reached = Reached::Nothing;
+    // Before the client has its answer: its next request may follow at once.
+    legacy::judge(ctx, Some(error));
     if failure_of(error) == Failure::Disconnected {
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);

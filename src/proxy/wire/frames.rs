@@ -312,7 +312,7 @@ mod tests {
             [&[0, a, b, HEADERS, flags, 0, 0, 0, stream][..], &vec![0x82; usize::from(length)]].concat()
         };
         let well = |trailers: &[u8]| fresh().read(&[&opening()[..], &head(1, END_HEADERS, 4000), trailers].concat());
-        assert!(well(&head(1, 1 | END_HEADERS, 512)) && well(&head(3, 1 | END_HEADERS, 4000)) && well(&head(3, 1, 9)));
-        assert!(!well(&head(1, 1 | END_HEADERS, 513)) && !well(&head(1, 1, 9)));
+        assert!(well(&head(1, 1 | END_HEADERS, 1024)) && well(&head(3, 1 | END_HEADERS, 4000)) && well(&head(3, 1, 9)));
+        assert!(!well(&head(1, 1 | END_HEADERS, 1025)) && !well(&head(1, 1, 9)));
     }
 }
