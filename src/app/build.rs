@@ -239,12 +239,17 @@ fn broker(
     })
 }
 
-/// What a user's own tokens are for, on any route.
+/// What routes write about tokens of a user's. Those must not have what is the application's own alone (`service_token`).
+fn of_users(config: &Config) -> impl Iterator<Item = &TokenPolicyConfig> {
+    let routes = config.routes.iter().filter(|route| route.auth == AuthMode::Session);
+    let policies = routes.filter_map(|route| route.token_policy.as_ref());
+    policies.filter(|policy| matches!(policy.mode, None | Some(TokenMode::OnBehalfOf)))
+}
+
+/// What a user's own tokens are for, on any route. Exchanged ones are asked for later on.
 fn audiences_at_login(config: &Config) -> Vec<String> {
-    let own = config.routes.iter().filter(|route| route.auth == AuthMode::Session);
-    let own = own.filter_map(|route| route.token_policy.as_ref().filter(|policy| policy.mode.is_none()));
-    let written = config.settings.service_audiences.values();
-    written.chain(own.filter_map(|policy| policy.audience.as_ref())).cloned().collect()
+    let own = of_users(config).filter(|policy| policy.mode.is_none()).filter_map(|policy| policy.audience.as_ref());
+    config.settings.service_audiences.values().chain(own).cloned().collect()
 }
 
 /// A provider that binds tokens to resources grants a scope only if the login asked for it; one
@@ -254,10 +259,7 @@ fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
         return Vec::new();
     }
     let written = config.settings.service_scopes.values().flatten();
-    // A user's token must not have what is the application's own alone (`service_token`).
-    let of_user = |policy: &&TokenPolicyConfig| matches!(policy.mode, None | Some(TokenMode::OnBehalfOf));
-    let policies = config.routes.iter().filter_map(|route| route.token_policy.as_ref());
-    let of_routes = policies.filter(of_user).filter_map(|policy| policy.scopes.as_ref()).flatten();
+    let of_routes = of_users(config).filter_map(|policy| policy.scopes.as_ref()).flatten();
     written.chain(of_routes).cloned().collect()
 }
 

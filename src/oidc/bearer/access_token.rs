@@ -77,10 +77,8 @@ fn check_kind(claims: &Claims, told: bool) -> Result<(), &'static str> {
     let foreign = ["at_hash", "c_hash", "s_hash", "events", "response_type"];
     // Where the audience is the client itself, an ID token may show itself by nothing else. Keycloak and B2C write it into
     // access tokens, too, which say so otherwise.
-    let nonce = claims.get("nonce").is_some_and(|nonce| !nonce.is_null());
-    let told =
-        told || ["typ", "token_use"].iter().any(|name| claims.text(name).is_some()) || !claims.scopes().is_empty();
-    let nonce = nonce && !told;
+    let shows = || ["typ", "token_use"].iter().any(|name| claims.text(name).is_some()) || !claims.scopes().is_empty();
+    let nonce = claims.get("nonce").is_some_and(|nonce| !nonce.is_null()) && !told && !shows();
     if nonce || foreign.iter().any(|name| claims.get(name).is_some()) {
         return Err("it is an ID token, an event or a request, not an access token");
     }
