@@ -11,6 +11,6 @@ mod timestamp;
 pub use breaker::{CircuitBreaker, Permit, Phase, Refused, Stage};
 pub use budget::RetryBudget;
 pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime, whole_seconds};
-pub use rate::{PARTS, Rate, RateCounts, RateKey, Standing, network_of};
+pub use rate::{Rate, RateCounts, RateKey, Standing, micros, network_of};
 pub use single_flight::SingleFlight;
 pub use timestamp::Timestamp;

@@ -6,15 +6,16 @@
 //! other; its windows stand side by side, so that twice the rate passes where two meet; and a lost
 //! race in it ends in an `assert!`.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
-/// Parts of a window. What was counted leaves with its part: a span of `period` never sees more than
-/// the rate, and a fiftieth less at the worst.
-pub const PARTS: u64 = 50;
+/// Parts of a window. What was counted leaves with its part, a `period` after the last of that part came:
+/// a span of `period` never sees more than the rate, a fiftieth less at the worst, and nobody waits longer.
+const PARTS: u64 = 50;
 /// Keys remembered at once; beyond that the one asked least is forgotten, and begins anew.
 const KEYS: usize = 65_536;
 
@@ -43,7 +44,9 @@ impl Rate {
     }
 }
 
-fn micros(span: Duration) -> u64 {
+/// Microseconds, as rates are counted in.
+#[must_use]
+pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -111,13 +114,20 @@ fn refused(wait: u64) -> Standing {
     Standing { refused: Some(wait), remaining: 0, reset: wait }
 }
 
+/// What a part of a window saw.
+#[derive(Debug)]
+struct Part {
+    number: u64,
+    seen: u32,
+    /// When the last came.
+    last: u64,
+}
+
 /// One key. All times in microseconds since the counts began.
 #[derive(Debug, Default)]
 struct Count {
-    /// The window: what each part saw, by its number modulo their count.
-    parts: Vec<u32>,
-    /// The number of the newest part.
-    newest: u64,
+    /// The window: the parts that saw something, in their order.
+    parts: VecDeque<Part>,
     sum: u32,
     /// The bucket: when it will be full again.
     full_at: u64,
@@ -133,27 +143,21 @@ impl Count {
     }
 
     fn in_window(&mut self, rate: &Rate, now: u64) -> Standing {
-        // The part that is begun and as many whole ones before it.
-        let (part, length) = (rate.part(), PARTS + 1);
-        let this = now / part;
-        if self.parts.is_empty() {
-            self.parts = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-            self.newest = this;
+        let (period, number) = (micros(rate.period), now / rate.part());
+        while let Some(old) = self.parts.front().filter(|part| part.last.saturating_add(period) <= now) {
+            self.sum -= old.seen;
+            self.parts.pop_front();
         }
-        for number in (self.newest + 1..=this).take(self.parts.len()) {
-            if let Some(old) = self.parts.get_mut(slot(number, length)) {
-                self.sum -= std::mem::take(old);
+        let admitted = self.sum < rate.requests;
+        if admitted {
+            self.sum += 1;
+            match self.parts.back_mut() {
+                // Who asked the clock earlier may come later.
+                Some(part) if part.number >= number => (part.seen, part.last) = (part.seen + 1, part.last.max(now)),
+                _ => self.parts.push_back(Part { number, seen: 1, last: now }),
             }
         }
-        self.newest = self.newest.max(this);
-        let admitted = self.sum < rate.requests;
-        if admitted && let Some(count) = self.parts.get_mut(slot(self.newest, length)) {
-            *count += 1;
-            self.sum += 1;
-        }
-        let first = (self.newest + 1).saturating_sub(length);
-        let oldest = (first..=self.newest).find(|number| self.parts.get(slot(*number, length)).is_some_and(|n| *n > 0));
-        let leaves = (oldest.unwrap_or(self.newest) + length).saturating_mul(part).saturating_sub(now);
+        let leaves = self.parts.front().map_or(0, |oldest| oldest.last.saturating_add(period) - now);
         if !admitted {
             return refused(leaves);
         }
@@ -171,10 +175,6 @@ impl Count {
         let remaining = u32::try_from(left).unwrap_or(u32::MAX);
         Standing { refused: None, remaining, reset: Duration::from_micros(full_at - now) }
     }
-}
-
-fn slot(number: u64, length: u64) -> usize {
-    usize::try_from(number % length).unwrap_or(0)
 }
 
 /// Whose address this is, as far as counting goes: who has one IPv6 address has the /64 around it
@@ -235,7 +235,7 @@ mod tests {
             for _ in 0..20 {
                 let standing = counts.count(KEY, &rate, now);
                 if let Some(wait) = standing.refused {
-                    assert!(wait <= rate.period + rate.period / 25, "{rate:?}: {wait:?}");
+                    assert!(wait <= rate.period, "{rate:?}: {wait:?}");
                     now += wait;
                     assert_eq!(counts.count(KEY, &rate, now).refused, None, "{rate:?}");
                 }

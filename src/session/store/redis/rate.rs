@@ -6,7 +6,7 @@ use super::super::StoreError;
 use super::ask::Question;
 use super::record::{number, unclear};
 use super::{RedisStore, millis, script};
-use crate::resilience::{PARTS, Rate, Standing};
+use crate::resilience::{Rate, Standing, micros};
 
 impl RedisStore {
     pub(super) async fn count_for_all(&self, name: &str, rate: &Rate) -> Result<Standing, StoreError> {
@@ -15,8 +15,8 @@ impl RedisStore {
             None => Question::new("rate", script::WINDOW, key)
                 .arg(rate.requests)
                 .arg(rate.part())
-                .arg(PARTS)
-                .arg(millis(rate.period.saturating_add(rate.period / 10))),
+                .arg(micros(rate.period))
+                .arg(millis(rate.period).saturating_add(1)),
             Some(burst) => Question::new("rate", script::BUCKET, key).arg(burst.max(1)).arg(rate.interval()),
         };
         let answer = self.asker.ask(question).await?;

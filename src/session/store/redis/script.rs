@@ -125,27 +125,27 @@ pub(super) const RELEASE: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[2] then redis.call('DEL', KEYS[1]) end
 return {ARGV[1], 1}";
 
-/// A sliding window: a hash of what each part of the time saw. ARGV: requests, microseconds of a part,
-/// parts beside the one that is begun, px. Answers whether one more is welcome, how many are left,
+/// A sliding window: a hash of what each part of the time saw, and when the last of it came. ARGV: requests,
+/// microseconds of a part and of the window, px. Answers whether one more is welcome, how many are left,
 /// and the microseconds until the oldest part leaves.
 pub(super) const WINDOW: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local part, length = tonumber(ARGV[3]), tonumber(ARGV[4]) + 1
-local this = math.floor(now / part)
-local all, sum, oldest = redis.call('HGETALL', KEYS[1]), 0, this
+local part, period = tonumber(ARGV[3]), tonumber(ARGV[4])
+local this = string.format('%.0f', math.floor(now / part))
+local all, sum, here, oldest = redis.call('HGETALL', KEYS[1]), 0, 0, now
 for at = 1, #all, 2 do
-  local number = tonumber(all[at])
-  if number <= this - length then
+  local seen, last = string.match(all[at + 1], '^(%d+) (%d+)$')
+  if not last or last + period <= now then
     redis.call('HDEL', KEYS[1], all[at])
   else
-    sum = sum + tonumber(all[at + 1])
-    oldest = math.min(oldest, number)
+    sum, oldest = sum + seen, math.min(oldest, last)
+    if all[at] == this then here = seen end
   end
 end
-local left, leaves = tonumber(ARGV[2]) - sum, (oldest + length) * part - now
+local left, leaves = ARGV[2] - sum, oldest + period - now
 if left <= 0 then return {ARGV[1], 0, 0, leaves} end
-redis.call('HINCRBY', KEYS[1], string.format('%.0f', this), 1)
+redis.call('HSET', KEYS[1], this, string.format('%.0f %.0f', here + 1, now))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return {ARGV[1], 1, left - 1, leaves}";
 
