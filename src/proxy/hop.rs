@@ -33,6 +33,8 @@ pub(super) struct Hop {
     pub(super) elapsed: Option<Duration>,
     /// Of the service's answer.
     pub(super) status: Option<u16>,
+    /// What the last attempt that failed came down to, and at which address.
+    pub(super) cause: Option<String>,
     /// The last attempt failed by the service's fault.
     pub(super) fault: bool,
     /// The service's fault that a stored answer covers: its `error_type`.

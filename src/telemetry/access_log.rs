@@ -31,6 +31,9 @@ pub struct AccessLine<'a> {
     pub status: u16,
     /// What the service said.
     pub upstream_status: Option<u16>,
+    /// What the connection to the service failed of, and at which address; also where a stored answer covers it, or
+    /// where it went well the second time.
+    pub upstream_error: Option<&'a str>,
     /// Our `code` when we refused.
     pub code: Option<&'static str>,
     /// Body bytes received from the client.
@@ -107,6 +110,10 @@ fn write_json(text: &mut String, line: &AccessLine<'_>) {
     if let Some(status) = line.upstream_status {
         text.push_str(",\"upstream_status\":");
         push_number(text, status.into());
+    }
+    if let Some(cause) = line.upstream_error {
+        text.push_str(",\"upstream_error\":");
+        push_text(text, cause);
     }
     if let Some(code) = line.code {
         text.push_str(",\"code\":");
@@ -193,6 +200,9 @@ impl std::fmt::Display for Pretty<'_> {
         if let Some(found) = line.token_found {
             write!(f, " token_found={found}")?;
         }
+        if let Some(cause) = line.upstream_error {
+            write!(f, " upstream_error={cause:?}")?;
+        }
         write!(f, " correlation_id={}", line.correlation_id)
     }
 }
@@ -213,6 +223,7 @@ mod tests {
             service: Some("orders"),
             status: 200,
             upstream_status: Some(503),
+            upstream_error: Some("127.0.0.1:9: Connection refused (os error 111)"),
             code: Some("UPSTREAM_ERROR"),
             bytes_in: 0,
             bytes_out: u64::MAX,
@@ -232,7 +243,8 @@ mod tests {
         let expected = json!({
             "timestamp": told.timestamp.as_str(), "level": "INFO", "message": "request", "correlation_id": "c-1",
             "method": "GET", "route": "a \"route\"\\\n\u{7f}é", "service": "orders", "status": 200,
-            "upstream_status": 503, "code": "UPSTREAM_ERROR", "bytes_in": 0, "bytes_out": u64::MAX,
+            "upstream_status": 503,
+            "upstream_error": "127.0.0.1:9: Connection refused (os error 111)", "code": "UPSTREAM_ERROR", "bytes_in": 0, "bytes_out": u64::MAX,
             "duration_ms": 12.034, "upstream_ms": 1.5, "session": "abc", "token_found": false,
         });
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
@@ -244,6 +256,7 @@ mod tests {
         let bare = AccessLine {
             service: None,
             upstream_status: None,
+            upstream_error: None,
             code: None,
             upstream: None,
             session: None,

@@ -1,6 +1,7 @@
 //! From a `target_service` to the address the engine dials: built once at start, resolved while running.
 
 mod addresses;
+mod cause;
 mod deadline;
 mod frames;
 mod reach;
@@ -24,6 +25,7 @@ use crate::resilience::RetryBudget;
 use addresses::Addresses;
 use severable::Dial;
 
+pub use cause::cause_of;
 pub use deadline::{Deadline, Late};
 pub use frames::{FrameCursor, close_frame};
 pub use reach::Unreachable;

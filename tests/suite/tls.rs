@@ -149,16 +149,18 @@ async fn a_service_that_cannot_be_verified_gets_no_request() {
     let ours = format!("client_cert: {}, client_key: {}", shown(&cert), shown(&key));
     let name = "server_name: inside.example.test";
     let wrong = [
-        ("another CA", format!("ca: {}, {ours}, {name}", shown(&other.ca()))),
-        ("the system's CAs", format!("{ours}, {name}")),
-        ("another name", format!("ca: {}, {ours}, server_name: outside.example.test", shown(&authority.ca()))),
-        ("no client certificate", format!("ca: {}, {name}", shown(&authority.ca()))),
+        ("invalid peer certificate: BadSignature", format!("ca: {}, {ours}, {name}", shown(&other.ca()))),
+        ("invalid peer certificate: UnknownIssuer", format!("{ours}, {name}")),
+        ("not valid for name", format!("ca: {}, {ours}, server_name: outside.example.test", shown(&authority.ca()))),
+        ("CertificateRequired", format!("ca: {}, {name}", shown(&authority.ca()))),
     ];
-    for (what, tls) in wrong {
+    for (why, tls) in wrong {
         let edge = edge_with(&upstream, &tls).await;
         let answer = Browser::logged_in(&edge, "ada").await.get(edge.url("/api/own/x")).await;
-        assert_eq!(answer.status(), 502, "{what}");
-        assert_eq!(problem(answer).await["code"], "upstream_error", "{what}");
+        assert_eq!(answer.status(), 502, "{tls}");
+        assert_eq!(problem(answer).await["code"], "upstream_error", "{tls}");
+        eventually!("the access line is written", edge.log.has(&["upstream_error"]));
+        assert!(edge.log.has(&["\"upstream_error\":\"127.0.0.1:", why]), "{:?}", edge.log.entries(&["upstream_error"]));
     }
     assert_eq!(upstream.heads(), 0);
 }

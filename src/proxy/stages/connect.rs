@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{fail, hold, recall};
@@ -19,7 +19,7 @@ use crate::proxy::hop::Turn;
 use crate::proxy::wire::Pace;
 use crate::reply::ProxyError;
 use crate::resilience::Stage;
-use crate::upstream::{Call, Deadline, Late};
+use crate::upstream::{Call, Deadline, Late, cause_of};
 
 const GRPC: &[u8] = b"application/grpc";
 /// A wait that is worth a look at who is waited for.
@@ -76,7 +76,8 @@ fn is_call(session: &Downstream) -> bool {
 /// Nothing was sent: the next address of the service may be tried, whatever the method. That is no load for
 /// a service, and so outside its budget.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
-pub(in crate::proxy) fn failed(ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
+pub(in crate::proxy) fn failed(peer: &HttpPeer, ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
+    ctx.hop.cause = Some(format!("{}: {}", peer.address(), cause_of(&error)));
     ctx.hop.fault = !fail::out_of_places(&error);
     if !ctx.hop.fault {
         tracing::warn!(correlation_id = &*ctx.correlation_id, %error, "NOTHING_LEFT");
@@ -226,6 +227,7 @@ fn begun(ctx: &mut RequestContext) {
 /// within the service's budget.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(in crate::proxy) fn broke(
+    peer: &HttpPeer,
     session: &Downstream,
     ctx: &mut RequestContext,
     mut error: Box<Error>,
@@ -243,6 +245,10 @@ pub(in crate::proxy) fn broke(
         error.etype = ErrorType::ReadTimedout;
         error.set_retry(false);
         return error;
+    }
+    if *error.esource() == ErrorSource::Upstream && !ctx.hop.late {
+        let cause = ctx.refusal.as_ref().map_or_else(|| cause_of(&error), ToString::to_string);
+        ctx.hop.cause = Some(format!("{}: {cause}", peer.address()));
     }
     ctx.hop.fault |= ctx.hop.late;
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
