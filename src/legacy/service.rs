@@ -144,7 +144,8 @@ impl LegacyService {
         };
         self.metrics.breaker_status.with_label_values(&[&*self.name]).set(status);
         let opened = self.breaker.opened();
-        let counted = self.counted_openings.swap(opened, Ordering::SeqCst);
+        // The most that anybody has seen: who read before another opening may come here after it.
+        let counted = self.counted_openings.fetch_max(opened, Ordering::SeqCst);
         let new = opened.saturating_sub(counted);
         // Told from the start: a rate over a counter that appears at 1 misses the first opening.
         self.metrics.breaker_opened.with_label_values(&[&*self.name]).inc_by(new);

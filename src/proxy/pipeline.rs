@@ -14,7 +14,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 
 use super::decide::{abort, decide, refuse};
-use super::stages::{conclude, connect, delegation, fail, forward, hold, limit, recall, relay};
+use super::stages::{conclude, connect, delegation, fail, forward, hold, legacy, limit, recall, relay};
 use super::{Bff, Downstream, downstream};
 
 type Ctx = Box<super::context::RequestContext>;
@@ -84,8 +84,8 @@ impl ProxyHttp for Bff {
         connect::connected(ctx, socket);
         Ok(())
     }
-    fn fail_to_connect(&self, _: &mut Downstream, _: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
-        connect::failed(ctx, e)
+    fn fail_to_connect(&self, _: &mut Downstream, peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
+        connect::failed(peer, ctx, e)
     }
     async fn upstream_request_filter(&self, s: &mut Downstream, r: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
         forward::forward(s, ctx, r).map(|()| connect::asked(s, ctx, false))
@@ -123,17 +123,20 @@ impl ProxyHttp for Bff {
         delegation::told(s, ctx)?;
         hold::to_client(body.as_ref(), ctx);
         let within = if end { connect::ended(ctx) } else { relay::within(s, ctx) };
+        if end {
+            legacy::leave(ctx);
+        }
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())
     }
     fn error_while_proxy(
         &self,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         s: &mut Downstream,
         e: Box<Error>,
         ctx: &mut Ctx,
         kept: bool,
     ) -> Box<Error> {
-        connect::broke(s, ctx, e, kept)
+        connect::broke(peer, s, ctx, e, kept)
     }
     async fn fail_to_proxy(&self, session: &mut Downstream, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         fail::answer(session, ctx, e).await

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
+use crate::frames::{PREFACE, fields, frame};
 use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, http_client, problem, raw};
 
 /// The scorecard's numbers with `SCALE=full`, smaller ones otherwise.
@@ -247,6 +250,32 @@ fn request(edge: &Edge, browser: &Browser, method: &str, body: &str) -> String {
         "{method} /api/v1/proxy/svc/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n{length}\r\n{body}",
         edge.port
     )
+}
+
+/// Twenty requests on HTTP/2 whose answers, whatever they are, wait for a window that stays closed.
+async fn unread(edge: &Edge, browser: &Browser) -> TcpStream {
+    let cookie = browser.cookie_header(&edge.origin);
+    let host = format!("localhost:{}", edge.port);
+    let (path, mut bytes) = ("/api/v1/proxy/svc/x", [PREFACE, &frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])].concat());
+    let head = [(":method", "GET"), (":scheme", "http"), (":authority", &host), (":path", path), ("cookie", &cookie)];
+    (0..20).for_each(|number| bytes.extend(frame(1, 5, number * 2 + 1, &fields(&head))));
+    let mut client = TcpStream::connect(edge.address()).await.unwrap();
+    client.write_all(&bytes).await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_holds_no_place_at_the_service() {
+    let upstream = Upstream::start().await;
+    let (edge, browser) = edge_to(&upstream, "{ threshold: 1, reset_time: 60 }", 4).await;
+    let _answered = unread(&edge, &browser).await;
+    eventually!("it is asked", upstream.heads() >= 4);
+    eventually!("its places are free again", browser.get(svc(&edge)).await.status() == 200);
+    upstream.behave(Behaviour::Status(500));
+    assert_eq!(browser.get(svc(&edge)).await.status(), 500);
+    let _refused = unread(&edge, &browser).await;
+    eventually!("they all wait to be told", edge.metric("http_requests_in_flight").await >= 20);
+    assert_eq!(problem(browser.get(svc(&edge)).await).await["code"], "circuit_open");
 }
 
 #[tokio::test]

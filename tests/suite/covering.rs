@@ -75,6 +75,40 @@ async fn a_service_that_hangs_is_covered_too() {
     }
 }
 
+/// Whoever pipelines, or asks again at once, must know what becomes of the connection.
+#[tokio::test]
+async fn a_connection_goes_on_after_a_stale_answer_or_says_that_it_does_not() {
+    let (edge, upstream, browser) = uncircuited().await;
+    let cookie = browser.cookie_header(&edge.origin);
+    let head = |rest: &str| {
+        let (target, port) = (format!("/api/v1/proxy/svc/{rest}"), edge.port);
+        format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost:{port}\r\nCookie: {cookie}\r\nX-Correlation-ID: of-{rest}\r\n\r\n"
+        )
+    };
+    for rest in ["malformed", "hangs"] {
+        upstream.behave(Say::cache_control("max-age=1, stale-if-error=60", ""));
+        assert_eq!(seen(&browser, &edge, rest, &[]).await.0, "MISS");
+    }
+    tokio::time::sleep(STALE_IN).await;
+    upstream.behave(Behaviour::Bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nx".to_vec()));
+    let (answer, _) = RawClient::connect(edge.address()).await.ask(head("malformed")).await;
+    assert_eq!((answer.one("x-cache").as_deref(), answer.one("connection").as_deref()), (Some("STALE"), Some("close")));
+    eventually!("it is no refusal of ours", edge.log.has(&["of-malformed", "duration_ms", "upstream_error"]));
+    assert_eq!(edge.log.entries(&["of-malformed", "\"code\""]).len(), 0);
+
+    upstream.behave(Behaviour::Stall("HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\nx"));
+    let (mut client, asked) = (RawClient::connect(edge.address()).await, Instant::now());
+    for _ in 0..2 {
+        let (answer, _) = client.ask(head("hangs")).await;
+        let told = (answer.one("x-cache"), answer.one("connection"));
+        assert_eq!((told.0.as_deref(), told.1.as_deref()), (Some("STALE"), Some("keep-alive")));
+    }
+    // The service has eight seconds.
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
+    eventually!("the service's word is told", edge.log.has(&["of-hangs", "\"upstream_status\":500"]));
+}
+
 #[tokio::test]
 async fn after_its_window_a_stale_answer_is_none() {
     let (edge, upstream, browser) = cached().await;

@@ -81,6 +81,24 @@ async fn what_was_taken_back_stands_in_for_nothing() {
     }
 }
 
+#[tokio::test]
+async fn who_may_not_see_it_takes_it_from_nobody_else() {
+    let (edge, upstream, ada) = cached().await;
+    let bob = Browser::logged_in(&edge, "bob").await;
+    for (number, answer) in
+        [status(403, ""), status(403, "Cache-Control: no-store\r\n"), status(401, "Cache-Control: max-age=60\r\n")]
+            .into_iter()
+            .enumerate()
+    {
+        let rest = format!("everybodys/{number}");
+        upstream.behave(Say::cache_control("public, max-age=60", ""));
+        let shared = seen(&ada, &edge, &rest, &[]).await.1;
+        upstream.behave(answer);
+        assert!(ask(&bob, &edge, &rest, &[("cache-control", "no-cache")]).await.status().is_client_error());
+        assert_eq!(seen(&ada, &edge, &rest, &[]).await, pair("HIT", &shared), "{rest}");
+    }
+}
+
 /// How long so many take who ask at once, and what they are told.
 async fn crowd(browser: &Browser, edge: &Edge, rest: &str) -> (Duration, Vec<String>) {
     let started = Instant::now();
@@ -118,10 +136,13 @@ async fn a_fresh_answer_that_the_request_would_not_take_is_not_called_stale() {
     let (edge, upstream, browser) = cached().await;
     let why = async |rest: &str, name: &str, value: &str| {
         let answer = ask(&browser, &edge, rest, &[(name, value)]).await;
-        answer.headers()["cache-status"].to_str().unwrap().to_owned()
+        let told = answer.headers()["cache-status"].to_str().unwrap().to_owned();
+        // What its client does not wait for is not stored.
+        answer.text().await.unwrap();
+        told
     };
     upstream.behave(Say::cache_control("max-age=60", "ETag: \"1\"\r\n"));
-    ask(&browser, &edge, "x", &[]).await;
+    why("x", "accept", "*/*").await;
     for (name, value) in [
         ("cache-control", "no-cache"),
         ("cache-control", "max-age=0"),

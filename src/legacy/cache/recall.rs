@@ -234,7 +234,12 @@ impl Recall {
         let terms = exchange.terms(now, self.cache.default_ttl);
         // RFC 9111 §3.5 to the letter: nobody has told us what that credential is worth to the service.
         let permitted = |terms: &Terms| !self.foreign_credential || terms.shared || terms.never_stale;
+        // Who may not see it says nothing of what everybody may.
+        let refused = matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         match terms.and_then(|terms| if permitted(&terms) { Ok(terms) } else { Err(Refusal::Request) }) {
+            Ok(terms) if refused && self.known.shared && !terms.shared => {
+                RespCacheable::Uncacheable(NoCacheReason::Custom(REFUSED))
+            }
             Ok(mut terms) => {
                 terms.age = super::freshness::initial_age(arrived, now, delay);
                 // What was made for one caller stays theirs: a 304 says that it still holds, to that caller.
@@ -248,11 +253,11 @@ impl Recall {
                 // What the service takes back must not be used again either, by whichever answer.
                 let full = self.seen.is_some() && refusal != Refusal::Request && takes_back(response.status);
                 if full || self.update.is_some() {
-                    // Who may not see it says nothing of what everybody may.
-                    let refused = matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
                     self.cache.shelf.take_back(&self.lookup, !refused);
                 }
-                RespCacheable::Uncacheable(NoCacheReason::Custom(reason(refusal, response.status)))
+                let ours_alone = refused && self.known.shared;
+                let reason = if ours_alone { REFUSED } else { reason(refusal, response.status) };
+                RespCacheable::Uncacheable(NoCacheReason::Custom(reason))
             }
         }
     }
@@ -297,7 +302,9 @@ pub fn failure_of(error: &Error) -> Failure {
 fn takes_back(status: StatusCode) -> bool {
     let of_the_request = matches!(
         status,
-        StatusCode::REQUEST_TIMEOUT
+        StatusCode::BAD_REQUEST
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            | StatusCode::REQUEST_TIMEOUT
             | StatusCode::MISDIRECTED_REQUEST
             | StatusCode::TOO_EARLY
             | StatusCode::TOO_MANY_REQUESTS
@@ -308,6 +315,8 @@ fn takes_back(status: StatusCode) -> bool {
 /// What the engine's predictor and lock go by.
 pub(super) const PASSING: &str = "passing";
 const FAILED: &str = "failed";
+/// One caller may not see what everybody else may.
+const REFUSED: &str = "refused";
 
 fn reason(refusal: Refusal, status: StatusCode) -> &'static str {
     match refusal {
@@ -319,12 +328,12 @@ fn reason(refusal: Refusal, status: StatusCode) -> &'static str {
 
 /// Answers that say nothing about the next one: not remembered as unstorable.
 pub(super) fn says_nothing(reason: &'static str) -> bool {
-    matches!(reason, PASSING | FAILED)
+    matches!(reason, PASSING | FAILED | REFUSED)
 }
 
-/// After an error somebody else may try; after anything else everybody may, at once.
+/// After an error, and a refusal that concerns one caller, somebody else may try; after anything else everybody may, at once.
 pub(super) fn is_failure(reason: &'static str) -> bool {
-    reason == FAILED
+    matches!(reason, FAILED | REFUSED)
 }
 
 fn bypassed(cache: &ResponseCache, request: &RequestHeader, demand: Demand, with_body: bool) -> Option<Bypassed> {

@@ -50,10 +50,22 @@ pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), Prox
         call.slot = Some(call.service.enter().map_err(|_busy| ProxyError::Busy)?);
     }
     if call.permit.is_none() {
-        let permit = call.service.permit(&ctx.correlation_id);
-        call.permit = Some(permit.map_err(|refused| ProxyError::CircuitOpen { retry_after: refused.retry_after })?);
+        match call.service.permit(&ctx.correlation_id) {
+            Ok(permit) => call.permit = Some(permit),
+            Err(refused) => {
+                call.slot = None;
+                return Err(ProxyError::CircuitOpen { retry_after: refused.retry_after });
+            }
+        }
     }
     Ok(())
+}
+
+/// The service is done with the request: its place is another's, however slowly the client takes the answer.
+pub(in crate::proxy) fn leave(ctx: &mut RequestContext) {
+    if let Some(call) = &mut ctx.legacy {
+        call.slot = None;
+    }
 }
 
 /// Tells the circuit how the call went. 4xx and a client that leaves are never the service's fault.
@@ -65,6 +77,7 @@ pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
     if late {
         ctx.hop.covered.get_or_insert("timeout");
     }
+    leave(ctx);
     let Some(call) = &mut ctx.legacy else { return };
     let Some(permit) = call.permit.take() else { return };
     let verdict = match ctx.hop.status {

@@ -1,6 +1,8 @@
 //! Recall: the façade's answers from the response cache. One function for each callback of the engine;
 //! on a request that is not the façade's each does nothing.
 
+use std::time::{Duration, Instant};
+
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
@@ -8,7 +10,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::RangeType;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::fail::covered_label;
+use super::fail::{covered_label, out_of_places};
 use super::forward::client_origin;
 use super::legacy;
 use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of, parts};
@@ -19,6 +21,10 @@ use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::{ProxyError, Reply};
 use crate::resilience::Phase;
+use crate::upstream::Deadline;
+
+/// What the rest of an answer has that a stored one covers.
+const REST: Duration = Duration::from_millis(100);
 
 /// Begins with a request to the façade.
 pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContext) {
@@ -167,7 +173,8 @@ pub(in crate::proxy) fn may_be_stale(
     error: Option<&Error>,
 ) -> bool {
     // The engine swallows the error if a stale answer is served; the circuit must not.
-    let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
+    let theirs = |error: &Error| *error.esource() == ErrorSource::Upstream && !out_of_places(error);
+    let faulty = error.is_some_and(theirs);
     ctx.hop.fault |= faulty;
     let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
     let Some(error) = error.filter(|_| stale) else {
@@ -178,9 +185,17 @@ pub(in crate::proxy) fn may_be_stale(
     };
     ctx.hop.covered = covered_label(ctx, error);
     ctx.hop.reached = Reached::Nothing;
+    // What we did not like about the answer is not told: the client gets another.
+    let refused = ctx.refusal.take().is_some();
+    let answered = failure_of(error) == Failure::Answered && !refused;
+    if let (true, ErrorType::HTTPStatus(status)) = (answered, error.etype()) {
+        ctx.hop.status = Some(*status);
+        // Nobody wants the rest of it, and the engine waits for that before it reads the client's next request.
+        ctx.hop.deadline = ctx.hop.socket.and_then(|socket| Deadline::set(socket, Instant::now() + REST));
+    }
     // Before the client has its answer: its next request may follow at once.
     legacy::judge(ctx, Some(error));
-    if failure_of(error) == Failure::Disconnected {
+    if !answered {
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);
     }
