@@ -23,7 +23,6 @@ mod recall;
 mod shelf;
 mod stand_in;
 mod storage;
-mod structured;
 mod told;
 mod validation;
 
