@@ -14,7 +14,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 
 use super::decide::{abort, decide, refuse};
-use super::stages::{conclude, connect, delegation, fail, forward, hold, limit, recall, relay};
+use super::stages::{conclude, connect, delegation, fail, forward, hold, limit, recall, relay, timing};
 use super::{Bff, Downstream, downstream};
 
 type Ctx = Box<super::context::RequestContext>;
@@ -88,7 +88,7 @@ impl ProxyHttp for Bff {
         connect::failed(ctx, e)
     }
     async fn upstream_request_filter(&self, s: &mut Downstream, r: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-        forward::forward(s, ctx, r).map(|()| connect::asked(s, ctx, false))
+        forward::forward(s, ctx, r).map(|()| timing::request_sent(s, ctx))
     }
     async fn request_body_filter(
         &self,
@@ -99,13 +99,13 @@ impl ProxyHttp for Bff {
     ) -> Result<()> {
         ctx.body_received += downstream::chunk_len(body.as_ref());
         hold::from_client(body.as_ref(), ctx);
-        connect::sending(session, body, end, ctx);
+        timing::body_sent(session, body, end, ctx);
         let limit = ctx.body_limit.filter(|_| !session.was_upgraded());
         limit::streamed(ctx.body_received, limit).map_err(|error| abort(ctx, error).into_down())
     }
     async fn upstream_response_filter(&self, s: &mut Downstream, r: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         delegation::forwarded(ctx)?;
-        connect::answered(s, r, ctx);
+        timing::head_received(s, r, ctx);
         relay::take_over(s, r, ctx)?;
         hold::answered(r, ctx);
         recall::received(s, r, ctx)
@@ -122,7 +122,7 @@ impl ProxyHttp for Bff {
     fn upstream_response_body_filter(&self, s: &mut Downstream, body: &mut Body, end: bool, ctx: &mut Ctx) -> Wait {
         delegation::told(s, ctx)?;
         hold::to_client(body.as_ref(), ctx);
-        let within = if end { connect::ended(ctx) } else { relay::within(s, ctx) };
+        let within = if end { timing::answer_ended(ctx) } else { relay::within(s, ctx) };
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())
     }
     fn error_while_proxy(

@@ -24,7 +24,7 @@ use crate::resilience::RetryBudget;
 use addresses::Addresses;
 use severable::Dial;
 
-pub use deadline::{Deadline, Late};
+pub use deadline::{Deadline, Turn};
 pub use frames::{FrameCursor, close_frame};
 pub use reach::Unreachable;
 pub use severable::{Patience, Severable, close_code};

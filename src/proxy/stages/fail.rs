@@ -10,10 +10,10 @@ use super::{hold, legacy, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
-use crate::proxy::hop::Turn;
 use crate::proxy::wire::Malformed;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
+use crate::upstream::Turn;
 
 /// Answers a request that the engine gave up, where an answer can still be given.
 pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut RequestContext, cause: &Error) -> FailToProxy {

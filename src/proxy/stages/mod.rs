@@ -16,4 +16,5 @@ pub(super) mod rate;
 pub(super) mod recall;
 pub(super) mod relay;
 pub(super) mod route;
+pub(super) mod timing;
 pub(super) mod upgrade;
