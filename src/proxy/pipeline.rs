@@ -63,7 +63,7 @@ impl ProxyHttp for Bff {
         recall::part(session, r)
     }
     fn should_serve_stale(&self, session: &mut Downstream, ctx: &mut Ctx, error: Option<&Error>) -> bool {
-        recall::may_be_stale(session, ctx, error)
+        recall::serve_stale(session, ctx, error)
     }
     async fn proxy_upstream_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<bool> {
         recall::go_on(session, ctx).await

@@ -161,20 +161,16 @@ pub(in crate::proxy) fn not_modified(session: &Downstream, response: &ResponseHe
     ctx.recall.as_ref().is_some_and(|recall| recall.not_modified(session, response))
 }
 
-pub(in crate::proxy) fn may_be_stale(
-    session: &mut Downstream,
-    ctx: &mut RequestContext,
-    error: Option<&Error>,
-) -> bool {
-    // The engine swallows the error if a stale answer is served; the circuit must not.
-    let faulty = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
-    ctx.hop.fault |= faulty;
-    let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
-    let Some(error) = error.filter(|_| stale) else {
-        if stale {
-            speak_http1(session);
-        }
-        return stale;
+/// Whether the client gets the stale answer: while somebody asks again, or in the place of `error`, which the engine then
+/// swallows. The circuit must not.
+pub(in crate::proxy) fn serve_stale(session: &mut Downstream, ctx: &mut RequestContext, error: Option<&Error>) -> bool {
+    ctx.hop.fault |= error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
+    if !ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error)) {
+        return false;
+    }
+    let Some(error) = error else {
+        speak_http1(session);
+        return true;
     };
     ctx.hop.covered = covered_label(ctx, error);
     ctx.hop.reached = Reached::Nothing;
@@ -184,7 +180,7 @@ pub(in crate::proxy) fn may_be_stale(
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);
     }
-    stale
+    true
 }
 
 /// The engine refreshes a stale answer by a copy of its request, which it writes in the words of HTTP/1 and reads again:
