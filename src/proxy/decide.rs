@@ -77,7 +77,7 @@ pub(super) fn refuse(ctx: &mut RequestContext, error: ProxyError) -> Reply {
 /// Stops the engine with a reason of ours, which `fail_to_proxy` finds in the context.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(super) fn abort(ctx: &mut RequestContext, error: ProxyError) -> Box<Error> {
-    let status = error.face().0.as_u16();
+    let status = error.face().status.as_u16();
     ctx.refusal = Some(error);
     Error::new(ErrorType::HTTPStatus(status))
 }

@@ -96,7 +96,7 @@ pub(super) async fn respond(
     let late = matches!(ctx.refusal, Some(ProxyError::ClientTimeout));
     let drained = !late && drain_small_body(session).await;
     // Not where something stored stands in for it.
-    let for_want = |refusal: &ProxyError| refusal.is_for_want_of_room() && refusal.face().0 == reply.status;
+    let for_want = |refusal: &ProxyError| refusal.is_for_want_of_room() && refusal.face().status == reply.status;
     if session.is_http2() && ctx.refusal.as_ref().is_some_and(for_want) {
         // A body would wait here for as long as the client's window is closed; a head waits for none.
         reply.body = Bytes::new();

@@ -18,6 +18,17 @@ pub struct Circumstances<'a> {
     pub navigation: bool,
 }
 
+/// How a refusal looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Face {
+    /// Status line.
+    pub status: StatusCode,
+    /// For programs: bounded, and a promise.
+    pub code: &'static str,
+    /// For people.
+    pub title: &'static str,
+}
+
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: String,
@@ -31,10 +42,10 @@ struct Problem<'a> {
 }
 
 impl ProxyError {
-    /// Status, `code`, title: the whole map.
+    /// The whole map.
     #[must_use]
-    pub fn face(&self) -> (StatusCode, &'static str, &'static str) {
-        match self {
+    pub fn face(&self) -> Face {
+        let (status, code, title) = match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", "The request is ambiguous or malformed"),
             Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "bad_request", "The request line is too long"),
             Self::HeaderTooLarge => {
@@ -78,7 +89,8 @@ impl ProxyError {
             Self::NotStored => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Nothing is stored"),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
-        }
+        };
+        Face { status, code, title }
     }
 
     /// Whether there is no room for the request, nor for anything that waits.
@@ -116,7 +128,7 @@ impl ProxyError {
 /// The answer to a refused request.
 #[must_use]
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
-    let (status, code, title) = error.face();
+    let Face { status, code, title } = error.face();
     if matches!(error, ProxyError::NotAuthenticated | ProxyError::NoCredential) && around.navigation {
         let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static(LOGIN));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);

@@ -7,7 +7,7 @@ use pingora::Error;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
-use crate::reply::ProxyError;
+use crate::reply::{Face, ProxyError};
 use crate::resilience::SystemClock;
 use crate::telemetry::AccessLine;
 
@@ -57,7 +57,7 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
         service: ctx.service.as_deref(),
         status,
         upstream_status: ctx.hop.status,
-        code: ctx.refusal.as_ref().map(|refusal| refusal.face().1),
+        code: ctx.refusal.as_ref().map(|refusal| refusal.face().code),
         bytes_in: ctx.body_received.max(session.body_bytes_read() as u64),
         bytes_out: session.body_bytes_sent() as u64,
         duration: elapsed,
@@ -69,7 +69,7 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
 
 /// The same of what never became a request.
 pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: &ProxyError, bytes_out: usize) {
-    let (status, code, _title) = error.face();
+    let Face { status, code, .. } = error.face();
     let label = status_label(status.as_u16());
     gateway.metrics.http_requests.with_label_values(&["OTHER", "unmatched", label]).inc();
     if !gateway.access_log.wanted() {
