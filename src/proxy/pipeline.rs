@@ -142,7 +142,7 @@ impl ProxyHttp for Bff {
         true
     }
     fn request_summary(&self, _session: &Downstream, ctx: &Ctx) -> String {
-        format!("{} {}", ctx.endpoint, ctx.correlation_id)
+        format!("{} {}", ctx.meters.endpoint(), ctx.correlation_id)
     }
     async fn logging(&self, session: &mut Downstream, e: Option<&Error>, ctx: &mut Ctx) {
         conclude::conclude(session, ctx, e);
