@@ -10,7 +10,6 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::admission::Terms;
 use super::entry::Entry;
-use super::fields::remove;
 use super::recall::Recall;
 use super::told::{Outcome, insufficient, seconds_left};
 use super::validation;
@@ -74,7 +73,7 @@ fn now() -> SystemTime {
 }
 
 fn tell(header: &mut ResponseHeader, terms: &Terms, age: Duration, asked: bool) -> pingora::Result<()> {
-    remove(header, &CONTENT_LENGTH);
+    header.remove_header(&CONTENT_LENGTH);
     header.insert_header(AGE, age.as_secs())?;
     header.insert_header("X-Cache", Outcome::Stale.as_str())?;
     let how = if asked { format!("fwd={}", insufficient(terms.lifetime, age)) } else { "hit".to_owned() };

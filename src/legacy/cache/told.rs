@@ -8,7 +8,6 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::admission::Terms;
-use super::fields::remove;
 use super::recall::{Bypassed, Recall};
 
 /// How one request fared.
@@ -60,7 +59,6 @@ pub(super) fn tell(
     let terms = meta.and_then(|meta| meta.extensions().get::<std::sync::Arc<Terms>>());
     let age = meta.and_then(|meta| now.duration_since(meta.epoch()).ok()).unwrap_or_default();
     if matches!(outcome, Outcome::Hit | Outcome::Stale) {
-        remove(response, &AGE);
         response.insert_header(AGE, age.as_secs())?;
     }
     let ttl = terms.map(|terms| format!("; ttl={}", seconds_left(terms.lifetime, age))).unwrap_or_default();
