@@ -38,7 +38,7 @@ use crate::reply::ProxyError;
 pub(in crate::proxy) use self::framing::Malformed;
 pub use self::handshake::Handshakes;
 pub(crate) use self::head::objection;
-pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
+pub(in crate::proxy) use self::head::{FIELDS, MISSPELT, ONE_CODING, ONE_HOST, ONE_LENGTH, REQUEST_LINE, is_misspelt};
 pub(in crate::proxy) use self::line::Beyond;
 pub(in crate::proxy) use self::pace::Pace;
 pub(in crate::proxy) use self::request_line::{after_scheme, valid_authority};
