@@ -2,7 +2,6 @@
 //! asking one after the other until the circuit opens.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,24 +24,15 @@ pub enum Fault {
 
 /// The fault of one request so far.
 #[derive(Debug, Default)]
-pub(super) struct FaultCell(AtomicU8);
+pub(super) struct FaultCell(Mutex<Option<Fault>>);
 
 impl FaultCell {
     pub(super) fn set(&self, fault: Option<Fault>) {
-        let number = match fault {
-            None => 0,
-            Some(Fault::Broken) => 1,
-            Some(Fault::Late) => 2,
-        };
-        self.0.store(number, Ordering::Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     pub(super) fn get(&self) -> Option<Fault> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(Fault::Broken),
-            _ => Some(Fault::Late),
-        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{AGE, CONTENT_LENGTH};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::header::CONTENT_LENGTH;
+use pingora::http::RequestHeader;
 
 use super::admission::Terms;
 use super::entry::Entry;
 use super::recall::Recall;
-use super::told::{Outcome, insufficient, seconds_left};
+use super::told::{Outcome, insufficient, time_left, write};
 use super::validation;
 use crate::reply::Reply;
 
@@ -48,7 +48,9 @@ impl Recall {
     pub fn stand_in(&self, request: &RequestHeader, failure: Failure, asked: bool) -> Option<Reply> {
         let (entry, age) = self.covering(failure)?;
         let mut header = entry.header.clone();
-        tell(&mut header, &entry.terms, age, asked).ok()?;
+        header.remove_header(&CONTENT_LENGTH);
+        let how = if asked { format!("fwd={}", insufficient(entry.terms.lifetime, age)) } else { "hit".to_owned() };
+        write(&mut header, Outcome::Stale, age, &(how + &time_left(&entry.terms, age))).ok()?;
         let held = validation::not_modified(&request.method, &request.headers, header.status, &header.headers);
         self.cache.count(Outcome::Stale);
         Some(Reply {
@@ -70,13 +72,4 @@ impl Recall {
 
 fn now() -> SystemTime {
     crate::resilience::SystemClock::moment()
-}
-
-fn tell(header: &mut ResponseHeader, terms: &Terms, age: Duration, asked: bool) -> pingora::Result<()> {
-    header.remove_header(&CONTENT_LENGTH);
-    header.insert_header(AGE, age.as_secs())?;
-    header.insert_header("X-Cache", Outcome::Stale.as_str())?;
-    let how = if asked { format!("fwd={}", insufficient(terms.lifetime, age)) } else { "hit".to_owned() };
-    let status = format!("pingora-bff; {how}; ttl={}", seconds_left(terms.lifetime, age));
-    header.append_header("Cache-Status", status).map(|_| ())
 }

@@ -96,10 +96,17 @@ fn spare_heads(session: &mut Downstream) {
 /// What a request that changes something left behind when nobody heard what became of it: nothing stored is to be
 /// trusted (RFC 9111 §4.4 asks for it only once the service has said so).
 pub(super) fn in_doubt(session: &Downstream, ctx: &RequestContext) {
-    let (Some(call), Some(_sent), None) = (&ctx.legacy, ctx.hop.socket, ctx.hop.status) else { return };
+    if ctx.hop.socket.is_some() && ctx.hop.status.is_none() {
+        invalidate(session, ctx, StatusCode::OK, &HeaderMap::new());
+    }
+}
+
+/// Forgets what the façade's request has changed at its service, which answered so.
+fn invalidate(session: &Downstream, ctx: &RequestContext, status: StatusCode, response: &HeaderMap) {
+    let Some(call) = &ctx.legacy else { return };
     let (service, method) = (&call.service, &session.req_header().method);
     let (cache, target) = (ctx.gateway.facade.cache, &ctx.hop.target);
-    cache.after(&service.stored_as, &service.site, method, target, StatusCode::OK, &HeaderMap::new());
+    cache.after(&service.stored_as, &service.site, method, target, status, response);
 }
 
 /// The failure of the request that this one has waited for.
@@ -139,10 +146,7 @@ pub(in crate::proxy) fn received(
             return Err(Error::new(ErrorType::HTTPStatus(response.status.as_u16())).into_up());
         }
     }
-    let Some(call) = &ctx.legacy else { return Ok(()) };
-    let (service, method) = (&call.service, &session.req_header().method);
-    let (cache, target) = (ctx.gateway.facade.cache, &ctx.hop.target);
-    cache.after(&service.stored_as, &service.site, method, target, response.status, &response.headers);
+    invalidate(session, ctx, response.status, &response.headers);
     Ok(())
 }
 
