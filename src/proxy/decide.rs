@@ -1,5 +1,5 @@
-//! Everything up to the decision to forward: admit ► route ► origin ► rate ► authenticate ► rate ► upgrade ► limit ► bearer.
-//! Each step continues or has answered; the order is this function.
+//! Everything up to the decision to forward: admit ► route ► origin ► rate ► authenticate ► rate ► upgrade ► limit ►
+//! bearer. Each step continues or has answered; the order is this function.
 
 use std::sync::Arc;
 

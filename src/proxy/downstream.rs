@@ -22,9 +22,9 @@ const DRAINED: u64 = 64 * 1024;
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// In which the whole of a body that we answer to ourselves must arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// What is written to a client at once.
+/// As much of an answer the engine reads, and writes to a client, at once.
 const PIECE: usize = 64 * 1024;
-/// On HTTP/1 the engine puts so many together.
+/// On HTTP/1 it joins so many pieces to one write.
 const TOGETHER: u64 = 4;
 /// What a client that is still sending gets to notice our answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(2);
@@ -46,9 +46,9 @@ pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     session.set_total_drain_timeout(Some(LINGER));
 }
 
-/// The engine times whole writes. On HTTP/1 whoever is as fast as `server.min_body_rate` asks must be through with one: the
-/// door sees every byte, and is not so patient. It cannot tell one answer of HTTP/2 from another: there only the engine
-/// notices a client that takes nothing, and each piece has `server.body_timeout`.
+/// The engine times whole writes. On HTTP/1 whoever is as fast as `server.min_body_rate` asks must be through with
+/// one: the door sees every byte, and is not so patient. It cannot tell one answer of HTTP/2 from another: there only
+/// the engine notices a client that takes nothing, and each piece has `server.body_timeout`.
 fn write_time(window: Duration, rate: u64, http2: bool) -> Option<Duration> {
     if http2 {
         return Some(window);

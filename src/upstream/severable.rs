@@ -51,7 +51,7 @@ pub struct Patience {
 pub(super) struct Dial {
     severable: Mutex<Option<Severable>>,
     timeout: Duration,
-    /// Frames can be read and written below nothing else.
+    /// No TLS above the socket: what passes there are frames, and can be read.
     plain: bool,
 }
 

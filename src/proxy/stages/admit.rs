@@ -1,6 +1,6 @@
 //! Admit: what cannot be read in one way only is refused before anything is decided on it, and so
-//! is what there is no connection or memory for. Sets the timeouts of the client's connection, the correlation id and where
-//! a login would start from here.
+//! is what there is no connection or memory for. Sets the timeouts of the client's connection, the correlation id and
+//! where a login would start from here.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
@@ -68,8 +68,8 @@ pub(in crate::proxy) fn admit(
     Ok(Some(path))
 }
 
-/// A stream that ends with its head has no body, which HTTP/1.1 says in a field (RFC 9110 §8.6): there are services that
-/// refuse a POST without.
+/// A stream that ends with its head has no body, which HTTP/1.1 says in a field (RFC 9110 §8.6): there are services
+/// that refuse a POST without.
 fn tell_no_body(session: &mut Downstream) {
     let request = session.req_header();
     let with_content = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);

@@ -1,4 +1,4 @@
-//! Fail: the engine's errors in our words. The only place that reads them.
+//! Fail: the engine's errors in our words, and what is still answered after one.
 
 use std::io::ErrorKind;
 

@@ -57,8 +57,8 @@ impl Live {
     }
 }
 
-/// Registers a request whose answer may last; its connection is then to be one that can be cut. The façade's answers are
-/// bounded by their timeout, and stored ones belong to nobody.
+/// Registers a request whose answer may last; its connection is then to be one that can be cut. The façade's answers
+/// are bounded by their timeout, and stored ones belong to nobody.
 pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> Option<Severable> {
     // Of an earlier attempt.
     ctx.live = None;

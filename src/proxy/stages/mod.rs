@@ -1,4 +1,4 @@
-//! The stages of a request, in the order in which `pipeline` names them.
+//! The stages of a request; `decide` and `pipeline` say in which order.
 
 pub(super) mod admit;
 pub(super) mod authenticate;

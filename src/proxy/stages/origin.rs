@@ -12,7 +12,8 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Gateway, Origins};
 use crate::reply::{ProxyError, Reply};
 
-/// What of an answer a listed origin may read beside the fields that anybody may, for `Access-Control-Expose-Headers`.
+/// `Access-Control-Expose-Headers`: what scripts of a listed origin may read beside the fields that Fetch allows to
+/// all.
 pub(in crate::proxy) const EXPOSED: &str = "X-Correlation-ID, Retry-After, RateLimit, RateLimit-Policy";
 
 /// Where the request says it comes from.
@@ -106,7 +107,7 @@ fn preflight(headers: &HeaderMap) -> Reply {
     reply
 }
 
-/// The headers by which an allowed origin may read an answer; a service's own word on them counts nothing.
+/// What lets scripts of a listed origin read an answer. It replaces what a service says of that.
 pub(in crate::proxy) fn cors_headers(origin: &HeaderValue) -> [(HeaderName, HeaderValue); 2] {
     [
         (ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),

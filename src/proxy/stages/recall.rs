@@ -86,7 +86,8 @@ pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestC
     Ok(false)
 }
 
-/// To store something at a `HEAD`, the engine asks for all of it, and on HTTP/2 holds the stream open until it is there.
+/// To store something at a `HEAD`, the engine asks for all of it, and on HTTP/2 holds the stream open until it is
+/// there.
 fn spare_heads(session: &mut Downstream) {
     if session.is_http2() && session.req_header().method == Method::HEAD && session.cache.enabled() {
         session.cache.disable(NoCacheReason::DeclinedToUpstream);
@@ -165,8 +166,8 @@ pub(in crate::proxy) fn not_modified(session: &Downstream, response: &ResponseHe
     ctx.recall.as_ref().is_some_and(|recall| recall.not_modified(session, response))
 }
 
-/// Whether the client gets the stale answer: while somebody asks again, or in the place of `error`, which the engine then
-/// swallows. The circuit must not.
+/// Whether the client gets the stale answer: while somebody asks again, or in the place of `error`, which the engine
+/// then swallows. The circuit must not.
 pub(in crate::proxy) fn serve_stale(session: &mut Downstream, ctx: &mut RequestContext, error: Option<&Error>) -> bool {
     ctx.hop.fault |= error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
     if !ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error)) {
@@ -187,8 +188,8 @@ pub(in crate::proxy) fn serve_stale(session: &mut Downstream, ctx: &mut RequestC
     true
 }
 
-/// The engine refreshes a stale answer by a copy of its request, which it writes in the words of HTTP/1 and reads again:
-/// one of HTTP/2 it could not read, and without a host it would be another request.
+/// The engine refreshes a stale answer by a copy of its request, which it writes in the words of HTTP/1 and reads
+/// again: one of HTTP/2 it could not read, and without a host it would be another request.
 fn speak_http1(session: &mut Downstream) {
     if !session.is_http2() {
         return;

@@ -202,8 +202,8 @@ fn received(response: &ResponseHeader, ctx: &mut RequestContext) {
     }
 }
 
-/// The time of a whole answer that does not stream, looked at with each piece where no deadline holds till its end. A client
-/// that takes it slowly is timed at the door, and is no fault of the service.
+/// The time of a whole answer that does not stream, looked at with each piece where no deadline holds till its end. A
+/// client that takes it slowly is timed at the door, and is no fault of the service.
 pub(in crate::proxy) fn within(session: &Downstream, ctx: &RequestContext) -> Result<(), ProxyError> {
     let unbounded = ctx.hop.timed || ctx.streaming || session.was_upgraded();
     let (Some(asked), Some(upstream)) = (ctx.hop.asked.filter(|_| !unbounded), &ctx.upstream) else { return Ok(()) };

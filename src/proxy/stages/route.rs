@@ -35,7 +35,8 @@ pub(in crate::proxy) fn route(
         if let Some(meters) = gateway.own_meters.get(endpoint.name()) {
             ctx.meters = Arc::clone(meters);
         }
-        // Its answer is what it is, whoever asks, and nobody wants to come back to it: behind `auth_request` a redirect of /auth/verify is an error.
+        // Nobody wants to come back to one of these after a login, and a redirect is no answer of theirs: behind
+        // nginx's `auth_request` one of /auth/verify is an error.
         ctx.navigation = false;
         ctx.login_url = Cow::Borrowed(LOGIN);
         endpoint.require_method(&effective_method(session))?;

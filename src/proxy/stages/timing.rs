@@ -148,8 +148,8 @@ fn has_no_body(response: &ResponseHeader) -> bool {
         || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
-/// How long the service took: from the start where it had nothing to wait for, else from the end of the upload. One that
-/// answers before that has its time for the rest from now on.
+/// How long the service took: from the start where it had nothing to wait for, else from the end of the upload. One
+/// that answers before that has its time for the rest from now on.
 fn note_elapsed(ctx: &mut RequestContext) {
     let since = ctx.hop.asked.filter(|_| ctx.body_received > 0).or(ctx.hop.started);
     ctx.hop.elapsed = since.map(|since| since.elapsed());

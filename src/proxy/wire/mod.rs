@@ -45,7 +45,8 @@ pub(in crate::proxy) use self::request_line::{after_scheme, valid_authority};
 
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a request that the engine is done with may still need, and one that comes while we stop.
+/// In which has to come: the rest of a body whose request is answered, the end of TLS, and, once we stop, the first
+/// request of a connection that was taken before.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How patient we are with a connection.
