@@ -18,7 +18,7 @@ use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::reply::ProxyError;
 use crate::session::{Goodbye, Held};
-use crate::upstream::{FrameCursor, Patience, Severable, close_code, close_frame};
+use crate::upstream::{FrameCursor, Severable, WebSocketTimeouts, close_code, close_frame};
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 /// What a client gets to say its own `Close`, before its unread bytes reset the connection.
@@ -77,8 +77,8 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
         to_client,
         from_client,
     }));
-    let patience = Patience { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
-    Some(Severable { cord, websocket: ctx.websocket.then_some(patience), socket, upgraded })
+    let timeouts = WebSocketTimeouts { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
+    Some(Severable { cord, websocket: ctx.websocket.then_some(timeouts), socket, upgraded })
 }
 
 /// What every `EventSource` says.
