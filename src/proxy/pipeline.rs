@@ -141,7 +141,7 @@ impl ProxyHttp for Bff {
 
     async fn response_filter(&self, session: &mut Downstream, response: &mut Response, ctx: &mut Ctx) -> Result<()> {
         delegation::taken_over(session, response, ctx)?;
-        recall::dress(session, response, ctx)?;
+        recall::add_cache_headers(session, response, ctx)?;
         relay::settle_connection(session, response, ctx);
         relay::dress(response, ctx)
     }

@@ -33,7 +33,7 @@ const KEPT: [HeaderName; 6] = [
     CONTENT_RANGE,
     HeaderName::from_static("content-md5"),
     ETAG,
-    // Counted anew from the terms.
+    // Counted anew.
     AGE,
 ];
 

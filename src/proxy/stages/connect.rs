@@ -39,7 +39,7 @@ pub(in crate::proxy) async fn connect(
         ctx.hop.fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");
         let unresolved = ProxyError::UpstreamError("the service's name does not resolve".to_owned());
-        recall::fell(ctx, &unresolved);
+        recall::record_failure(ctx, &unresolved);
         unresolved
     })
 }
@@ -120,6 +120,6 @@ fn note(ctx: &RequestContext, error: &Error) {
         && *error.esource() == ErrorSource::Upstream
         && let Some(fault) = fail::explain(ctx, error)
     {
-        recall::fell(ctx, &fault);
+        recall::record_failure(ctx, &fault);
     }
 }

@@ -107,7 +107,7 @@ fn invalidate(session: &Downstream, ctx: &RequestContext, status: StatusCode, re
     let Some(call) = &ctx.legacy else { return };
     let (service, method) = (&call.service, &session.req_header().method);
     let (cache, target) = (ctx.gateway.facade.cache, &ctx.hop.target);
-    cache.after(&service.stored_as, &service.site, method, target, status, response);
+    cache.invalidate_after(&service.stored_as, &service.site, method, target, status, response);
 }
 
 /// The failure of the request that this one has waited for.
@@ -119,11 +119,11 @@ fn shared_fault(session: &Downstream, ctx: &RequestContext) -> Option<ProxyError
 }
 
 /// Remembers a failure for those who wait for this request.
-pub(super) fn fell(ctx: &RequestContext, fault: &ProxyError) {
+pub(super) fn record_failure(ctx: &RequestContext, fault: &ProxyError) {
     let Some(recall) = &ctx.recall else { return };
     match fault {
-        ProxyError::UpstreamTimeout(_) => recall.fell(Fault::Late),
-        ProxyError::UpstreamError(_) => recall.fell(Fault::Broken),
+        ProxyError::UpstreamTimeout(_) => recall.record_failure(Fault::Late),
+        ProxyError::UpstreamError(_) => recall.record_failure(Fault::Broken),
         _ => {}
     }
 }
@@ -208,6 +208,10 @@ pub(in crate::proxy) fn part(session: &Downstream, response: &mut ResponseHeader
 }
 
 /// Tells the client how its request fared with the cache.
-pub(in crate::proxy) fn dress(session: &Downstream, response: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
-    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.dress(session, response))
+pub(in crate::proxy) fn add_cache_headers(
+    session: &Downstream,
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) -> Result<()> {
+    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.add_cache_headers(session, response))
 }

@@ -7,7 +7,7 @@ use pingora::cache::CachePhase;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::admission::Terms;
+use super::admission::StoragePolicy;
 use super::recall::{Bypassed, Recall};
 
 /// How one request fared.
@@ -56,9 +56,9 @@ pub(super) fn tell(
     response: &mut ResponseHeader,
 ) -> pingora::Result<()> {
     let meta = session.cache.maybe_cache_meta();
-    let terms = meta.and_then(|meta| meta.extensions().get::<std::sync::Arc<Terms>>());
+    let policy = meta.and_then(|meta| meta.extensions().get::<std::sync::Arc<StoragePolicy>>());
     let age = meta.and_then(|meta| now.duration_since(meta.epoch()).ok()).unwrap_or_default();
-    let ttl = terms.map(|terms| time_left(terms, age)).unwrap_or_default();
+    let ttl = policy.map(|policy| time_left(policy, age)).unwrap_or_default();
     let phase = session.cache.phase();
     let why = recall.found.unwrap_or("miss");
     let status = match (outcome, phase) {
@@ -97,7 +97,7 @@ pub(super) fn insufficient(lifetime: Duration, age: Duration) -> &'static str {
 }
 
 /// `ttl` is negative once stale (RFC 9211 §2.4).
-pub(super) fn time_left(terms: &Terms, age: Duration) -> String {
+pub(super) fn time_left(policy: &StoragePolicy, age: Duration) -> String {
     let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    format!("; ttl={}", seconds(terms.lifetime).saturating_sub(seconds(age)))
+    format!("; ttl={}", seconds(policy.lifetime).saturating_sub(seconds(age)))
 }
