@@ -18,8 +18,8 @@ use crate::reply::{Circumstances, ProxyError, Reply, from_error};
 pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -> Result<Option<Reply>, ProxyError> {
     let gateway = &*Arc::clone(&ctx.gateway);
     // First, so that a page may read whatever is refused from here on.
-    let from = origin::whence(gateway, session, ctx);
-    let Some(path) = admit::admit(gateway, session, ctx)? else { return Ok(Some(route::abilities())) };
+    let from = origin::origin_of(gateway, session, ctx);
+    let Some(path) = admit::admit(gateway, session, ctx)? else { return Ok(Some(route::allow_reply())) };
     let routed = route::route(gateway, session, ctx, &path)?;
     let guarded = match &routed {
         Routed::Ours(endpoint) => endpoint.acts_by_session(),
@@ -29,8 +29,8 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
     if let Some(preflight) = origin::origin(gateway, session, from, guarded)? {
         return Ok(Some(preflight));
     }
-    if route::goes_no_further(session) {
-        return Ok(Some(route::abilities()));
+    if route::max_forwards_is_zero(session) {
+        return Ok(Some(route::allow_reply()));
     }
     match routed {
         Routed::Ours(endpoint) => {

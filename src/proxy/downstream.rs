@@ -109,7 +109,7 @@ pub(super) async fn respond(
     if !matches!(reply.status.as_u16(), 204 | 304) {
         head.insert_header(CONTENT_LENGTH, reply.body.len())?;
     }
-    relay::dress(&mut head, ctx)?;
+    relay::add_response_headers(&mut head, ctx)?;
     ctx.own_status = Some(reply.status.as_u16());
     if !drained || ctx.gateway.is_leaving() {
         session.set_keepalive(None);

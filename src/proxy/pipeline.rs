@@ -143,7 +143,7 @@ impl ProxyHttp for Bff {
         delegation::taken_over(session, response, ctx)?;
         recall::add_cache_headers(session, response, ctx)?;
         relay::settle_connection(session, response, ctx);
-        relay::dress(response, ctx)
+        relay::add_response_headers(response, ctx)
     }
 
     fn upstream_response_body_filter(

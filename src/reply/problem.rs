@@ -54,7 +54,7 @@ impl ProxyError {
             Self::VersionNotSupported => {
                 (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "bad_request", "HTTP version not supported")
             }
-            Self::TooManyConnections | Self::NothingLeft => {
+            Self::TooManyConnections | Self::NoFilesOrPorts => {
                 (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many connections")
             }
             Self::ShortOfMemory => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many requests"),
@@ -96,7 +96,7 @@ impl ProxyError {
     /// Whether there is no room for the request, nor for anything that waits.
     #[must_use]
     pub fn is_for_want_of_room(&self) -> bool {
-        matches!(self, Self::TooManyConnections | Self::NothingLeft | Self::ShortOfMemory)
+        matches!(self, Self::TooManyConnections | Self::NoFilesOrPorts | Self::ShortOfMemory)
     }
 
     /// RFC 6750 §3: what a caller with a token of its own is told. A browser with a session cookie
@@ -116,7 +116,7 @@ impl ProxyError {
             | Self::StoreFull
             | Self::Busy
             | Self::TooManyConnections
-            | Self::NothingLeft
+            | Self::NoFilesOrPorts
             | Self::ShortOfMemory => Some(1),
             Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => Some(whole_seconds(*retry_after)),
             Self::UpstreamAuthFailed(_) => Some(5),
@@ -171,7 +171,7 @@ mod tests {
             ProxyError::HeaderTooLarge,
             ProxyError::VersionNotSupported,
             ProxyError::TooManyConnections,
-            ProxyError::NothingLeft,
+            ProxyError::NoFilesOrPorts,
             ProxyError::ShortOfMemory,
             ProxyError::NotAuthenticated,
             ProxyError::NoCredential,

@@ -101,7 +101,7 @@ fn require_room(gateway: &Gateway, session: &Downstream, ctx: &RequestContext) -
     }
     if usize::try_from(clients + requests).is_ok_and(|files| files > gateway.files) {
         tracing::warn!(correlation_id = &*ctx.correlation_id, clients, requests, "NOTHING_LEFT");
-        return Err(ProxyError::NothingLeft);
+        return Err(ProxyError::NoFilesOrPorts);
     }
     if gateway.memory.is_short() { Err(ProxyError::ShortOfMemory) } else { Ok(()) }
 }

@@ -60,7 +60,7 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
         return Some(ProxyError::UpstreamTimeout(timeout));
     }
     if out_of_places(error) {
-        return Some(ProxyError::NothingLeft);
+        return Some(ProxyError::NoFilesOrPorts);
     }
     let line = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match (error.esource(), error.etype()) {

@@ -21,7 +21,10 @@ use crate::upstream::waits_for_client;
 const LARGE: u64 = 128 * 1024;
 
 /// What every answer gets, ours or a service's.
-pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
+pub(in crate::proxy) fn add_response_headers(
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) -> pingora::Result<()> {
     let id = ctx.correlation_id.value();
     let mut told = response.headers.get_all(&CORRELATION_ID).iter();
     if told.next() != Some(&id) || told.next().is_some() {

@@ -65,7 +65,7 @@ pub(in crate::proxy) fn route(
 }
 
 /// What `OPTIONS *` asks (RFC 9110 §9.3.7): no service's business.
-pub(in crate::proxy) fn abilities() -> Reply {
+pub(in crate::proxy) fn allow_reply() -> Reply {
     let methods = Methods::new(&[]);
     let allow: Vec<_> = methods.allowed().map(Method::as_str).collect();
     let mut reply = Reply::empty(StatusCode::NO_CONTENT);
@@ -74,7 +74,7 @@ pub(in crate::proxy) fn abilities() -> Reply {
 }
 
 /// RFC 9110 §7.6.2: an `OPTIONS` that may be handed on no further is answered here.
-pub(in crate::proxy) fn goes_no_further(session: &Downstream) -> bool {
+pub(in crate::proxy) fn max_forwards_is_zero(session: &Downstream) -> bool {
     let request = session.req_header();
     request.method == Method::OPTIONS
         && request
