@@ -16,6 +16,7 @@ pub mod endpoints;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod legacy;
+mod list_fields;
 pub mod oidc;
 mod path;
 mod pem;

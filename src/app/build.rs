@@ -139,15 +139,11 @@ fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<G
         csrf_token: settings.csrf_mode == CsrfMode::Token,
         draining,
     });
-    let facade_meters = facade.services().map(|service| {
-        let endpoint = format!("legacy-{}", service.name).into();
-        let meters = Meters::new(Arc::clone(&metrics), endpoint, Some(Arc::clone(&service.name)));
-        (Arc::clone(&service.name), Arc::new(meters))
-    });
-    let own = |endpoint: Endpoint| Arc::new(Meters::new(Arc::clone(&metrics), endpoint.name().into(), None));
+    let meters = |endpoint: &str| Arc::new(Meters::new(Arc::clone(&metrics), endpoint.into(), None));
     Ok(Gateway {
-        facade_meters: facade_meters.collect(),
-        own_meters: Endpoint::ALL.iter().map(|endpoint| (endpoint.name(), own(*endpoint))).collect(),
+        own_meters: Endpoint::ALL.iter().map(|endpoint| (endpoint.name(), meters(endpoint.name()))).collect(),
+        unmatched: meters("unmatched"),
+        unknown_service: meters("legacy-unknown"),
         routes: RouteTable::build(&config.routes)?,
         destinations: destinations(&config, old, &metrics)?,
         facade,

@@ -25,7 +25,7 @@ use super::StartError;
 use super::certificate::Certificate;
 use super::{memory, room};
 use crate::config::{Config, ServerConfig};
-use crate::proxy::{Bff, Door, Handshakes, Patience};
+use crate::proxy::{Bff, ConnectionLimits, Door, Handshakes};
 
 /// None below the door, which reads heads in pieces of its own, nor below the engine, which reads bodies in large
 /// ones: bytes would be copied once more, and the engine's 64 KiB cost 98 kB for every idle client.
@@ -98,9 +98,9 @@ where
     let mut engine = http_proxy(conf, proxy);
     engine.server_options = Some(options);
     engine.h2_options = Some(limits);
-    let patience = patience(server);
-    let mut service = Service::new("public".to_owned(), Door::new(engine, bff.clone(), patience));
-    service.endpoints().set_pre_tls_callback(Arc::new(Handshakes::new(patience)));
+    let limits = connection_limits(server);
+    let mut service = Service::new("public".to_owned(), Door::new(engine, bff.clone(), limits));
+    service.endpoints().set_pre_tls_callback(Arc::new(Handshakes::new(limits)));
     for address in &server.listen {
         let mut socket = TcpSocketOptions::default();
         socket.so_reuseport = None;
@@ -128,7 +128,7 @@ where
 }
 
 /// One connection more than there may be is refused: files must be left for services and stores.
-fn patience(server: &ServerConfig) -> Patience {
+fn connection_limits(server: &ServerConfig) -> ConnectionLimits {
     let (seats, wanted) =
         (room::seats(), server.max_connections.unwrap_or_else(|| room::connections(memory::allowed(server))));
     if wanted > seats {
@@ -136,7 +136,7 @@ fn patience(server: &ServerConfig) -> Patience {
     }
     let connections = wanted.min(seats);
     tracing::info!(max_connections = connections, "connections are bounded");
-    Patience {
+    ConnectionLimits {
         idle: server.idle_timeout,
         head: server.header_timeout,
         body: server.body_timeout,

@@ -1,6 +1,8 @@
 //! How many connections there is room for: each is a file, and memory. A program that takes more than it can hold is
 //! ended by the kernel, and everybody's requests with it; one that refuses the last ones is not.
 
+use rustix::process::{Resource, getrlimit};
+
 /// What most connections with a request under way take at most, 64 KiB, and as much for everything else. Some take
 /// more: see `memory`.
 const BYTES_EACH: u64 = 2 * 64 * 1024;
@@ -38,7 +40,7 @@ pub(super) fn together() -> usize {
 }
 
 fn files() -> usize {
-    rlimit::Resource::NOFILE.get_soft().ok().and_then(|files| usize::try_from(files).ok()).unwrap_or(1024)
+    getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

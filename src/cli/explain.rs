@@ -15,7 +15,7 @@ use crate::cli::routes::auth_word;
 use crate::config::Config;
 use crate::endpoints::Endpoint;
 use crate::proxy::objection;
-use crate::reply::ProxyError;
+use crate::reply::{Face, ProxyError};
 use crate::routing::{CanonicalPath, Lookup, Methods, Route, RouteErrors, RouteTable};
 
 /// Exit status: something answers the request.
@@ -68,7 +68,7 @@ fn head(config: &Config, method: &Method, target: &str) -> Vec<u8> {
 
 /// What the client is told, and the exit status.
 fn refuse(page: &mut Page, error: &ProxyError) -> u8 {
-    let (status, code, _) = error.face();
+    let Face { status, code, .. } = error.face();
     page.row("Answered by", format!("pingora-bff itself: {} {code}", status.as_u16()));
     if let ProxyError::MethodNotAllowed { allow: methods } = error {
         allow(page, methods.iter());

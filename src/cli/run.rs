@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::{complain, environment, fail};
 use crate::app::{self, Sockets};
 use crate::config::{Config, LogFormat};
@@ -32,7 +34,8 @@ pub(super) fn serve(config: &Config, sockets: Sockets) -> ExitCode {
     };
     // A connection is a file, and so is its service's: the soft limit of most systems (1024) is for programs that
     // use select(2). What the administrator allows is the hard one.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+    let files = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }) {
         tracing::warn!(%error, "the number of open files stays as it is");
     }
     let served = Bff::build(config, AccessLog::to(log.writer(), json)).and_then(|bff| app::serve(config, bff, sockets));

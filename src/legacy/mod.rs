@@ -73,11 +73,6 @@ impl Facade {
         Ok(Self { services, cache, max_body_size: config.legacy.max_body_size })
     }
 
-    /// Every service that is listed.
-    pub fn services(&self) -> impl Iterator<Item = &Arc<LegacyService>> {
-        self.services.values()
-    }
-
     /// `None`: the path is not the façade's.
     #[must_use]
     pub fn called(&self, path: &CanonicalPath) -> Option<Called> {

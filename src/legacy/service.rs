@@ -12,7 +12,7 @@ use super::PREFIX;
 use super::cache::Site;
 use crate::config::{Config, LegacyServiceConfig, Place, Secret, ServiceConfig, ServiceTlsConfig};
 use crate::resilience::{CircuitBreaker, Permit, Phase, Refused};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Meters, Metrics};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// The one service that gets `empowerid_api_key`.
@@ -28,6 +28,8 @@ pub struct LegacyService {
     pub upstream: Arc<Upstream>,
     /// Where its resources are, for what a change of one of them invalidates.
     pub site: Site,
+    /// What is counted for it.
+    pub meters: Arc<Meters>,
     /// `X-EmpowerID-Api-Key`, for the service `empowerid` only.
     pub api_key: Option<Secret>,
     breaker: Arc<CircuitBreaker>,
@@ -90,12 +92,15 @@ impl LegacyService {
         outside.set_path(&format!("{PREFIX}{name}/"));
         // To connect, to answer, and as long again for a client that is slow.
         let trial_time = service.connect_timeout + service.timeout * 2;
+        let name: Arc<str> = name.into();
+        let endpoint = format!("legacy-{name}").into();
         let built = Self {
-            name: name.into(),
+            meters: Arc::new(Meters::new(Arc::clone(&metrics), endpoint, Some(Arc::clone(&name)))),
             stored_as: format!("{name} {}", written.base_url).into(),
             site: Site { inside: written.base_url.clone(), base_path: upstream.base_path.clone(), outside },
             upstream,
-            api_key: config.settings.empowerid_api_key.clone().filter(|_| name == EMPOWERID),
+            api_key: config.settings.empowerid_api_key.clone().filter(|_| *name == *EMPOWERID),
+            name,
             breaker: CircuitBreaker::new(legacy.breaker_threshold, legacy.breaker_reset_time, trial_time),
             inflight: Inflight::new(),
             max_concurrent: isize::try_from(legacy.max_concurrent).unwrap_or(isize::MAX),

@@ -1,7 +1,7 @@
 //! What one request knows about itself, from its first callback to its log line.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -21,9 +21,6 @@ use crate::telemetry::Meters;
 use crate::token::Bearer;
 use crate::upstream::Upstream;
 
-/// The endpoint of a request that nothing was found for.
-static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| "unmatched".into());
-
 /// The engine's `CTX`, in a box: the engine moves its context and the future around it several times.
 #[derive(Debug)]
 pub struct RequestContext {
@@ -32,10 +29,8 @@ pub struct RequestContext {
     pub(super) started: Instant,
     /// `X-Correlation-ID`, of this request and its answer.
     pub(super) correlation_id: CorrelationId,
-    /// Route id, our endpoint's name, or `unmatched`: a bounded label.
-    pub(super) endpoint: Arc<str>,
-    /// What is counted where it went; `None`: nobody was found for it.
-    pub(super) meters: Option<Arc<Meters>>,
+    /// What is counted where it went. Their endpoint is a route's id, the name of one of ours, or `unmatched`.
+    pub(super) meters: Arc<Meters>,
     /// Where the request goes.
     pub(super) upstream: Option<Arc<Upstream>>,
     /// `target_service`, or the legacy service's name.
@@ -82,11 +77,10 @@ impl RequestContext {
     pub(super) fn new(gateway: Arc<Gateway>) -> Self {
         Self {
             _in_flight: InFlight::enter(&gateway.metrics.http_in_flight),
+            meters: Arc::clone(&gateway.unmatched),
             gateway,
             started: Instant::now(),
             correlation_id: CorrelationId::default(),
-            endpoint: Arc::clone(&UNMATCHED),
-            meters: None,
             upstream: None,
             service: None,
             legacy: None,

@@ -1,5 +1,5 @@
-//! Everything up to the decision to forward: admit ► route ► origin ► rate ► authenticate ► rate ► upgrade ► limit ► bearer.
-//! Each step continues or has answered; the order is this function.
+//! Everything up to the decision to forward: admit ► route ► origin ► rate ► authenticate ► rate ► upgrade ► limit ►
+//! bearer. Each step continues or has answered; the order is this function.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::reply::{Circumstances, ProxyError, Reply, from_error};
 pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -> Result<Option<Reply>, ProxyError> {
     let gateway = &*Arc::clone(&ctx.gateway);
     // First, so that a page may read whatever is refused from here on.
-    let from = origin::whence(gateway, session, ctx);
-    let Some(path) = admit::admit(gateway, session, ctx)? else { return Ok(Some(route::abilities())) };
+    let from = origin::origin_of(gateway, session, ctx);
+    let Some(path) = admit::admit(gateway, session, ctx)? else { return Ok(Some(route::allow_reply())) };
     let routed = route::route(gateway, session, ctx, &path)?;
     let guarded = match &routed {
         Routed::Ours(endpoint) => endpoint.acts_by_session(),
@@ -29,8 +29,8 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
     if let Some(preflight) = origin::origin(gateway, session, from, guarded)? {
         return Ok(Some(preflight));
     }
-    if route::goes_no_further(session) {
-        return Ok(Some(route::abilities()));
+    if route::max_forwards_is_zero(session) {
+        return Ok(Some(route::allow_reply()));
     }
     match routed {
         Routed::Ours(endpoint) => {
@@ -77,7 +77,7 @@ pub(super) fn refuse(ctx: &mut RequestContext, error: ProxyError) -> Reply {
 /// Stops the engine with a reason of ours, which `fail_to_proxy` finds in the context.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(super) fn abort(ctx: &mut RequestContext, error: ProxyError) -> Box<Error> {
-    let status = error.face().0.as_u16();
+    let status = error.face().status.as_u16();
     ctx.refusal = Some(error);
     Error::new(ErrorType::HTTPStatus(status))
 }

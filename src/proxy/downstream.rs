@@ -22,9 +22,9 @@ const DRAINED: u64 = 64 * 1024;
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// In which the whole of a body that we answer to ourselves must arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// What is written to a client at once.
+/// As much of an answer the engine reads, and writes to a client, at once.
 const PIECE: usize = 64 * 1024;
-/// On HTTP/1 the engine puts so many together.
+/// On HTTP/1 it joins so many pieces to one write.
 const TOGETHER: u64 = 4;
 /// What a client that is still sending gets to notice our answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(2);
@@ -46,9 +46,9 @@ pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
     session.set_total_drain_timeout(Some(LINGER));
 }
 
-/// The engine times whole writes. On HTTP/1 whoever is as fast as `server.min_body_rate` asks must be through with one: the
-/// door sees every byte, and is not so patient. It cannot tell one answer of HTTP/2 from another: there only the engine
-/// notices a client that takes nothing, and each piece has `server.body_timeout`.
+/// The engine times whole writes. On HTTP/1 whoever is as fast as `server.min_body_rate` asks must be through with
+/// one: the door sees every byte, and is not so patient. It cannot tell one answer of HTTP/2 from another: there only
+/// the engine notices a client that takes nothing, and each piece has `server.body_timeout`.
 fn write_time(window: Duration, rate: u64, http2: bool) -> Option<Duration> {
     if http2 {
         return Some(window);
@@ -96,7 +96,7 @@ pub(super) async fn respond(
     let late = matches!(ctx.refusal, Some(ProxyError::ClientTimeout));
     let drained = !late && drain_small_body(session).await;
     // Not where something stored stands in for it.
-    let for_want = |refusal: &ProxyError| refusal.is_for_want_of_room() && refusal.face().0 == reply.status;
+    let for_want = |refusal: &ProxyError| refusal.is_for_want_of_room() && refusal.face().status == reply.status;
     if session.is_http2() && ctx.refusal.as_ref().is_some_and(for_want) {
         // A body would wait here for as long as the client's window is closed; a head waits for none.
         reply.body = Bytes::new();
@@ -109,7 +109,7 @@ pub(super) async fn respond(
     if !matches!(reply.status.as_u16(), 204 | 304) {
         head.insert_header(CONTENT_LENGTH, reply.body.len())?;
     }
-    relay::dress(&mut head, ctx)?;
+    relay::add_response_headers(&mut head, ctx)?;
     ctx.own_status = Some(reply.status.as_u16());
     if !drained || ctx.gateway.is_leaving() {
         session.set_keepalive(None);

@@ -120,8 +120,8 @@ fn pair(text: &str) -> Option<(String, String)> {
     Some((name.trim().to_ascii_lowercase(), plain))
 }
 
-/// Splits at `separator` outside of quotes. From the end, where the trusted proxy wrote: a quote that the client left open
-/// must not take that into itself.
+/// Splits at `separator` outside of quotes. From the end, where the trusted proxy wrote: a quote that the client left
+/// open must not take that into itself.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
     for (at, one) in text.char_indices().rev() {

@@ -58,10 +58,12 @@ pub struct Gateway {
     pub destinations: HashMap<String, Arc<Destination>>,
     /// The old services.
     pub facade: Arc<Facade>,
-    /// What is counted for each of them, by its name.
-    pub facade_meters: HashMap<Arc<str>, Arc<Meters>>,
     /// What is counted for our own paths, by the endpoint's name.
     pub own_meters: HashMap<&'static str, Arc<Meters>>,
+    /// What is counted where nothing is found for a request.
+    pub unmatched: Arc<Meters>,
+    /// And where it names a legacy service that is not listed.
+    pub unknown_service: Arc<Meters>,
     /// Our own paths.
     pub endpoints: Arc<Endpoints>,
     /// Tokens for services.

@@ -59,8 +59,8 @@ pub(super) fn forget_spelling(request: &mut RequestHeader) {
     }
 }
 
-/// The same of an answer. Clients, too, read lower case, but for the names that the engine writes as usual. It may be given
-/// its `id` on the way: while it is in parts, that costs a quarter of what it does later.
+/// The same of an answer. Clients, too, read lower case, but for the names that the engine writes as usual. It may be
+/// given its `id` on the way: while it is in parts, that costs a quarter of what it does later.
 pub(super) fn forget_answer_spelling(response: &mut ResponseHeader, id: Option<HeaderValue>) -> pingora::Result<()> {
     let canonical = response.status.canonical_reason();
     let phrase = response.get_reason_phrase().filter(|phrase| Some(*phrase) != canonical).map(str::to_owned);
@@ -81,8 +81,8 @@ pub(super) fn take_parts(request: &mut RequestHeader) -> request::Parts {
     std::mem::replace(request, RequestHeader::from(nothing)).into()
 }
 
-/// Makes one field of the crumbs of `Cookie` (RFC 9113 §8.2.3), in a map without the room that they took: HPACK lets a client
-/// say each in one byte, and each takes 72 here.
+/// Makes one field of the crumbs of `Cookie` (RFC 9113 §8.2.3), in a map without the room that they took: HPACK lets
+/// a client say each in one byte, and each takes 72 here.
 pub(super) fn join_crumbs(request: &mut RequestHeader) {
     let mut parts = take_parts(request);
     let crumbs: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();

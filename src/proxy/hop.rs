@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::wire::Pace;
-use crate::upstream::Deadline;
+use crate::upstream::{Deadline, Turn};
 
 /// All of it begins empty; what concerns one connection is set anew at each attempt.
 #[derive(Debug, Default)]
@@ -57,13 +57,4 @@ pub(super) enum Reached {
     Answer,
     /// And is as the client sees it.
     Client,
-}
-
-/// Who is to send the next bytes of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// The request's body is not over.
-    Client,
-    /// It has the whole request, or has been asked whether it wants the body.
-    Service,
 }

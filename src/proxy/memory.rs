@@ -1,5 +1,5 @@
-//! What memory allows: watched as it is taken, and foreseen for large answers, which a client may leave lying with us faster
-//! than anybody watches.
+//! What memory allows: watched as it is taken, and foreseen for large answers, which a client may leave lying with us
+//! faster than anybody watches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

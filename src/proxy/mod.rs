@@ -26,7 +26,7 @@ pub use memory::Memory;
 pub use plugin::Bff;
 pub use rates::Rates;
 pub(crate) use wire::objection;
-pub use wire::{Door, Handshakes, Patience};
+pub use wire::{ConnectionLimits, Door, Handshakes};
 
 /// The engine's session is always called this here: `Session` is a login.
 pub(crate) use pingora::proxy::Session as Downstream;

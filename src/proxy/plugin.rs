@@ -10,8 +10,8 @@ use super::gateway::Gateway;
 /// [`ProxyHttp`](pingora::proxy::ProxyHttp) of your own. Clones are one plugin.
 ///
 /// A wrapper passes on every callback below, as `examples/embed.rs` does, and adds what it wants before or behind. The
-/// engine has a default for each, which knows nothing of what was decided here. Where "500" stands, a request without it is
-/// refused and the log says `CALLBACK_LEFT_OUT`; what the service had been sent by then, it has.
+/// engine has a default for each, which knows nothing of what was decided here. Where "500" stands, a request without
+/// it is refused and the log says `CALLBACK_LEFT_OUT`; what the service had been sent by then, it has.
 ///
 /// | callback | without it |
 /// | --- | --- |

@@ -77,8 +77,8 @@ impl Rates {
     }
 }
 
-/// A client at a route. A hash, so that the store learns neither addresses nor names. Another rate begins anew: what was
-/// counted by the old one, in parts of another length, says nothing under it.
+/// A client at a route. A hash, so that the store learns neither addresses nor names. Another rate begins anew: what
+/// was counted by the old one, in parts of another length, says nothing under it.
 fn key_of(route: &str, who: &str, rate: &Rate) -> RateKey {
     let Rate { requests, period, burst } = rate;
     let text = format!("{}:{route}{who}", route.len());

@@ -26,7 +26,7 @@ pub enum ProxyError {
     TooManyConnections,
     /// No file or port is left for a connection to the service.
     #[error("no file or port is left here for a connection to the service; try again")]
-    NothingLeft,
+    NoFilesOrPorts,
     /// Nearly all memory is taken, and requests enough are under way.
     #[error("memory is short here (server.max_memory); try again")]
     ShortOfMemory,

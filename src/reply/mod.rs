@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use error::ProxyError;
 pub use page::{message_page, onward_page};
-pub use problem::{Circumstances, from_error};
+pub use problem::{Circumstances, Face, from_error};
 
 /// Where a login begins.
 pub const LOGIN: &str = "/auth/login";

@@ -18,6 +18,17 @@ pub struct Circumstances<'a> {
     pub navigation: bool,
 }
 
+/// How a refusal looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Face {
+    /// Status line.
+    pub status: StatusCode,
+    /// For programs: bounded, and a promise.
+    pub code: &'static str,
+    /// For people.
+    pub title: &'static str,
+}
+
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: String,
@@ -31,10 +42,10 @@ struct Problem<'a> {
 }
 
 impl ProxyError {
-    /// Status, `code`, title: the whole map.
+    /// The whole map.
     #[must_use]
-    pub fn face(&self) -> (StatusCode, &'static str, &'static str) {
-        match self {
+    pub fn face(&self) -> Face {
+        let (status, code, title) = match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", "The request is ambiguous or malformed"),
             Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "bad_request", "The request line is too long"),
             Self::HeaderTooLarge => {
@@ -43,7 +54,7 @@ impl ProxyError {
             Self::VersionNotSupported => {
                 (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "bad_request", "HTTP version not supported")
             }
-            Self::TooManyConnections | Self::NothingLeft => {
+            Self::TooManyConnections | Self::NoFilesOrPorts => {
                 (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many connections")
             }
             Self::ShortOfMemory => (StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "Too many requests"),
@@ -78,13 +89,14 @@ impl ProxyError {
             Self::NotStored => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Nothing is stored"),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The service took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
-        }
+        };
+        Face { status, code, title }
     }
 
     /// Whether there is no room for the request, nor for anything that waits.
     #[must_use]
     pub fn is_for_want_of_room(&self) -> bool {
-        matches!(self, Self::TooManyConnections | Self::NothingLeft | Self::ShortOfMemory)
+        matches!(self, Self::TooManyConnections | Self::NoFilesOrPorts | Self::ShortOfMemory)
     }
 
     /// RFC 6750 §3: what a caller with a token of its own is told. A browser with a session cookie
@@ -104,7 +116,7 @@ impl ProxyError {
             | Self::StoreFull
             | Self::Busy
             | Self::TooManyConnections
-            | Self::NothingLeft
+            | Self::NoFilesOrPorts
             | Self::ShortOfMemory => Some(1),
             Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => Some(whole_seconds(*retry_after)),
             Self::UpstreamAuthFailed(_) => Some(5),
@@ -116,7 +128,7 @@ impl ProxyError {
 /// The answer to a refused request.
 #[must_use]
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
-    let (status, code, title) = error.face();
+    let Face { status, code, title } = error.face();
     if matches!(error, ProxyError::NotAuthenticated | ProxyError::NoCredential) && around.navigation {
         let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static(LOGIN));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
@@ -159,7 +171,7 @@ mod tests {
             ProxyError::HeaderTooLarge,
             ProxyError::VersionNotSupported,
             ProxyError::TooManyConnections,
-            ProxyError::NothingLeft,
+            ProxyError::NoFilesOrPorts,
             ProxyError::ShortOfMemory,
             ProxyError::NotAuthenticated,
             ProxyError::NoCredential,

@@ -91,9 +91,11 @@ impl Clock for SystemClock {
     }
 }
 
-/// The clock of all who share one store. Until it was told what time it is there ([`Clock::set`]), it is
-/// the machine's, and where that word is sure to come it says so ([`Clock::is_told`]); after that it runs on from there, whatever the machine's clock does: replicas that
-/// disagree about the time would end each other's sessions.
+/// The clock of all who share one store: replicas that disagree about the time would end each other's sessions.
+///
+/// Until it is told what time it is at the store ([`Clock::set`]), it is the machine's. From then on it goes on from what
+/// it was told, whatever the machine's clock does. One that will be told ([`FleetClock::awaiting`]) says whether it
+/// has been ([`Clock::is_told`]).
 #[derive(Debug)]
 pub struct FleetClock {
     started: Instant,

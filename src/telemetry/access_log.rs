@@ -152,18 +152,7 @@ fn push_text(text: &mut String, value: &str) {
 }
 
 fn push_number(text: &mut String, number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut left = number;
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        used += 1;
-        if left == 0 {
-            break;
-        }
-    }
-    text.push_str(digits.get(digits.len() - used..).and_then(|digits| str::from_utf8(digits).ok()).unwrap_or_default());
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 /// Milliseconds to the microsecond, as a number with a point: `0.0`, `1.5`, `12.034`.

@@ -76,17 +76,18 @@ struct Upload {
 enum Moved {
     To(Place),
     /// Somebody was late, and the socket was shut.
-    Over(Late),
+    Over(Turn),
     /// The service had sent everything and closed.
     Done,
 }
 
-/// Who was late.
+/// Whose part of an exchange is awaited, or came too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Late {
-    /// The rest of the body did not come.
+pub enum Turn {
+    /// The rest of the request's body.
     Client,
-    /// The answer did not come, or what had come of the body was not taken.
+    /// The answer, or that it takes what has come of the body. It has the whole request, or has been asked whether it
+    /// wants the body.
     Service,
 }
 
@@ -158,12 +159,12 @@ impl Deadline {
 
     /// Who was late, where it has passed and the socket was shut.
     #[must_use]
-    pub fn passed(&self) -> Option<Late> {
+    pub fn passed(&self) -> Option<Turn> {
         AWAITED.with_borrow(|awaited| match awaited.moved.get(&self.place.1) {
             Some(Moved::To(_) | Moved::Done) => None,
             Some(Moved::Over(late)) => Some(*late),
             None if awaited.waits.contains_key(&self.place) => None,
-            None => Some(Late::Service),
+            None => Some(Turn::Service),
         })
     }
 
@@ -211,7 +212,7 @@ impl Awaited {
                     (Awaits::Upload(upload), fate)
                 }
                 Awaits::Body => (Awaits::Body, of_body(wait.socket, now)),
-                Awaits::Head => (Awaits::Head, Fate::Over(Late::Service)),
+                Awaits::Head => (Awaits::Head, Fate::Over(Turn::Service)),
             };
             let moved = match fate {
                 Fate::Again(until) => {
@@ -243,7 +244,7 @@ impl Awaited {
 /// What becomes of a wait whose time has come.
 enum Fate {
     Again(Instant),
-    Over(Late),
+    Over(Turn),
     Done,
 }
 
@@ -252,21 +253,21 @@ impl Upload {
         let was = std::mem::replace(&mut self.clogged, is_clogged(socket));
         if self.clogged {
             let until = self.since + self.timeout;
-            return if until <= now { Fate::Over(Late::Service) } else { Fate::Again(until) };
+            return if until <= now { Fate::Over(Turn::Service) } else { Fate::Again(until) };
         }
         if was || self.pause.is_none() {
             // The service has taken everything: the client's time begins, or nobody's here.
             self.since = now;
         }
         let until = self.since + self.pause.unwrap_or(self.timeout);
-        if until <= now { Fate::Over(Late::Client) } else { Fate::Again(until) }
+        if until <= now { Fate::Over(Turn::Client) } else { Fate::Again(until) }
     }
 }
 
 fn of_body(socket: RawFd, now: Instant) -> Fate {
     match unread(socket) {
         Unread::Bytes => Fate::Again(now + NEXT_LOOK),
-        Unread::Nothing => Fate::Over(Late::Service),
+        Unread::Nothing => Fate::Over(Turn::Service),
         Unread::End => Fate::Done,
     }
 }
@@ -304,7 +305,7 @@ mod tests {
         let answered = Deadline::set(kept.as_raw_fd(), in_millis(50)).unwrap();
         drop(answered);
         assert_eq!(late.read(&mut [0]).await.unwrap(), 0, "shut");
-        assert_eq!((short.passed(), long.passed()), (Some(Late::Service), None));
+        assert_eq!((short.passed(), long.passed()), (Some(Turn::Service), None));
         kept.try_write(b"x").unwrap();
         assert_eq!(kept_peer.read(&mut [0]).await.unwrap(), 1, "this one goes on");
         drop((short, long));
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(next.read(&mut [0]).await.unwrap(), 0);
     }
 
-    async fn end_of(deadline: &Deadline) -> Late {
+    async fn end_of(deadline: &Deadline) -> Turn {
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if let Some(late) = deadline.passed() {
@@ -330,7 +331,7 @@ mod tests {
         let ((idle, _a), (full, mut reader)) = (pair().await, pair().await);
         let of = |stream: &TcpStream, pause| Deadline::of_upload(stream.as_raw_fd(), pause, PAUSE * 10).unwrap();
         let (begun, client) = (Instant::now(), of(&idle, Some(PAUSE)));
-        assert_eq!(end_of(&client).await, Late::Client);
+        assert_eq!(end_of(&client).await, Turn::Client);
         assert!(begun.elapsed() < PAUSE * 9);
 
         let mut sent = 0;
@@ -345,7 +346,7 @@ mod tests {
         tokio::time::sleep(PAUSE * 2).await;
         let mut into = vec![0; sent];
         reader.read_exact(&mut into).await.unwrap();
-        assert_eq!(end_of(&service).await, Late::Client, "it has taken everything, and nothing more came");
+        assert_eq!(end_of(&service).await, Turn::Client, "it has taken everything, and nothing more came");
         drop((client, service));
         AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
     }
@@ -357,7 +358,7 @@ mod tests {
         for pause in [None, Some(Duration::from_millis(20))] {
             let (begun, timeout) = (Instant::now(), Duration::from_millis(200));
             let service = Deadline::of_upload(full.as_raw_fd(), pause, timeout).unwrap();
-            assert_eq!(end_of(&service).await, Late::Service);
+            assert_eq!(end_of(&service).await, Turn::Service);
             assert!(begun.elapsed() >= timeout);
             drop(service);
             AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));

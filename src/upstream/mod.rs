@@ -3,11 +3,11 @@
 mod addresses;
 mod cause;
 mod deadline;
-mod frames;
 mod reach;
 mod severable;
 mod tls;
 mod waited_for;
+mod ws_frames;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -26,11 +26,11 @@ use addresses::Addresses;
 use severable::Dial;
 
 pub use cause::cause_of;
-pub use deadline::{Deadline, Late};
-pub use frames::{FrameCursor, close_frame};
+pub use deadline::{Deadline, Turn};
 pub use reach::Unreachable;
-pub use severable::{Patience, Severable, close_code};
+pub use severable::{Severable, WebSocketTimeouts, close_code};
 pub use waited_for::waits_for_client;
+pub use ws_frames::{FrameCursor, close_frame};
 
 /// How long an unused connection to a service is kept: below the shortest keep-alive that common
 /// servers have (Node and uvicorn close after 5 s), so that a POST never meets a dying connection.

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::frames::{FrameCursor, masked_close_frame};
+use super::ws_frames::{FrameCursor, masked_close_frame};
 use crate::session::{Cord, Goodbye};
 
 /// How one such connection is to be made.
@@ -30,7 +30,7 @@ pub struct Severable {
     /// What cuts it.
     pub cord: Cord,
     /// Set for a `WebSocket`.
-    pub websocket: Option<Patience>,
+    pub websocket: Option<WebSocketTimeouts>,
     /// Where its socket is named once it is dialled: the engine gives it no name.
     pub socket: Arc<AtomicI32>,
     /// Where it is noted that the service has taken the handshake. Below TLS nobody can read that.
@@ -39,7 +39,7 @@ pub struct Severable {
 
 /// What a `WebSocket` is given. Both ends count: the engine's own timeouts see one direction each.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct WebSocketTimeouts {
     /// For the whole answer to its handshake.
     pub handshake: Duration,
     /// While neither end says anything; `None`: for ever.
@@ -51,7 +51,7 @@ pub struct Patience {
 pub(super) struct Dial {
     severable: Mutex<Option<Severable>>,
     timeout: Duration,
-    /// Frames can be read and written below nothing else.
+    /// No TLS above the socket: what passes there are frames, and can be read.
     plain: bool,
 }
 
@@ -97,7 +97,7 @@ struct SeverableStream {
 
 impl SeverableStream {
     fn new(stream: TcpStream, severable: Severable, plain: bool) -> Self {
-        let silence = severable.websocket.map(|patience| Silence::new(patience, severable.upgraded));
+        let silence = severable.websocket.map(|timeouts| Silence::new(timeouts, severable.upgraded));
         let said = (plain && severable.websocket.is_some()).then(Said::default);
         Self { stream, cord: severable.cord, cut: false, silence, said }
     }
@@ -198,7 +198,7 @@ impl VirtualSocket for SeverableStream {
 /// How long nobody has said anything.
 #[derive(Debug)]
 struct Silence {
-    patience: Patience,
+    timeouts: WebSocketTimeouts,
     told: Arc<AtomicBool>,
     /// Before, all of the time counts, whatever is said.
     upgraded: bool,
@@ -207,10 +207,10 @@ struct Silence {
 }
 
 impl Silence {
-    fn new(patience: Patience, told: Arc<AtomicBool>) -> Self {
+    fn new(timeouts: WebSocketTimeouts, told: Arc<AtomicBool>) -> Self {
         let since = Instant::now();
-        let alarm = Box::pin(sleep_until(since + patience.handshake));
-        Self { patience, told, upgraded: false, since, alarm }
+        let alarm = Box::pin(sleep_until(since + timeouts.handshake));
+        Self { timeouts, told, upgraded: false, since, alarm }
     }
 
     fn broken(&mut self) {
@@ -225,7 +225,7 @@ impl Silence {
         }
         (self.upgraded, self.since) = (true, Instant::now());
         // The alarm was set for the handshake.
-        if let Some(silence) = self.patience.silence {
+        if let Some(silence) = self.timeouts.silence {
             self.alarm.as_mut().reset(self.since + silence);
         }
     }
@@ -233,10 +233,10 @@ impl Silence {
     /// The alarm is set again only when it rings: bytes cost a look at the clock.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.listen();
-        let patience = if self.upgraded { self.patience.silence } else { Some(self.patience.handshake) };
-        let Some(patience) = patience else { return Poll::Pending };
+        let timeout = if self.upgraded { self.timeouts.silence } else { Some(self.timeouts.handshake) };
+        let Some(timeout) = timeout else { return Poll::Pending };
         while self.alarm.as_mut().poll(context).is_ready() {
-            let end = self.since + patience;
+            let end = self.since + timeout;
             if Instant::now() >= end {
                 return Poll::Ready(());
             }

@@ -33,8 +33,8 @@ pub(super) fn unread(socket: RawFd) -> Unread {
     }
 }
 
-/// Whether the answer waits for its client: bytes of it lie unread in the socket, or the last of them came a while ago and
-/// were kept since. Else whoever waits, waits for the service. Asked while a piece of the answer is at hand.
+/// Whether the answer waits for its client: bytes of it lie unread in the socket, or the last of them came a while
+/// ago and were kept since. Else whoever waits, waits for the service. Asked while a piece of the answer is at hand.
 #[must_use]
 pub fn waits_for_client(socket: RawFd) -> bool {
     unread(socket) == Unread::Bytes || get_tcp_info(socket).is_ok_and(|info| info.tcpi_last_data_recv > JUST_NOW_MS)

@@ -87,7 +87,7 @@ fn count_each(dir: &Path, port: u16, paths: &[(&'static str, Vec<String>)]) -> B
     paths.iter().map(|(path, requests)| (*path, counted.per_request(path, requests, 24, 40))).collect()
 }
 
-/// As it calls itself; the toolchain file decides which one that is.
+/// As it calls itself: the one that has built the program.
 fn compiler() -> String {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let output = Command::new(rustc).arg("--version").output().unwrap();

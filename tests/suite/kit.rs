@@ -131,6 +131,19 @@ fn unit_and_container_start_the_program_as_it_wants() {
     assert!(container.contains("SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"));
 }
 
+#[test]
+fn the_unit_lets_through_what_the_program_calls() {
+    let unit = read("systemd/pingora-bff.service");
+    assert!(unit.lines().any(|line| line == "SystemCallErrorNumber=EPERM"), "killed by SIGSYS for a call too many");
+    // `nice` of a reload is `setpriority`, one of @resources; of two lines about one call the later counts.
+    let mut filters = unit.lines().rev().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let allowed = filters.find_map(|calls| match calls.strip_prefix('~') {
+        Some(refused) => refused.split(' ').any(|call| call == "@resources").then_some(false),
+        None => calls.split(' ').any(|call| call == "setpriority").then_some(true),
+    });
+    assert_eq!(allowed, Some(true));
+}
+
 /// A program of the example; killed by its id when dropped.
 struct Part {
     child: Child,

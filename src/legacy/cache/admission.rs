@@ -1,4 +1,4 @@
-//! Whether an answer may be stored, for whom, and on which terms (RFC 9111 §3), read from header
+//! Whether an answer may be stored, for whom, and how (RFC 9111 §3), read from header
 //! fields alone.
 
 use std::time::{Duration, SystemTime};
@@ -26,9 +26,9 @@ pub enum Refusal {
     Useless,
 }
 
-/// On which terms an answer is stored.
+/// How an answer is stored: how long it holds, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
+pub struct StoragePolicy {
     /// Freshness, counted from when it was made.
     pub lifetime: Duration,
     /// Its age at arrival.
@@ -49,7 +49,7 @@ pub struct Terms {
     pub vary: Vec<HeaderName>,
 }
 
-impl Terms {
+impl StoragePolicy {
     /// Whether the next request has to ask anew, so that none gains by waiting for another.
     pub(super) fn serves_once(&self) -> bool {
         self.age >= self.lifetime && self.stale_while_revalidate == 0
@@ -73,7 +73,7 @@ pub struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// Decides. `default_ttl`: freshness where the service says nothing.
-    pub fn terms(&self, now: SystemTime, default_ttl: Duration) -> Result<Terms, Refusal> {
+    pub fn policy(&self, now: SystemTime, default_ttl: Duration) -> Result<StoragePolicy, Refusal> {
         if self.unwanted || !matches!(*self.method, Method::GET | Method::HEAD) {
             return Err(Refusal::Request);
         }
@@ -86,7 +86,7 @@ impl Exchange<'_> {
         let lifetime = lifetime(self.status, self.headers, &directives, now, default_ttl).ok_or(Refusal::Passing)?;
         let never_stale = directives.forbid_stale();
         let window = |seconds: u32| if never_stale { 0 } else { seconds };
-        let terms = Terms {
+        let policy = StoragePolicy {
             lifetime,
             age: initial_age(self.headers, now, self.delay),
             stale_while_revalidate: window(directives.stale_while_revalidate.unwrap_or(0)),
@@ -99,8 +99,8 @@ impl Exchange<'_> {
             vary,
         };
         let validator = self.headers.contains_key(ETAG) || self.headers.contains_key(LAST_MODIFIED);
-        let later = terms.stale_while_revalidate > 0 || terms.stale_if_error > 0;
-        if terms.age < terms.lifetime || validator || later { Ok(terms) } else { Err(Refusal::Useless) }
+        let later = policy.stale_while_revalidate > 0 || policy.stale_if_error > 0;
+        if policy.age < policy.lifetime || validator || later { Ok(policy) } else { Err(Refusal::Useless) }
     }
 
     fn permitted(&self, directives: &Directives) -> Result<(), Refusal> {
@@ -181,17 +181,17 @@ impl Origin {
 mod tests {
     use super::*;
 
-    fn decide_as(method: &Method, status: u16, lines: &[(&str, &str)]) -> Result<Terms, Refusal> {
+    fn decide_as(method: &Method, status: u16, lines: &[(&str, &str)]) -> Result<StoragePolicy, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         let status = StatusCode::from_u16(status).unwrap();
         let exchange = Exchange { method, unwanted: false, status, headers: &headers, delay: Duration::ZERO };
-        exchange.terms(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), Duration::from_secs(30))
+        exchange.policy(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), Duration::from_secs(30))
     }
 
-    fn decide(lines: &[(&str, &str)]) -> Result<Terms, Refusal> {
+    fn decide(lines: &[(&str, &str)]) -> Result<StoragePolicy, Refusal> {
         decide_as(&Method::GET, 200, lines)
     }
 
@@ -244,9 +244,9 @@ mod tests {
         let silent = decide(&[("cache-control", "max-age=5")]).unwrap();
         assert_eq!((silent.stale_if_error, silent.stale_if_disconnected), (0, DISCONNECTED));
         for strict in ["must-revalidate", "proxy-revalidate", "s-maxage=5"] {
-            let terms = decide(&[("cache-control", &format!("max-age=5, stale-if-error=9, {strict}"))]).unwrap();
+            let policy = decide(&[("cache-control", &format!("max-age=5, stale-if-error=9, {strict}"))]).unwrap();
             assert_eq!(
-                (terms.stale_if_error, terms.stale_if_disconnected, terms.never_stale),
+                (policy.stale_if_error, policy.stale_if_disconnected, policy.never_stale),
                 (0, 0, true),
                 "{strict}"
             );
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn vary_is_sorted_and_covers_what_the_key_does_not() {
-        let terms = decide(&[("vary", "b, A,, b"), ("vary", "host, authorization")]).unwrap();
-        assert_eq!(terms.vary, ["a", "b"]);
+        let policy = decide(&[("vary", "b, A,, b"), ("vary", "host, authorization")]).unwrap();
+        assert_eq!(policy.vary, ["a", "b"]);
         assert_eq!(decide(&[("cache-control", "private=\"x-b\", no-cache=x-a")]).unwrap().without, ["x-a", "x-b"]);
     }
 }

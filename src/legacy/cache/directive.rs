@@ -2,9 +2,8 @@
 //! present and valid, `CDN-Cache-Control` (RFC 9213).
 
 use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderName};
-
-use super::structured::{Member, dictionary};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sfv::{BareItem, ListEntry, Parser};
 
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
@@ -69,22 +68,25 @@ impl Directives {
 
     /// RFC 9213 §2.2: a field that does not parse, or is empty, is ignored as a whole.
     fn targeted(headers: &HeaderMap) -> Option<Self> {
-        let lines: Result<Vec<&str>, _> =
-            headers.get_all(CDN_CACHE_CONTROL).iter().map(http::HeaderValue::to_str).collect();
-        let members = dictionary(&lines.ok()?.join(","))?;
+        let lines: Vec<&[u8]> = headers.get_all(CDN_CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
+        let members = Parser::parse_dictionary(&lines.join(&b","[..])).ok()?;
         if members.is_empty() {
             return None;
         }
         let mut found = Self { targeted: true, ..Self::default() };
-        for (name, member) in members {
-            match (name.as_str(), member) {
-                ("max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error", Member::Integer(seconds)) => {
-                    found.note(&name, Some(&seconds.max(0).to_string()));
+        for (name, member) in &members {
+            let value = match member {
+                ListEntry::Item(item) => Some(&item.bare_item),
+                ListEntry::InnerList(_) => None,
+            };
+            match (name.as_str(), value) {
+                ("max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error", value) => {
+                    let seconds = value?.as_int()?.max(0);
+                    found.note(name, Some(&seconds.to_string()));
                 }
-                ("max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error", _) => return None,
-                ("no-cache" | "private", Member::Text(list)) => found.note(&name, Some(&list)),
-                (_, Member::Boolean(false)) => {}
-                (_, _) => found.note(&name, None),
+                (_, Some(BareItem::Boolean(false))) => {}
+                (_, Some(BareItem::String(list) | BareItem::Token(list))) => found.note(name, Some(list)),
+                (_, _) => found.note(name, None),
             }
         }
         Some(found)
@@ -234,7 +236,27 @@ mod tests {
         assert_eq!(both("foobar, max-age=9").max_age, Some(9));
         assert_eq!(both("private").private, Scope::Whole);
         assert_eq!(both("max-age=99999999999").max_age, Some(1 << 31));
-        for ignored in ["", "max-age=\"9\"", "max-age=9, &&&", "MAX-AGE=9", "max-age =9", "max-age"] {
+        assert_eq!(both("max-age=9;a=1;b, x=1.5, y=(a \"b\";c ?0), z=:YQ==:").max_age, Some(9));
+        // Of a key told twice the last counts (RFC 9651 §4.2.2).
+        assert_eq!(both("max-age=8, no-store, max-age=9, no-store=?0"), both("max-age=9"));
+        assert_eq!(both("private=\"X-A\"").private, Scope::Fields(vec!["x-a".parse().unwrap()]));
+        assert_eq!(both("private=(a b)").private, Scope::Whole);
+        for ignored in [
+            "",
+            "max-age=\"9\"",
+            "max-age=9, &&&",
+            "MAX-AGE=9",
+            "max-age =9",
+            "max-age",
+            "max-age=(9)",
+            "max-age=9,",
+            "max-age=9.5",
+            "max-age=9 x",
+            "max-age=9, a=\"x",
+            "max-age=9, a=?2",
+            "max-age=9;",
+            "max-age=9, a=(b",
+        ] {
             assert_eq!((both(ignored).max_age, both(ignored).no_store), (Some(1), true), "{ignored}");
         }
     }

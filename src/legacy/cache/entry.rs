@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 
-use super::admission::Terms;
+use super::admission::StoragePolicy;
 use super::fields;
 use super::key::{Audience, Lookup, Resource, selection};
 
@@ -31,7 +31,7 @@ pub(super) struct Entry {
     selection: Vec<u8>,
     pub(super) header: ResponseHeader,
     pub(super) body: Bytes,
-    pub(super) terms: Arc<Terms>,
+    pub(super) policy: Arc<StoragePolicy>,
     /// When an answer of age zero would have been made.
     pub(super) epoch: SystemTime,
     pub(super) weight: usize,
@@ -40,10 +40,16 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(id: EntryId, lookup: &Lookup, meta: &CacheMeta, terms: &Arc<Terms>, body: Bytes) -> Self {
+    pub(super) fn new(
+        id: EntryId,
+        lookup: &Lookup,
+        meta: &CacheMeta,
+        policy: &Arc<StoragePolicy>,
+        body: Bytes,
+    ) -> Self {
         let header = detached(meta.response_header());
-        let selection = selection(&lookup.request, &terms.vary);
-        let selectors: usize = terms.vary.iter().map(|name| name.as_str().len() + 32).sum();
+        let selection = selection(&lookup.request, &policy.vary);
+        let selectors: usize = policy.vary.iter().map(|name| name.as_str().len() + 32).sum();
         let weight = OVERHEAD
             + body.len()
             + fields::weight(&header.headers)
@@ -51,17 +57,17 @@ impl Entry {
             + lookup.origin.len()
             + selection.len()
             + selectors;
-        let audience = if terms.shared { Audience::Everybody } else { Audience::Only(lookup.caller.clone()) };
+        let audience = if policy.shared { Audience::Everybody } else { Audience::Only(lookup.caller.clone()) };
         Self {
             id,
             resource: lookup.resource.clone(),
             audience,
             origin: lookup.origin.clone(),
-            vary: terms.vary.clone(),
+            vary: policy.vary.clone(),
             selection,
             header,
             body,
-            terms: Arc::clone(terms),
+            policy: Arc::clone(policy),
             epoch: meta.epoch(),
             weight,
             used: AtomicU64::new(0),
@@ -83,7 +89,7 @@ impl Entry {
 
     /// As the engine wants to see it.
     pub(super) fn meta(&self) -> CacheMeta {
-        let mut meta = describe(&self.terms, self.epoch, self.header.clone());
+        let mut meta = describe(&self.policy, self.epoch, self.header.clone());
         meta.extensions_mut().insert(self.id);
         meta
     }
@@ -104,14 +110,14 @@ fn detached(header: &ResponseHeader) -> ResponseHeader {
     ResponseHeader::from(parts)
 }
 
-/// The engine's description of an answer that is stored on these terms.
-pub(super) fn describe(terms: &Arc<Terms>, epoch: SystemTime, header: ResponseHeader) -> CacheMeta {
+/// The engine's description of an answer that is stored so.
+pub(super) fn describe(policy: &Arc<StoragePolicy>, epoch: SystemTime, header: ResponseHeader) -> CacheMeta {
     // The engine calls an answer fresh up to and including `fresh_until`; RFC 9111 §4.2 up to the moment before.
-    let end = epoch.checked_add(terms.lifetime).unwrap_or(epoch);
+    let end = epoch.checked_add(policy.lifetime).unwrap_or(epoch);
     let fresh_until = end.checked_sub(Duration::from_nanos(1)).unwrap_or(end);
-    let stale_if_error = terms.stale_if_error.max(terms.stale_if_disconnected);
-    let mut meta = CacheMeta::new(fresh_until, epoch, terms.stale_while_revalidate, stale_if_error, header);
+    let stale_if_error = policy.stale_if_error.max(policy.stale_if_disconnected);
+    let mut meta = CacheMeta::new(fresh_until, epoch, policy.stale_while_revalidate, stale_if_error, header);
     meta.set_epoch_override(epoch);
-    meta.extensions_mut().insert(Arc::clone(terms));
+    meta.extensions_mut().insert(Arc::clone(policy));
     meta
 }

@@ -8,6 +8,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 use pingora::http::ResponseHeader;
 
+use crate::list_fields::nominated;
+
 /// Fields of one connection or one hop.
 const HOP: [HeaderName; 12] = [
     CONNECTION,
@@ -31,14 +33,14 @@ const KEPT: [HeaderName; 6] = [
     CONTENT_RANGE,
     HeaderName::from_static("content-md5"),
     ETAG,
-    // Counted anew from the terms.
+    // Counted anew.
     AGE,
 ];
 
 /// Leaves what may be stored.
 pub(super) fn clean(response: &mut ResponseHeader, without: &[HeaderName]) {
     for name in nominated(&response.headers).iter().chain(&HOP).chain([&AGE]).chain(without) {
-        remove(response, name);
+        response.remove_header(name);
     }
 }
 
@@ -50,23 +52,13 @@ pub(super) fn freshen(stored: &ResponseHeader, not_modified: &HeaderMap) -> Resp
         if nominated.contains(name) {
             continue;
         }
-        remove(&mut fresh, name);
+        fresh.remove_header(name);
         for value in not_modified.get_all(name) {
             // Names and values come from a header that was parsed already.
             let _ = fresh.append_header(name.clone(), value.clone());
         }
     }
     fresh
-}
-
-/// The fields named by `Connection` (RFC 9110 §7.6.1).
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
-}
-
-pub(super) fn remove(response: &mut ResponseHeader, name: &HeaderName) {
-    while response.remove_header(name).is_some() {}
 }
 
 /// Bytes a header takes in memory, roughly.

@@ -2,7 +2,6 @@
 //! asking one after the other until the circuit opens.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,24 +24,15 @@ pub enum Fault {
 
 /// The fault of one request so far.
 #[derive(Debug, Default)]
-pub(super) struct FaultCell(AtomicU8);
+pub(super) struct FaultCell(Mutex<Option<Fault>>);
 
 impl FaultCell {
     pub(super) fn set(&self, fault: Option<Fault>) {
-        let number = match fault {
-            None => 0,
-            Some(Fault::Broken) => 1,
-            Some(Fault::Late) => 2,
-        };
-        self.0.store(number, Ordering::Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     pub(super) fn get(&self) -> Option<Fault> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(Fault::Broken),
-            _ => Some(Fault::Late),
-        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,7 +50,7 @@ pub(super) struct Flights(Mutex<HashMap<HashBinary, Fallen>>);
 
 impl Flights {
     /// Before those who wait are told.
-    pub(super) fn fell(&self, key: &CacheKey, fault: Fault) {
+    pub(super) fn record_failure(&self, key: &CacheKey, fault: Fault) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.retain(|_, fallen| fallen.last.elapsed() < MEMORY);
@@ -96,13 +86,13 @@ mod tests {
         let (flights, mine) = (Flights::default(), key("mine"));
         let asked = Instant::now();
         assert_eq!(flights.shared(&mine, asked), None);
-        flights.fell(&mine, Fault::Broken);
+        flights.record_failure(&mine, Fault::Broken);
         assert_eq!(flights.shared(&mine, asked), None);
-        flights.fell(&mine, Fault::Broken);
+        flights.record_failure(&mine, Fault::Broken);
         assert_eq!(flights.shared(&mine, asked), Some(Fault::Broken));
         assert_eq!(flights.shared(&key("another's"), asked), None);
         assert_eq!(flights.shared(&mine, Instant::now()), None, "who comes afterwards asks");
-        flights.fell(&mine, Fault::Late);
+        flights.record_failure(&mine, Fault::Late);
         assert_eq!(flights.shared(&mine, asked), Some(Fault::Late));
     }
 
@@ -111,7 +101,7 @@ mod tests {
         let (flights, asked) = (Flights::default(), Instant::now());
         for number in 0..REMEMBERED * 3 {
             let key = key(&number.to_string());
-            flights.fell(&key, Fault::Late);
+            flights.record_failure(&key, Fault::Late);
             assert_eq!(flights.shared(&key, asked), Some(Fault::Late));
         }
         assert!(flights.0.lock().unwrap().len() <= REMEMBERED);

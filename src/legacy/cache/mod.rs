@@ -1,14 +1,14 @@
 //! The façade's response cache: RFC 9111 as a shared cache in which the `Authorization` that we inject
-//! counts. Policy is pure (`directive`, `freshness`, `admission`, `demand`, `validation`,
+//! counts. Policy is pure (`directive`, `freshness`, `admission`, `request_directives`, `validation`,
 //! `invalidation`); `shelf` holds the answers; `storage` and `recall` are what the engine's callbacks
 //! see of it.
 //!
 //! An answer belongs to the caller it was made for, unless it says `public` or `s-maxage`. There is one
-//! place where that is decided, `admission::Exchange::terms`, and one where it is enforced,
+//! place where that is decided, `admission::Exchange::policy`, and one where it is enforced,
 //! `entry::Entry::answers`.
 
 mod admission;
-mod demand;
+mod cache_status;
 mod directive;
 mod entry;
 mod fields;
@@ -20,11 +20,10 @@ mod invalidation;
 mod key;
 mod parts;
 mod recall;
+mod request_directives;
 mod shelf;
-mod stand_in;
+mod stale_if_error;
 mod storage;
-mod structured;
-mod told;
 mod validation;
 
 #[cfg(test)]
@@ -48,15 +47,15 @@ pub use invalidation::Site;
 pub use key::Caller;
 pub use parts::parts;
 pub use recall::{Bypassed, Question, Recall, failure_of};
-pub use stand_in::Failure;
+pub use stale_if_error::Failure;
 
 use crate::config::LegacyConfig;
 use crate::telemetry::Metrics;
+use cache_status::Outcome;
 use flight::Flights;
 use key::{Lookup, Resource};
 use shelf::Shelf;
 use storage::ShelfStorage;
-use told::Outcome;
 
 /// How long a request waits for another that asks the same, at most. Then it asks by itself.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -112,7 +111,7 @@ impl ResponseCache {
     }
 
     /// Forgets what an unsafe request made invalid. For every answer of a service, once its status is known.
-    pub fn after(
+    pub fn invalidate_after(
         &self,
         service: &str,
         site: &Site,
@@ -187,7 +186,7 @@ impl CacheKeyLock for Lock {
         if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>())
             && let Some(fault) = lookup.fault.get()
         {
-            self.flights.fell(key, fault);
+            self.flights.record_failure(key, fault);
         }
         self.lock.release(key, permit, reason);
     }

@@ -14,13 +14,13 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::admission::{Exchange, Refusal, Terms};
-use super::demand::{Demand, Use};
+use super::admission::{Exchange, Refusal, StoragePolicy};
+use super::cache_status::{insufficient, outcome, tell};
 use super::entry::{EntryId, describe};
 use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Known, Lookup, Resource};
-use super::stand_in::Failure;
-use super::told::{insufficient, outcome, tell};
+use super::request_directives::{RequestDirectives, Use};
+use super::stale_if_error::Failure;
 use super::{ResponseCache, fields, patience, validation};
 use crate::resilience::SystemClock;
 
@@ -77,7 +77,7 @@ impl Bypassed {
 pub struct Recall {
     pub(super) cache: &'static ResponseCache,
     pub(super) lookup: Arc<Lookup>,
-    pub(super) demand: Demand,
+    pub(super) directives: RequestDirectives,
     /// What made this request's key.
     known: Known,
     wait: Duration,
@@ -96,7 +96,7 @@ pub struct Recall {
 
 impl Recall {
     pub(super) fn new(cache: &'static ResponseCache, question: Question<'_>, request: &RequestHeader) -> Self {
-        let demand = Demand::of(&request.headers);
+        let directives = RequestDirectives::of(&request.headers);
         let lookup = Arc::new(Lookup {
             resource: Resource::new(question.service, question.target),
             caller: question.caller,
@@ -109,14 +109,14 @@ impl Recall {
         Self {
             cache,
             lookup,
-            demand,
+            directives,
             known: Known::default(),
             foreign_credential: question.foreign_credential,
             wait: patience(question.timeout),
             update: None,
             asked_service: None,
             seen: None,
-            bypassed: bypassed(cache, request, demand, question.with_body),
+            bypassed: bypassed(cache, request, directives, question.with_body),
             found: None,
             stale: false,
         }
@@ -145,23 +145,25 @@ impl Recall {
     /// `cache_hit_filter`. `open`: the service's circuit is open, so nobody will be asked.
     pub fn hit(&mut self, meta: &CacheMeta, open: bool) -> Option<ForcedFreshness> {
         self.stale = false;
-        let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return Some(ForcedFreshness::ForceMiss) };
+        let Some(policy) = meta.extensions().get::<Arc<StoragePolicy>>() else {
+            return Some(ForcedFreshness::ForceMiss);
+        };
         // Found again as it was: the request that was waited for failed. Nobody else has to try.
         let id = meta.extensions().get::<EntryId>().copied();
         let in_vain = id.is_some() && self.seen == id;
         self.seen = id;
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
-        self.lookup.alone.store(terms.serves_once(), Ordering::Relaxed);
-        self.found = Some(insufficient(terms.lifetime, age));
-        let covered = |failure| !self.demand.no_cache && terms.cover(age, failure);
-        match self.demand.judge(age, terms.lifetime, terms.never_stale) {
+        self.lookup.alone.store(policy.serves_once(), Ordering::Relaxed);
+        self.found = Some(insufficient(policy.lifetime, age));
+        let covered = |failure| !self.directives.no_cache && policy.cover(age, failure);
+        match self.directives.judge(age, policy.lifetime, policy.never_stale) {
             Use::Serve => Some(ForcedFreshness::ForceFresh),
             Use::ServeStale => Some(self.serve_stale()),
             Use::Validate if open && covered(Failure::Disconnected) => Some(self.serve_stale()),
             Use::Validate if in_vain && covered(Failure::Answered) => Some(self.serve_stale()),
             // Past its time: the engine knows, and knows the windows for stale use.
-            Use::Validate if age >= terms.lifetime => None,
-            Use::Validate if self.demand.no_cache => Some(ForcedFreshness::ForceExpired),
+            Use::Validate if age >= policy.lifetime => None,
+            Use::Validate if self.directives.no_cache => Some(ForcedFreshness::ForceExpired),
             // If the service fails, it is still good.
             Use::Validate => Some(ForcedFreshness::ForceExpiredServeStale { expired_at: None }),
         }
@@ -177,24 +179,24 @@ impl Recall {
     #[must_use]
     pub fn may_ask(&mut self) -> bool {
         self.asked_service = Some(Instant::now());
-        !(self.demand.only_if_cached && self.bypassed.is_none())
+        !(self.directives.only_if_cached && self.bypassed.is_none())
     }
 
     /// `should_serve_stale`: without an error while somebody asks again, with one in place of it.
     #[must_use]
     pub fn should_serve_stale(&self, session: &Session, error: Option<&Error>) -> bool {
         let Some(meta) = session.cache.maybe_cache_meta() else { return false };
-        let Some(terms) = meta.extensions().get::<Arc<Terms>>() else { return false };
+        let Some(policy) = meta.extensions().get::<Arc<StoragePolicy>>() else { return false };
         let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
         match error {
-            None => !self.demand.wants_validation(age),
+            None => !self.directives.wants_validation(age),
             Some(error) if *error.esource() == ErrorSource::Downstream => false,
-            Some(error) => !self.demand.no_cache && terms.cover(age, failure_of(error)),
+            Some(error) => !self.directives.no_cache && policy.cover(age, failure_of(error)),
         }
     }
 
     /// `fail_to_connect`, `error_while_proxy`: for those who wait for this request.
-    pub fn fell(&self, fault: Fault) {
+    pub fn record_failure(&self, fault: Fault) {
         self.lookup.fault.set(Some(fault));
     }
 
@@ -229,25 +231,25 @@ impl Recall {
         // The age is that of what has just arrived: a 304 makes an answer young again.
         let arrived = self.update.as_ref().unwrap_or(&response.headers);
         let method = &session.req_header().method;
-        let unwanted = self.demand.no_store;
+        let unwanted = self.directives.no_store;
         let exchange = Exchange { method, unwanted, status: header.status, headers: &header.headers, delay };
-        let terms = exchange.terms(now, self.cache.default_ttl);
+        let policy = exchange.policy(now, self.cache.default_ttl);
         // RFC 9111 §3.5 to the letter: nobody has told us what that credential is worth to the service.
-        let permitted = |terms: &Terms| !self.foreign_credential || terms.shared || terms.never_stale;
+        let permitted = |policy: &StoragePolicy| !self.foreign_credential || policy.shared || policy.never_stale;
         // Who may not see it says nothing of what everybody may.
         let refused = matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        match terms.and_then(|terms| if permitted(&terms) { Ok(terms) } else { Err(Refusal::Request) }) {
-            Ok(terms) if refused && self.known.shared && !terms.shared => {
+        match policy.and_then(|policy| if permitted(&policy) { Ok(policy) } else { Err(Refusal::Request) }) {
+            Ok(policy) if refused && self.known.shared && !policy.shared => {
                 RespCacheable::Uncacheable(NoCacheReason::Custom(REFUSED))
             }
-            Ok(mut terms) => {
-                terms.age = super::freshness::initial_age(arrived, now, delay);
+            Ok(mut policy) => {
+                policy.age = super::freshness::initial_age(arrived, now, delay);
                 // What was made for one caller stays theirs: a 304 says that it still holds, to that caller.
-                let held = stored.and_then(|meta| meta.extensions().get::<Arc<Terms>>());
-                terms.shared &= held.is_none_or(|held| held.shared);
-                fields::clean(&mut header, &terms.without);
-                let epoch = now.checked_sub(terms.age).unwrap_or(now);
-                RespCacheable::Cacheable(describe(&Arc::new(terms), epoch, header))
+                let held = stored.and_then(|meta| meta.extensions().get::<Arc<StoragePolicy>>());
+                policy.shared &= held.is_none_or(|held| held.shared);
+                fields::clean(&mut header, &policy.without);
+                let epoch = now.checked_sub(policy.age).unwrap_or(now);
+                RespCacheable::Cacheable(describe(&Arc::new(policy), epoch, header))
             }
             Err(refusal) => {
                 // What the service takes back must not be used again either, by whichever answer.
@@ -270,7 +272,7 @@ impl Recall {
     }
 
     /// `response_filter`: tells the client, and counts. Not for informational answers.
-    pub fn dress(&self, session: &Session, response: &mut ResponseHeader) -> pingora::Result<()> {
+    pub fn add_cache_headers(&self, session: &Session, response: &mut ResponseHeader) -> pingora::Result<()> {
         if response.status.is_informational() {
             return Ok(());
         }
@@ -336,7 +338,12 @@ pub(super) fn is_failure(reason: &'static str) -> bool {
     matches!(reason, FAILED | REFUSED)
 }
 
-fn bypassed(cache: &ResponseCache, request: &RequestHeader, demand: Demand, with_body: bool) -> Option<Bypassed> {
+fn bypassed(
+    cache: &ResponseCache,
+    request: &RequestHeader,
+    directives: RequestDirectives,
+    with_body: bool,
+) -> Option<Bypassed> {
     let headers = &request.headers;
     if !cache.enabled {
         return Some(Bypassed::Off);
@@ -346,5 +353,5 @@ fn bypassed(cache: &ResponseCache, request: &RequestHeader, demand: Demand, with
     }
     // The engine would cut these two out and then answer 200 where a 412 is due.
     let guarded = headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE);
-    (demand.no_store || with_body || guarded || headers.contains_key(UPGRADE)).then_some(Bypassed::Request)
+    (directives.no_store || with_body || guarded || headers.contains_key(UPGRADE)).then_some(Bypassed::Request)
 }

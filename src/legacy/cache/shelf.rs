@@ -75,8 +75,8 @@ impl Shelf {
         Some(found)
     }
 
-    /// Makes room for bytes that arrive. `false`: the answer is not worth emptying the store for; many at once that serve
-    /// nobody but who asked (`alone`) are not, either.
+    /// Makes room for bytes that arrive. `false`: the answer is not worth emptying the store for; many at once that
+    /// serve nobody but who asked (`alone`) are not, either.
     pub(super) fn reserve(&self, bytes: usize, alone: bool) -> bool {
         let mut inner = self.lock();
         let arriving = inner.arriving.saturating_add(bytes);

@@ -14,7 +14,7 @@ use pingora::cache::trace::SpanHandle;
 use pingora::cache::{CacheKey, CacheMeta, HitHandler, MissHandler, PurgeOutcome, PurgeTarget, PurgeType, Storage};
 use pingora::{Error, ErrorType, Result};
 
-use super::admission::Terms;
+use super::admission::StoragePolicy;
 use super::entry::{Entry, EntryId};
 use super::key::Lookup;
 use super::shelf::Shelf;
@@ -31,9 +31,9 @@ fn lookup_of(key: &CacheKey) -> Result<Arc<Lookup>> {
     lookup.ok_or_else(|| Error::explain(ErrorType::InternalError, "a cache key without its look-up"))
 }
 
-fn terms_of(meta: &CacheMeta) -> Result<Arc<Terms>> {
-    let terms = meta.extensions().get::<Arc<Terms>>().cloned();
-    terms.ok_or_else(|| Error::explain(ErrorType::InternalError, "an answer without its terms"))
+fn policy_of(meta: &CacheMeta) -> Result<Arc<StoragePolicy>> {
+    let policy = meta.extensions().get::<Arc<StoragePolicy>>().cloned();
+    policy.ok_or_else(|| Error::explain(ErrorType::InternalError, "an answer without its policy"))
 }
 
 #[async_trait]
@@ -49,8 +49,8 @@ impl Storage for ShelfStorage {
     async fn get_miss_handler(&'static self, key: &CacheKey, meta: &CacheMeta, _: &SpanHandle) -> Result<MissHandler> {
         let announced = meta.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         // The entry is made now: the engine's description cannot be kept until the body is here.
-        let (lookup, terms) = (lookup_of(key)?, terms_of(meta)?);
-        let entry = Entry::new(self.0.next_id(), &lookup, meta, &terms, Bytes::new());
+        let (lookup, policy) = (lookup_of(key)?, policy_of(meta)?);
+        let entry = Entry::new(self.0.next_id(), &lookup, meta, &policy, Bytes::new());
         let mut fill =
             Fill { shelf: Arc::clone(&self.0), lookup, entry: Some(entry), body: Vec::new(), reserved: 0, announced };
         fill.reserve(fill.entry.as_ref().map_or(0, |entry| entry.weight))?;
@@ -63,10 +63,10 @@ impl Storage for ShelfStorage {
     }
 
     async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _: &SpanHandle) -> Result<bool> {
-        let (lookup, terms) = (lookup_of(key)?, terms_of(meta)?);
+        let (lookup, policy) = (lookup_of(key)?, policy_of(meta)?);
         let Some(id) = meta.extensions().get::<EntryId>().copied() else { return Ok(false) };
         let Some(old) = self.0.find(&lookup).filter(|entry| entry.id == id) else { return Ok(false) };
-        let fresh = Entry::new(self.0.next_id(), &lookup, meta, &terms, old.body.clone());
+        let fresh = Entry::new(self.0.next_id(), &lookup, meta, &policy, old.body.clone());
         // It may be somebody else's by now: then the old place is not the new one.
         self.0.forget(&lookup.resource, id);
         Ok(self.0.keep(fresh, &lookup, 0))

@@ -12,7 +12,7 @@ use pingora::http::ResponseHeader;
 use prometheus::IntGauge;
 use proptest::prelude::*;
 
-use super::admission::Terms;
+use super::admission::StoragePolicy;
 use super::entry::describe;
 use super::key::{Caller, Known, Lookup, Resource};
 use super::shelf::Shelf;
@@ -30,8 +30,8 @@ fn room(max_entries: usize, max_bytes: usize) -> Room {
     Room { storage: Box::leak(Box::new(ShelfStorage(Arc::clone(&shelf)))), shelf }
 }
 
-fn terms(shared: bool, vary: &[&str]) -> Terms {
-    Terms {
+fn policy(shared: bool, vary: &[&str]) -> StoragePolicy {
+    StoragePolicy {
         lifetime: Duration::from_secs(60),
         age: Duration::ZERO,
         stale_while_revalidate: 0,
@@ -44,12 +44,12 @@ fn terms(shared: bool, vary: &[&str]) -> Terms {
     }
 }
 
-fn meta(terms: Terms, length: Option<usize>) -> CacheMeta {
+fn meta(policy: StoragePolicy, length: Option<usize>) -> CacheMeta {
     let mut header = ResponseHeader::build(200, None).unwrap();
     if let Some(length) = length {
         header.insert_header("Content-Length", length).unwrap();
     }
-    describe(&Arc::new(terms), SystemClock::moment(), header)
+    describe(&Arc::new(policy), SystemClock::moment(), header)
 }
 
 fn key(user: &str, target: &str, language: &str) -> CacheKey {
@@ -68,9 +68,9 @@ fn key(user: &str, target: &str, language: &str) -> CacheKey {
 }
 
 impl Room {
-    async fn store(&self, key: &CacheKey, terms: Terms, body: &[u8]) -> bool {
+    async fn store(&self, key: &CacheKey, policy: StoragePolicy, body: &[u8]) -> bool {
         let span = Span::inactive().handle();
-        let meta = meta(terms, Some(body.len()));
+        let meta = meta(policy, Some(body.len()));
         let Ok(mut fill) = self.storage.get_miss_handler(key, &meta, &span).await else { return false };
         fill.write_body(Bytes::copy_from_slice(body), true).await.is_ok() && fill.finish().await.is_ok()
     }
@@ -88,23 +88,23 @@ impl Room {
 #[tokio::test]
 async fn a_callers_answer_is_theirs_and_a_public_one_everybodys() {
     let room = room(100, 1 << 20);
-    assert!(room.store(&key("ada", "/x", ""), terms(false, &[]), b"ada's").await);
+    assert!(room.store(&key("ada", "/x", ""), policy(false, &[]), b"ada's").await);
     assert_eq!(room.read(&key("ada", "/x", "")).await.as_deref(), Some(&b"ada's"[..]));
     assert_eq!(room.read(&key("bob", "/x", "")).await, None);
-    assert!(room.store(&key("bob", "/x", ""), terms(true, &[]), b"all").await);
+    assert!(room.store(&key("bob", "/x", ""), policy(true, &[]), b"all").await);
     assert_eq!(room.read(&key("cyd", "/x", "")).await.as_deref(), Some(&b"all"[..]));
     assert_eq!(room.read(&key("ada", "/x", "")).await.as_deref(), Some(&b"all"[..]), "the most recent one counts");
-    assert!(room.store(&key("bob", "/x", ""), terms(false, &[]), b"bob's").await);
+    assert!(room.store(&key("bob", "/x", ""), policy(false, &[]), b"bob's").await);
     assert_eq!(room.read(&key("cyd", "/x", "")).await, None, "it is no longer public");
 }
 
 #[tokio::test]
 async fn many_that_serve_only_who_asked_drive_nothing_out() {
     let room = room(100, 4096);
-    assert!(room.store(&key("ada", "/x", ""), terms(true, &[]), &[0; 1500]).await);
+    assert!(room.store(&key("ada", "/x", ""), policy(true, &[]), &[0; 1500]).await);
     let alone = key("ada", "/y", "");
     alone.extensions.get::<Arc<Lookup>>().unwrap().alone.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(!room.store(&alone, terms(true, &[]), &[0; 1500]).await);
+    assert!(!room.store(&alone, policy(true, &[]), &[0; 1500]).await);
     assert!(room.read(&key("ada", "/x", "")).await.is_some());
 }
 
@@ -112,8 +112,8 @@ async fn many_that_serve_only_who_asked_drive_nothing_out() {
 async fn what_is_taken_back_uncovers_nothing_older() {
     let room = room(100, 1 << 20);
     let (ada, bob) = (key("ada", "/x", ""), key("bob", "/x", ""));
-    assert!(room.store(&bob, terms(false, &[]), b"bob's").await);
-    assert!(room.store(&ada, terms(true, &[]), b"all").await);
+    assert!(room.store(&bob, policy(false, &[]), b"bob's").await);
+    assert!(room.store(&ada, policy(true, &[]), b"all").await);
     assert_eq!(room.read(&bob).await.as_deref(), Some(&b"all"[..]));
     let of_bob = bob.extensions.get::<Arc<Lookup>>().unwrap();
     room.shelf.take_back(of_bob, false);
@@ -127,13 +127,13 @@ async fn what_is_taken_back_uncovers_nothing_older() {
 async fn selecting_fields_choose_among_variants() {
     let room = room(100, 1 << 20);
     for language in ["en", "de"] {
-        assert!(room.store(&key("ada", "/x", language), terms(true, &["accept-language"]), language.as_bytes()).await);
+        assert!(room.store(&key("ada", "/x", language), policy(true, &["accept-language"]), language.as_bytes()).await);
     }
     assert_eq!(room.read(&key("bob", "/x", "en")).await.as_deref(), Some(&b"en"[..]));
     assert_eq!(room.read(&key("bob", "/x", "de")).await.as_deref(), Some(&b"de"[..]));
     assert_eq!(room.read(&key("bob", "/x", "fr")).await, None);
     for number in 0..100 {
-        room.store(&key("ada", "/x", &format!("l{number}")), terms(true, &["accept-language"]), b"x").await;
+        room.store(&key("ada", "/x", &format!("l{number}")), policy(true, &["accept-language"]), b"x").await;
     }
     assert!(room.shelf.size().0 <= 33, "variants of one resource are bounded: {:?}", room.shelf.size());
 }
@@ -142,10 +142,10 @@ async fn selecting_fields_choose_among_variants() {
 async fn a_truncated_or_abandoned_answer_is_not_kept() {
     let room = room(100, 1 << 20);
     let (ada, span) = (key("ada", "/x", ""), Span::inactive().handle());
-    let mut fill = room.storage.get_miss_handler(&ada, &meta(terms(true, &[]), Some(10)), &span).await.unwrap();
+    let mut fill = room.storage.get_miss_handler(&ada, &meta(policy(true, &[]), Some(10)), &span).await.unwrap();
     fill.write_body(Bytes::from_static(b"half"), false).await.unwrap();
     assert!(fill.finish().await.is_err());
-    let mut fill = room.storage.get_miss_handler(&ada, &meta(terms(true, &[]), None), &span).await.unwrap();
+    let mut fill = room.storage.get_miss_handler(&ada, &meta(policy(true, &[]), None), &span).await.unwrap();
     fill.write_body(Bytes::from_static(b"half"), false).await.unwrap();
     assert_eq!(room.read(&ada).await, None, "nobody reads what is not complete");
     drop(fill);
@@ -156,16 +156,16 @@ async fn a_truncated_or_abandoned_answer_is_not_kept() {
 async fn what_was_asked_before_an_invalidation_is_not_kept() {
     let room = room(100, 1 << 20);
     let (ada, span) = (key("ada", "/x", ""), Span::inactive().handle());
-    room.store(&ada, terms(false, &[]), b"old").await;
-    room.store(&key("bob", "/x", ""), terms(false, &[]), b"old").await;
+    room.store(&ada, policy(false, &[]), b"old").await;
+    room.store(&key("bob", "/x", ""), policy(false, &[]), b"old").await;
     let (found, _) = room.storage.lookup(&ada, &span).await.unwrap().unwrap();
-    let fill = room.storage.get_miss_handler(&ada, &meta(terms(true, &[]), None), &span).await.unwrap();
+    let fill = room.storage.get_miss_handler(&ada, &meta(policy(true, &[]), None), &span).await.unwrap();
     room.shelf.invalidate(&Resource::new("svc", "/x"));
     fill.finish().await.unwrap();
     assert_eq!(room.read(&ada).await, None);
     assert_eq!(room.read(&key("bob", "/x", "")).await, None, "for every caller");
     assert!(!room.storage.update_meta(&ada, &found, &span).await.unwrap(), "no panic, no resurrection");
-    room.store(&key("ada", "/x", ""), terms(false, &[]), b"new").await;
+    room.store(&key("ada", "/x", ""), policy(false, &[]), b"new").await;
     assert_eq!(room.read(&ada).await.as_deref(), Some(&b"new"[..]), "what is asked later is");
 }
 
@@ -173,9 +173,9 @@ async fn what_was_asked_before_an_invalidation_is_not_kept() {
 async fn an_answer_evicted_while_it_is_validated_or_read_harms_nobody() {
     let room = room(1, 1 << 20);
     let (ada, span) = (key("ada", "/x", ""), Span::inactive().handle());
-    room.store(&ada, terms(false, &[]), b"long body").await;
+    room.store(&ada, policy(false, &[]), b"long body").await;
     let (found, mut hit) = room.storage.lookup(&ada, &span).await.unwrap().unwrap();
-    room.store(&key("ada", "/y", ""), terms(false, &[]), b"other").await;
+    room.store(&key("ada", "/y", ""), policy(false, &[]), b"other").await;
     assert!(!room.storage.update_meta(&ada, &found, &span).await.unwrap());
     assert_eq!(hit.read_body().await.unwrap().as_deref(), Some(&b"long body"[..]));
 }
@@ -184,9 +184,9 @@ async fn an_answer_evicted_while_it_is_validated_or_read_harms_nobody() {
 async fn an_update_keeps_the_body_and_may_change_the_audience() {
     let room = room(10, 1 << 20);
     let (ada, span) = (key("ada", "/x", ""), Span::inactive().handle());
-    room.store(&ada, terms(true, &[]), b"body").await;
+    room.store(&ada, policy(true, &[]), b"body").await;
     let (found, _) = room.storage.lookup(&ada, &span).await.unwrap().unwrap();
-    let mut fresh = meta(terms(false, &[]), Some(4));
+    let mut fresh = meta(policy(false, &[]), Some(4));
     fresh.extensions_mut().insert(*found.extensions().get::<super::entry::EntryId>().unwrap());
     assert!(room.storage.update_meta(&ada, &fresh, &span).await.unwrap());
     assert_eq!(room.read(&ada).await.as_deref(), Some(&b"body"[..]));
@@ -198,7 +198,7 @@ async fn an_update_keeps_the_body_and_may_change_the_audience() {
 async fn parts_are_cut_from_the_stored_body() {
     let room = room(10, 1 << 20);
     let (ada, span) = (key("ada", "/x", ""), Span::inactive().handle());
-    room.store(&ada, terms(true, &[]), b"0123456789").await;
+    room.store(&ada, policy(true, &[]), b"0123456789").await;
     let (_, mut hit) = room.storage.lookup(&ada, &span).await.unwrap().unwrap();
     for (start, end, part) in [(2, Some(5), "234"), (8, None, "89"), (0, Some(99), "0123456789")] {
         hit.seek(start, end).unwrap();
@@ -213,7 +213,7 @@ async fn a_stored_body_leaves_in_pieces() {
     let room = room(10, 1 << 20);
     let (ada, span) = (key("ada", "/x", ""), Span::inactive().handle());
     let body: Vec<u8> = (0..=255).cycle().take(150_000).collect();
-    assert!(room.store(&ada, terms(true, &[]), &body).await);
+    assert!(room.store(&ada, policy(true, &[]), &body).await);
     let (_, mut hit) = room.storage.lookup(&ada, &span).await.unwrap().unwrap();
     for (start, end, pieces) in [(0, None, 3), (100, Some(65_636), 1), (100, Some(65_637), 2)] {
         hit.seek(start, end).unwrap();
@@ -232,23 +232,23 @@ async fn memory_stays_inside_its_bounds_while_many_urls_pass() {
     let room = room(1_000_000, 1 << 20);
     let urls = std::env::var("CACHE_TEST_URLS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);
     for number in 0..urls {
-        assert!(room.store(&key("ada", &format!("/{number}"), ""), terms(true, &[]), &[7; 200]).await);
+        assert!(room.store(&key("ada", &format!("/{number}"), ""), policy(true, &[]), &[7; 200]).await);
         assert!(room.shelf.size().1 <= 1 << 20);
     }
     let (entries, bytes) = room.shelf.size();
     assert!(entries > 500 && bytes > 1 << 19, "{entries} {bytes}");
-    assert!(!room.store(&key("ada", "/big", ""), terms(true, &[]), &vec![0; 2 << 20]).await);
-    assert!(room.store(&key("ada", "/small", ""), terms(true, &[]), b"x").await);
+    assert!(!room.store(&key("ada", "/big", ""), policy(true, &[]), &vec![0; 2 << 20]).await);
+    assert!(room.store(&key("ada", "/small", ""), policy(true, &[]), b"x").await);
 }
 
 #[tokio::test]
 async fn the_least_recently_used_goes_first() {
     let room = room(2, 1 << 20);
     for target in ["/a", "/b"] {
-        room.store(&key("ada", target, ""), terms(true, &[]), b"x").await;
+        room.store(&key("ada", target, ""), policy(true, &[]), b"x").await;
     }
     assert!(room.read(&key("ada", "/a", "")).await.is_some());
-    room.store(&key("ada", "/c", ""), terms(true, &[]), b"x").await;
+    room.store(&key("ada", "/c", ""), policy(true, &[]), b"x").await;
     assert!(room.read(&key("ada", "/a", "")).await.is_some());
     assert!(room.read(&key("ada", "/b", "")).await.is_none());
 }
@@ -270,7 +270,7 @@ proptest! {
                     0 | 1 => {
                         let owner = if shared { "everybody" } else { user };
                         let body = format!("{owner} {target} {language}");
-                        room.store(&key, terms(shared, &["accept-language"]), body.as_bytes()).await;
+                        room.store(&key, policy(shared, &["accept-language"]), body.as_bytes()).await;
                     }
                     2 => room.shelf.invalidate(&Resource::new("svc", target)),
                     _ => if let Some(body) = room.read(&key).await {

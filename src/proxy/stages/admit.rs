@@ -1,6 +1,6 @@
 //! Admit: what cannot be read in one way only is refused before anything is decided on it, and so
-//! is what there is no connection or memory for. Sets the timeouts of the client's connection, the correlation id and where
-//! a login would start from here.
+//! is what there is no connection or memory for. Sets the timeouts of the client's connection, the correlation id and
+//! where a login would start from here.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
@@ -10,15 +10,15 @@ use crate::endpoints::{Endpoint, return_to};
 use crate::proxy::context::RequestContext;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
-use crate::proxy::wire::{FIELDS, REQUEST_LINE, after_scheme, valid_authority};
+use crate::proxy::wire::{
+    FIELDS, MISSPELT, ONE_CODING, ONE_HOST, ONE_LENGTH, REQUEST_LINE, after_scheme, is_misspelt, valid_authority,
+};
 use crate::proxy::{Downstream, downstream, headers};
 use crate::reply::{ProxyError, login_url};
 use crate::routing::CanonicalPath;
 
 /// Requests under way that are no crowd: they cannot be what takes the memory, or the files.
 const FEW: i64 = 16;
-/// Read as the names of the body's length behind CGI-like interfaces.
-const MISSPELT: [&str; 2] = ["content_length", "transfer_encoding"];
 
 /// The only spelling of the path that anybody further on sees; `None`: it asks about us all (RFC 9110 §9.3.7).
 pub(in crate::proxy) fn admit(
@@ -68,8 +68,8 @@ pub(in crate::proxy) fn admit(
     Ok(Some(path))
 }
 
-/// A stream that ends with its head has no body, which HTTP/1.1 says in a field (RFC 9110 §8.6): there are services that
-/// refuse a POST without.
+/// A stream that ends with its head has no body, which HTTP/1.1 says in a field (RFC 9110 §8.6): there are services
+/// that refuse a POST without.
 fn tell_no_body(session: &mut Downstream) {
     let request = session.req_header();
     let with_content = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
@@ -101,7 +101,7 @@ fn require_room(gateway: &Gateway, session: &Downstream, ctx: &RequestContext) -
     }
     if usize::try_from(clients + requests).is_ok_and(|files| files > gateway.files) {
         tracing::warn!(correlation_id = &*ctx.correlation_id, clients, requests, "NOTHING_LEFT");
-        return Err(ProxyError::NothingLeft);
+        return Err(ProxyError::NoFilesOrPorts);
     }
     if gateway.memory.is_short() { Err(ProxyError::ShortOfMemory) } else { Ok(()) }
 }
@@ -124,7 +124,7 @@ fn require_one_host(session: &Downstream) -> Result<(), ProxyError> {
     let hosts = request.headers.get_all(HOST).iter().count();
     let missing = hosts == 0 && request.version == Version::HTTP_11 && !session.is_http2();
     if hosts > 1 || missing {
-        return Err(ProxyError::BadRequest("the request needs exactly one Host".to_owned()));
+        return Err(ProxyError::BadRequest(ONE_HOST.to_owned()));
     }
     Ok(())
 }
@@ -144,10 +144,10 @@ fn require_plain_fields(session: &Downstream) -> Result<(), ProxyError> {
     }
     // The same number twice is read by some as a list, by some as an error.
     if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-        return refused("Content-Length must be one plain decimal number, once");
+        return refused(ONE_LENGTH);
     }
-    if MISSPELT.iter().any(|name| headers.contains_key(*name)) {
-        return refused("the body's length is told in a misspelt header");
+    if headers.keys().any(|name| is_misspelt(name.as_str().as_bytes())) {
+        return refused(MISSPELT);
     }
     // Of which HTTP/1 has only what the connection says; services may build addresses of it.
     let known = |scheme: &str| ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
@@ -170,7 +170,7 @@ fn require_plain_chunks(session: &Downstream) -> Result<(), ProxyError> {
     if plain && codings.next().is_none() {
         return Ok(());
     }
-    Err(ProxyError::BadRequest("the only transfer coding taken here is `chunked`, once".to_owned()))
+    Err(ProxyError::BadRequest(ONE_CODING.to_owned()))
 }
 
 /// Path and query as sent. The engine drops a fragment and folds absolute-form, so on HTTP/1 the

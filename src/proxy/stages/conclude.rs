@@ -7,7 +7,7 @@ use pingora::Error;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
-use crate::reply::ProxyError;
+use crate::reply::{Face, ProxyError};
 use crate::resilience::SystemClock;
 use crate::telemetry::AccessLine;
 
@@ -30,14 +30,8 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
     let elapsed = ctx.started.elapsed();
     let written = session.response_written().map(|response| response.status.as_u16());
     let status = ctx.own_status.or(written.filter(|status| *status >= 200 || *status == 101)).unwrap_or(LEFT);
-    let metrics = &gateway.metrics;
     let method = method_label(session);
-    if let Some(meters) = &ctx.meters {
-        meters.answered(method, status_label(status), elapsed.as_secs_f64());
-    } else {
-        metrics.http_requests.with_label_values(&[method, &ctx.endpoint, status_label(status)]).inc();
-        metrics.http_duration.with_label_values(&[&*ctx.endpoint]).observe(elapsed.as_secs_f64());
-    }
+    ctx.meters.answered(method, status_label(status), elapsed.as_secs_f64());
     count_service(gateway, ctx);
 
     let gone = error.is_some() && ctx.own_status.is_none() && ctx.refusal.is_none();
@@ -53,12 +47,12 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
         timestamp: SystemClock::timestamp(),
         correlation_id: &ctx.correlation_id,
         method,
-        route: &ctx.endpoint,
+        route: ctx.meters.endpoint(),
         service: ctx.service.as_deref(),
         status,
         upstream_status: ctx.hop.status,
         upstream_error: ctx.hop.cause.as_deref(),
-        code: ctx.refusal.as_ref().map(|refusal| refusal.face().1),
+        code: ctx.refusal.as_ref().map(|refusal| refusal.face().code),
         bytes_in: ctx.body_received.max(session.body_bytes_read() as u64),
         bytes_out: session.body_bytes_sent() as u64,
         duration: elapsed,
@@ -70,7 +64,7 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
 
 /// The same of what never became a request.
 pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: &ProxyError, bytes_out: usize) {
-    let (status, code, _title) = error.face();
+    let Face { status, code, .. } = error.face();
     let label = status_label(status.as_u16());
     gateway.metrics.http_requests.with_label_values(&["OTHER", "unmatched", label]).inc();
     if !gateway.access_log.wanted() {
@@ -97,10 +91,7 @@ pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: 
 
 fn count_service(gateway: &Gateway, ctx: &RequestContext) {
     let (Some(service), Some(_asked)) = (ctx.service.as_deref(), ctx.hop.started) else { return };
-    let waited = ctx.hop.elapsed.map(|waited| waited.as_secs_f64());
-    if let Some(meters) = &ctx.meters {
-        meters.asked(waited);
-    }
+    ctx.meters.asked(ctx.hop.elapsed.map(|waited| waited.as_secs_f64()));
     let fault = ctx.refusal.as_ref().and_then(error_label);
     let answered = ctx.hop.status.filter(|status| *status >= 500).map(|_| "status_5xx");
     // A stored answer that stands in hides the fault from the client, not from whoever looks after the service.

@@ -1,5 +1,5 @@
-//! Delegation: what wraps the plugin passes every callback on. One that it leaves out would switch a check off without a
-//! word: the next callback finds out, and the request ends in 500.
+//! Delegation: what wraps the plugin passes every callback on. One that it leaves out would switch a check off
+//! without a word: the next callback finds out, and the request ends in 500.
 
 use http::StatusCode;
 use pingora::Result;

@@ -1,4 +1,4 @@
-//! Fail: the engine's errors in our words. The only place that reads them.
+//! Fail: the engine's errors in our words, and what is still answered after one.
 
 use std::io::ErrorKind;
 
@@ -10,10 +10,10 @@ use super::{hold, legacy, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
-use crate::proxy::hop::Turn;
 use crate::proxy::wire::Malformed;
 use crate::proxy::{Downstream, downstream};
 use crate::reply::ProxyError;
+use crate::upstream::Turn;
 
 /// Answers a request that the engine gave up, where an answer can still be given.
 pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut RequestContext, cause: &Error) -> FailToProxy {
@@ -60,7 +60,7 @@ pub(super) fn explain(ctx: &RequestContext, error: &Error) -> Option<ProxyError>
         return Some(ProxyError::UpstreamTimeout(timeout));
     }
     if out_of_places(error) {
-        return Some(ProxyError::NothingLeft);
+        return Some(ProxyError::NoFilesOrPorts);
     }
     let line = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match (error.esource(), error.etype()) {

@@ -8,15 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use pingora::http::ResponseHeader;
 use pingora::proxy::FailToProxy;
 
+use crate::legacy::cache::is_event_stream;
+use crate::list_fields::members;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::reply::ProxyError;
 use crate::session::{Goodbye, Held};
-use crate::upstream::{FrameCursor, Patience, Severable, close_code, close_frame};
+use crate::upstream::{FrameCursor, Severable, WebSocketTimeouts, close_code, close_frame};
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 /// What a client gets to say its own `Close`, before its unread bytes reset the connection.
@@ -55,8 +57,8 @@ impl Live {
     }
 }
 
-/// Registers a request whose answer may last; its connection is then to be one that can be cut. The façade's answers are
-/// bounded by their timeout, and stored ones belong to nobody.
+/// Registers a request whose answer may last; its connection is then to be one that can be cut. The façade's answers
+/// are bounded by their timeout, and stored ones belong to nobody.
 pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> Option<Severable> {
     // Of an earlier attempt.
     ctx.live = None;
@@ -75,18 +77,14 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
         to_client,
         from_client,
     }));
-    let patience = Patience { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
-    Some(Severable { cord, websocket: ctx.websocket.then_some(patience), socket, upgraded })
+    let timeouts = WebSocketTimeouts { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
+    Some(Severable { cord, websocket: ctx.websocket.then_some(timeouts), socket, upgraded })
 }
 
 /// What every `EventSource` says.
 fn wants_events(session: &Downstream) -> bool {
-    session.req_header().headers.get_all(ACCEPT).iter().any(|value| names_events(value.as_bytes()))
-}
-
-fn names_events(value: &[u8]) -> bool {
-    let kind = |one: &[u8]| one.get(..EVENT_STREAM.len()).is_some_and(|head| head.eq_ignore_ascii_case(EVENT_STREAM));
-    value.split(|byte| *byte == b',').any(|one| kind(one.trim_ascii()))
+    let events = |kind: &[u8]| kind.get(..EVENT_STREAM.len()).is_some_and(|it| it.eq_ignore_ascii_case(EVENT_STREAM));
+    members(&session.req_header().headers, &ACCEPT).any(events)
 }
 
 /// The service has begun to answer.
@@ -95,7 +93,7 @@ pub(in crate::proxy) fn answered(response: &ResponseHeader, ctx: &mut RequestCon
     if ctx.websocket && response.status == 101 {
         live.form = Form::WebSocket;
         live.upgraded.store(true, Ordering::Relaxed);
-    } else if response.headers.get(CONTENT_TYPE).is_some_and(|kind| names_events(kind.as_bytes())) {
+    } else if is_event_stream(&response.headers) {
         live.form = Form::Events;
     } else {
         return;

@@ -11,7 +11,7 @@ use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 use crate::routing::Methods;
 use crate::token::TokenPolicy;
-use crate::upstream::Late;
+use crate::upstream::Turn;
 
 use super::{authenticate, authorize, fail, limit, upgrade};
 
@@ -72,7 +72,7 @@ pub(in crate::proxy) fn leave(ctx: &mut RequestContext) {
 pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
     let theirs = |error: &Error| *error.esource() == ErrorSource::Upstream && !fail::out_of_places(error);
     // A client that asked for a head has it, whatever became of the body that was fetched for the cache.
-    let late = ctx.hop.deadline.as_ref().is_some_and(|deadline| deadline.passed() == Some(Late::Service));
+    let late = ctx.hop.deadline.as_ref().is_some_and(|deadline| deadline.passed() == Some(Turn::Service));
     let fault = ctx.hop.fault || late || error.is_some_and(theirs);
     if late {
         ctx.hop.covered.get_or_insert("timeout");

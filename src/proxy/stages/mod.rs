@@ -1,4 +1,4 @@
-//! The stages of a request, in the order in which `pipeline` names them.
+//! The stages of a request; `decide` and `pipeline` say in which order.
 
 pub(super) mod admit;
 pub(super) mod authenticate;
@@ -16,4 +16,5 @@ pub(super) mod rate;
 pub(super) mod recall;
 pub(super) mod relay;
 pub(super) mod route;
+pub(super) mod timing;
 pub(super) mod upgrade;

@@ -12,12 +12,13 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Gateway, Origins};
 use crate::reply::{ProxyError, Reply};
 
-/// What of an answer a listed origin may read beside the fields that anybody may, for `Access-Control-Expose-Headers`.
+/// `Access-Control-Expose-Headers`: what scripts of a listed origin may read beside the fields that Fetch allows to
+/// all.
 pub(in crate::proxy) const EXPOSED: &str = "X-Correlation-ID, Retry-After, RateLimit, RateLimit-Policy";
 
 /// Where the request says it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::proxy) enum Whence {
+pub(in crate::proxy) enum RequestOrigin {
     /// Ours, or nobody said.
     Here,
     /// `cors.allow_origins`.
@@ -30,26 +31,26 @@ pub(in crate::proxy) enum Whence {
 pub(in crate::proxy) fn origin(
     gateway: &Gateway,
     session: &Downstream,
-    from: Whence,
+    from: RequestOrigin,
     guarded: bool,
 ) -> Result<Option<Reply>, ProxyError> {
     let request = session.req_header();
     if request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return match from {
-            Whence::Elsewhere => Err(ProxyError::ForbiddenOrigin),
-            Whence::Here | Whence::Listed => Ok(Some(preflight(&request.headers))),
+            RequestOrigin::Elsewhere => Err(ProxyError::ForbiddenOrigin),
+            RequestOrigin::Here | RequestOrigin::Listed => Ok(Some(preflight(&request.headers))),
         };
     }
     // Browsers let any page open a WebSocket, with cookies: a handshake counts as unsafe.
     let acts = !request.method.is_safe() || session.is_upgrade_req();
-    if guarded && from != Whence::Listed && acts {
+    if guarded && from != RequestOrigin::Listed && acts {
         refuse_foreign(gateway, &request.headers, from)?;
     }
     Ok(None)
 }
 
-fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: Whence) -> Result<(), ProxyError> {
-    let reason = if from == Whence::Elsewhere {
+fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: RequestOrigin) -> Result<(), ProxyError> {
+    let reason = if from == RequestOrigin::Elsewhere {
         "origin"
     } else if headers.get_all("sec-fetch-site").iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
     {
@@ -66,31 +67,31 @@ fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: Whence) -> Resul
 }
 
 /// Where it comes from. A listed origin may read every answer, a refusal too.
-pub(in crate::proxy) fn whence(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> Whence {
+pub(in crate::proxy) fn origin_of(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> RequestOrigin {
     let headers = &session.req_header().headers;
     let from = said(&gateway.origins, headers);
-    if from == Whence::Listed {
+    if from == RequestOrigin::Listed {
         ctx.cors_origin = headers.get(ORIGIN).cloned();
     }
     from
 }
 
-fn said(origins: &Origins, headers: &HeaderMap) -> Whence {
+fn said(origins: &Origins, headers: &HeaderMap) -> RequestOrigin {
     let mut given = headers.get_all(ORIGIN).iter();
-    let Some(origin) = given.next() else { return Whence::Here };
+    let Some(origin) = given.next() else { return RequestOrigin::Here };
     if given.next().is_some() {
-        return Whence::Elsewhere;
+        return RequestOrigin::Elsewhere;
     }
     // A page with `Referrer-Policy: no-referrer` posts its forms with an opaque origin; what the
     // browser says of the site then counts, which no page can forge.
     let opaque_but_ours =
         origin == "null" && headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
     if opaque_but_ours || origin.as_bytes() == origins.own.as_bytes() {
-        Whence::Here
+        RequestOrigin::Here
     } else if origins.allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
-        Whence::Listed
+        RequestOrigin::Listed
     } else {
-        Whence::Elsewhere
+        RequestOrigin::Elsewhere
     }
 }
 
@@ -106,7 +107,7 @@ fn preflight(headers: &HeaderMap) -> Reply {
     reply
 }
 
-/// The headers by which an allowed origin may read an answer; a service's own word on them counts nothing.
+/// What lets scripts of a listed origin read an answer. It replaces what a service says of that.
 pub(in crate::proxy) fn cors_headers(origin: &HeaderValue) -> [(HeaderName, HeaderValue); 2] {
     [
         (ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),

@@ -92,7 +92,8 @@ pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestC
     Ok(false)
 }
 
-/// To store something at a `HEAD`, the engine asks for all of it, and on HTTP/2 holds the stream open until it is there.
+/// To store something at a `HEAD`, the engine asks for all of it, and on HTTP/2 holds the stream open until it is
+/// there.
 fn spare_heads(session: &mut Downstream) {
     if session.is_http2() && session.req_header().method == Method::HEAD && session.cache.enabled() {
         session.cache.disable(NoCacheReason::DeclinedToUpstream);
@@ -102,10 +103,17 @@ fn spare_heads(session: &mut Downstream) {
 /// What a request that changes something left behind when nobody heard what became of it: nothing stored is to be
 /// trusted (RFC 9111 §4.4 asks for it only once the service has said so).
 pub(super) fn in_doubt(session: &Downstream, ctx: &RequestContext) {
-    let (Some(call), Some(_sent), None) = (&ctx.legacy, ctx.hop.socket, ctx.hop.status) else { return };
+    if ctx.hop.socket.is_some() && ctx.hop.status.is_none() {
+        invalidate(session, ctx, StatusCode::OK, &HeaderMap::new());
+    }
+}
+
+/// Forgets what the façade's request has changed at its service, which answered so.
+fn invalidate(session: &Downstream, ctx: &RequestContext, status: StatusCode, response: &HeaderMap) {
+    let Some(call) = &ctx.legacy else { return };
     let (service, method) = (&call.service, &session.req_header().method);
     let (cache, target) = (ctx.gateway.facade.cache, &ctx.hop.target);
-    cache.after(&service.stored_as, &service.site, method, target, StatusCode::OK, &HeaderMap::new());
+    cache.invalidate_after(&service.stored_as, &service.site, method, target, status, response);
 }
 
 /// The failure of the request that this one has waited for.
@@ -117,11 +125,11 @@ fn shared_fault(session: &Downstream, ctx: &RequestContext) -> Option<ProxyError
 }
 
 /// Remembers a failure for those who wait for this request.
-pub(super) fn fell(ctx: &RequestContext, fault: &ProxyError) {
+pub(super) fn record_failure(ctx: &RequestContext, fault: &ProxyError) {
     let Some(recall) = &ctx.recall else { return };
     match fault {
-        ProxyError::UpstreamTimeout(_) => recall.fell(Fault::Late),
-        ProxyError::UpstreamError(_) => recall.fell(Fault::Broken),
+        ProxyError::UpstreamTimeout(_) => recall.record_failure(Fault::Late),
+        ProxyError::UpstreamError(_) => recall.record_failure(Fault::Broken),
         _ => {}
     }
 }
@@ -145,10 +153,7 @@ pub(in crate::proxy) fn received(
             return Err(Error::new(ErrorType::HTTPStatus(response.status.as_u16())).into_up());
         }
     }
-    let Some(call) = &ctx.legacy else { return Ok(()) };
-    let (service, method) = (&call.service, &session.req_header().method);
-    let (cache, target) = (ctx.gateway.facade.cache, &ctx.hop.target);
-    cache.after(&service.stored_as, &service.site, method, target, response.status, &response.headers);
+    invalidate(session, ctx, response.status, &response.headers);
     Ok(())
 }
 
@@ -167,21 +172,17 @@ pub(in crate::proxy) fn not_modified(session: &Downstream, response: &ResponseHe
     ctx.recall.as_ref().is_some_and(|recall| recall.not_modified(session, response))
 }
 
-pub(in crate::proxy) fn may_be_stale(
-    session: &mut Downstream,
-    ctx: &mut RequestContext,
-    error: Option<&Error>,
-) -> bool {
-    // The engine swallows the error if a stale answer is served; the circuit must not.
+/// Whether the client gets the stale answer: while somebody asks again, or in the place of `error`, which the engine
+/// then swallows. The circuit must not.
+pub(in crate::proxy) fn serve_stale(session: &mut Downstream, ctx: &mut RequestContext, error: Option<&Error>) -> bool {
     let theirs = |error: &Error| *error.esource() == ErrorSource::Upstream && !out_of_places(error);
-    let faulty = error.is_some_and(theirs);
-    ctx.hop.fault |= faulty;
-    let stale = ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error));
-    let Some(error) = error.filter(|_| stale) else {
-        if stale {
-            speak_http1(session);
-        }
-        return stale;
+    ctx.hop.fault |= error.is_some_and(theirs);
+    if !ctx.recall.as_ref().is_some_and(|recall| recall.should_serve_stale(session, error)) {
+        return false;
+    }
+    let Some(error) = error else {
+        speak_http1(session);
+        return true;
     };
     ctx.hop.covered = covered_label(ctx, error);
     ctx.hop.reached = Reached::Nothing;
@@ -199,11 +200,11 @@ pub(in crate::proxy) fn may_be_stale(
         // The engine closes after this answer, and the client must know before its next request.
         session.set_keepalive(None);
     }
-    stale
+    true
 }
 
-/// The engine refreshes a stale answer by a copy of its request, which it writes in the words of HTTP/1 and reads again:
-/// one of HTTP/2 it could not read, and without a host it would be another request.
+/// The engine refreshes a stale answer by a copy of its request, which it writes in the words of HTTP/1 and reads
+/// again: one of HTTP/2 it could not read, and without a host it would be another request.
 fn speak_http1(session: &mut Downstream) {
     if !session.is_http2() {
         return;
@@ -222,6 +223,10 @@ pub(in crate::proxy) fn part(session: &Downstream, response: &mut ResponseHeader
 }
 
 /// Tells the client how its request fared with the cache.
-pub(in crate::proxy) fn dress(session: &Downstream, response: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
-    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.dress(session, response))
+pub(in crate::proxy) fn add_cache_headers(
+    session: &Downstream,
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) -> Result<()> {
+    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.add_cache_headers(session, response))
 }

@@ -9,6 +9,7 @@ use pingora::http::ResponseHeader;
 
 use super::origin::{EXPOSED, cors_headers};
 use crate::legacy::cache::is_event_stream;
+use crate::list_fields::{members, nominated};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
@@ -20,7 +21,10 @@ use crate::upstream::waits_for_client;
 const LARGE: u64 = 128 * 1024;
 
 /// What every answer gets, ours or a service's.
-pub(in crate::proxy) fn dress(response: &mut ResponseHeader, ctx: &RequestContext) -> pingora::Result<()> {
+pub(in crate::proxy) fn add_response_headers(
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) -> pingora::Result<()> {
     let id = ctx.correlation_id.value();
     let mut told = response.headers.get_all(&CORRELATION_ID).iter();
     if told.next() != Some(&id) || told.next().is_some() {
@@ -62,9 +66,7 @@ fn keep_readers_ours(response: &mut ResponseHeader) {
 /// Fetch, "CORS protocol and HTTP caches": told also where no listed origin asks, or a cache would give a listed one
 /// this answer without the headers it needs.
 fn vary_by_origin(response: &mut ResponseHeader) -> pingora::Result<()> {
-    let lines = response.headers.get_all(VARY).iter();
-    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    if !names.any(|name| name == b"*" || name.eq_ignore_ascii_case(b"origin")) {
+    if !members(&response.headers, &VARY).any(|name| name == b"*" || name.eq_ignore_ascii_case(b"origin")) {
         response.append_header(VARY, HeaderValue::from_static("Origin"))?;
     }
     Ok(())
@@ -158,8 +160,7 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
         // `identity`, too: the engine forgets the length told beside it, and takes what came of the body for all of it.
         _ => return refused("a transfer coding that nobody asked for"),
     }
-    let lengths = response.headers.get_all(CONTENT_LENGTH).iter();
-    let mut lengths = lengths.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let mut lengths = members(&response.headers, &CONTENT_LENGTH);
     let Some(length) = lengths.next() else { return Ok(None) };
     let number = str::from_utf8(length).ok().and_then(|length| length.parse().ok());
     let mut repeated = false;
@@ -187,28 +188,14 @@ fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), Pr
     let kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
     // Most services nominate nothing.
     let lines = response.headers.get_all(CONNECTION);
-    let nominated: Vec<HeaderName> = if lines.iter().all(kept) { Vec::new() } else { nominated(response) };
+    let nominated: Vec<HeaderName> = if lines.iter().all(kept) { Vec::new() } else { nominated(&response.headers) };
     // §7.8: there it is what the answer is about.
     let about_upgrade = switches || response.status == StatusCode::UPGRADE_REQUIRED;
     let names = nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE]);
     for name in names.filter(|name| !(about_upgrade && **name == UPGRADE)) {
-        while response.headers.contains_key(name) {
-            response.remove_header(name);
-        }
+        response.remove_header(name);
     }
     Ok(())
-}
-
-fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
-    response
-        .headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        // The framing is the engine's business; it has read it by now.
-        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
-        .collect()
 }
 
 /// Takes note of the service's answer.
@@ -218,8 +205,8 @@ fn received(response: &ResponseHeader, ctx: &mut RequestContext) {
     }
 }
 
-/// The time of a whole answer that does not stream, looked at with each piece where no deadline holds till its end. A client
-/// that takes it slowly is timed at the door, and is no fault of the service.
+/// The time of a whole answer that does not stream, looked at with each piece where no deadline holds till its end. A
+/// client that takes it slowly is timed at the door, and is no fault of the service.
 pub(in crate::proxy) fn within(session: &Downstream, ctx: &RequestContext) -> Result<(), ProxyError> {
     let unbounded = ctx.hop.timed || ctx.streaming || session.was_upgraded();
     let (Some(asked), Some(upstream)) = (ctx.hop.asked.filter(|_| !unbounded), &ctx.upstream) else { return Ok(()) };

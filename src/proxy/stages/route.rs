@@ -14,7 +14,6 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Destination, Gateway};
 use crate::reply::{LOGIN, ProxyError, Reply};
 use crate::routing::{CanonicalPath, Lookup, Methods, Route, join_base};
-use crate::telemetry::Meters;
 use crate::token::TokenPolicy;
 
 /// Whose request this is.
@@ -33,8 +32,11 @@ pub(in crate::proxy) fn route(
     path: &CanonicalPath,
 ) -> Result<Routed, ProxyError> {
     if let Some(endpoint) = Endpoint::at(path.as_str()) {
-        count_at(ctx, gateway.own_meters.get(endpoint.name()));
-        // Its answer is what it is, whoever asks, and nobody wants to come back to it: behind `auth_request` a redirect of /auth/verify is an error.
+        if let Some(meters) = gateway.own_meters.get(endpoint.name()) {
+            ctx.meters = Arc::clone(meters);
+        }
+        // Nobody wants to come back to one of these after a login, and a redirect is no answer of theirs: behind
+        // nginx's `auth_request` one of /auth/verify is an error.
         ctx.navigation = false;
         ctx.login_url = Cow::Borrowed(LOGIN);
         endpoint.require_method(&effective_method(session))?;
@@ -48,7 +50,7 @@ pub(in crate::proxy) fn route(
             let Some(destination) = gateway.destination(route) else { return Err(ProxyError::NoRoute) };
             let target = join_base(&destination.upstream.base_path, &route.upstream_path(path));
             put_before_query(ctx, target);
-            count_at(ctx, Some(&destination.meters));
+            ctx.meters = Arc::clone(&destination.meters);
             ctx.service = Some(Arc::clone(&route.target_service));
             ctx.upstream = Some(Arc::clone(&destination.upstream));
             ctx.streaming = route.streaming;
@@ -63,7 +65,7 @@ pub(in crate::proxy) fn route(
 }
 
 /// What `OPTIONS *` asks (RFC 9110 §9.3.7): no service's business.
-pub(in crate::proxy) fn abilities() -> Reply {
+pub(in crate::proxy) fn allow_reply() -> Reply {
     let methods = Methods::new(&[]);
     let allow: Vec<_> = methods.allowed().map(Method::as_str).collect();
     let mut reply = Reply::empty(StatusCode::NO_CONTENT);
@@ -72,7 +74,7 @@ pub(in crate::proxy) fn abilities() -> Reply {
 }
 
 /// RFC 9110 §7.6.2: an `OPTIONS` that may be handed on no further is answered here.
-pub(in crate::proxy) fn goes_no_further(session: &Downstream) -> bool {
+pub(in crate::proxy) fn max_forwards_is_zero(session: &Downstream) -> bool {
     let request = session.req_header();
     request.method == Method::OPTIONS
         && request
@@ -87,21 +89,13 @@ fn put_before_query(ctx: &mut RequestContext, mut target: String) {
     ctx.hop.target = target;
 }
 
-/// From here on the request has a name in the metrics.
-fn count_at(ctx: &mut RequestContext, meters: Option<&Arc<Meters>>) {
-    if let Some(meters) = meters {
-        ctx.endpoint = Arc::clone(meters.endpoint());
-        ctx.meters = Some(Arc::clone(meters));
-    }
-}
-
 fn to_legacy(gateway: &Gateway, ctx: &mut RequestContext, called: Called) -> Option<Arc<LegacyService>> {
     let Called::Service(service, target) = called else {
-        ctx.endpoint = "legacy-unknown".into();
+        ctx.meters = Arc::clone(&gateway.unknown_service);
         return None;
     };
     put_before_query(ctx, target);
-    count_at(ctx, gateway.facade_meters.get(&service.name));
+    ctx.meters = Arc::clone(&service.meters);
     ctx.service = Some(Arc::clone(&service.name));
     ctx.upstream = Some(Arc::clone(&service.upstream));
     Some(service)

@@ -3,6 +3,7 @@
 use http::Method;
 use http::header::{CONNECTION, HeaderName, UPGRADE};
 
+use crate::list_fields::members;
 use crate::proxy::Downstream;
 use crate::reply::ProxyError;
 
@@ -12,8 +13,9 @@ pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool)
         return Ok(false);
     }
     let request = session.req_header();
-    let names =
-        |field: HeaderName, word: &[u8]| request.headers.get_all(field).iter().any(|list| lists(list.as_bytes(), word));
+    let names = |field: HeaderName, word: &[u8]| {
+        members(&request.headers, &field).any(|member| member.eq_ignore_ascii_case(word))
+    };
     // RFC 6455 §4.1: a handshake is a GET that says so twice.
     let shakes = request.method == Method::GET && names(CONNECTION, b"upgrade");
     if !(shakes && names(UPGRADE, b"websocket")) {
@@ -32,8 +34,4 @@ pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool)
     // A WebSocket may be silent for as long as its ends like.
     session.set_read_timeout(None);
     Ok(true)
-}
-
-fn lists(list: &[u8], word: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(word))
 }

@@ -1,5 +1,5 @@
-//! The extensions of a chunk (RFC 9112 §7.1.1). They mean nothing to anybody, but where they end decides where the chunk
-//! begins: a quote that one reader lets run on, and another does not, hides a request.
+//! The extensions of a chunk (RFC 9112 §7.1.1). They mean nothing to anybody, but where they end decides where the
+//! chunk begins: a quote that one reader lets run on, and another does not, hides a request.
 
 use crate::config::is_token;
 

@@ -14,7 +14,7 @@ use pingora::protocols::l4::stream::Stream as Socket;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::{Error, ErrorType, Result};
 
-use super::Patience;
+use super::ConnectionLimits;
 use crate::upstream::Deadline;
 
 /// Of so many connections, one may be in its handshake.
@@ -31,8 +31,8 @@ pub struct Handshakes {
 impl Handshakes {
     /// As many as a quarter of the connections, each within the time of a head.
     #[must_use]
-    pub fn new(patience: Patience) -> Self {
-        Self { under_way: Arc::default(), most: (patience.connections / SHARE).max(FEWEST), time: patience.head }
+    pub fn new(limits: ConnectionLimits) -> Self {
+        Self { under_way: Arc::default(), most: (limits.connections / SHARE).max(FEWEST), time: limits.head }
     }
 }
 

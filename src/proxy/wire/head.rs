@@ -13,6 +13,11 @@ pub(in crate::proxy) const REQUEST_LINE: usize = 16 * 1024;
 pub(super) const HEAD: usize = 64 * 1024;
 /// Fields of one request, on HTTP/2 as well.
 pub(in crate::proxy) const FIELDS: usize = 128;
+// What `admit` says, too: of requests on HTTP/2, and of those that came past the door.
+pub(in crate::proxy) const ONE_HOST: &str = "the request needs exactly one Host";
+pub(in crate::proxy) const ONE_LENGTH: &str = "Content-Length must be one plain decimal number, once";
+pub(in crate::proxy) const ONE_CODING: &str = "the only transfer coding taken here is `chunked`, once";
+pub(in crate::proxy) const MISSPELT: &str = "the body's length is told in a misspelt header";
 /// The longest registered method has 17 letters.
 const METHOD: usize = 32;
 
@@ -162,7 +167,7 @@ impl HeadReader {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         if is(b"host") {
             let first = self.host.replace(value.to_vec()).is_none();
-            return if first { Ok(()) } else { bad("the request needs exactly one Host") };
+            return if first { Ok(()) } else { bad(ONE_HOST) };
         }
         if is(b"content-length") {
             return self.length_is(value);
@@ -170,9 +175,8 @@ impl HeadReader {
         if is(b"transfer-encoding") {
             return self.coding_is(value);
         }
-        // Read as the same names behind CGI-like interfaces.
-        if is(b"content_length") || is(b"transfer_encoding") {
-            return bad("the body's length is told in a misspelt header");
+        if is_misspelt(name) {
+            return bad(MISSPELT);
         }
         self.upgrade |= is(b"upgrade");
         Ok(())
@@ -185,7 +189,7 @@ impl HeadReader {
         let plain = digits && (value.len() == 1 || value.first() != Some(&b'0'));
         let number = std::str::from_utf8(value).ok().filter(|_| plain).and_then(|text| text.parse().ok());
         if number.is_none() || self.length.is_some() {
-            return bad("Content-Length must be one plain decimal number, once");
+            return bad(ONE_LENGTH);
         }
         self.length = number;
         Ok(())
@@ -194,7 +198,7 @@ impl HeadReader {
     /// RFC 9112 §6.1: the engine forwards a body coded otherwise as if it were plain.
     fn coding_is(&mut self, value: &[u8]) -> Result<(), ProxyError> {
         if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-            return bad("the only transfer coding taken here is `chunked`, once");
+            return bad(ONE_CODING);
         }
         self.chunked = true;
         Ok(())
@@ -212,7 +216,7 @@ impl HeadReader {
                 return bad("Host is not the host of the request target");
             }
             // RFC 9112 §3.2.
-            None if request.minor == 1 => return bad("the request needs exactly one Host"),
+            None if request.minor == 1 => return bad(ONE_HOST),
             _ => {}
         }
         let body = match (self.chunked, self.length) {
@@ -224,6 +228,11 @@ impl HeadReader {
         };
         Ok(Head { skip: self.start, end, body, upgrade: self.upgrade && request.minor == 1 })
     }
+}
+
+/// Read as the names of the body's length behind CGI-like interfaces.
+pub(in crate::proxy) fn is_misspelt(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"content_length") || name.eq_ignore_ascii_case(b"transfer_encoding")
 }
 
 /// How many of the first bytes fit: sixteen at a time without a branch between them, which the compiler does at once.

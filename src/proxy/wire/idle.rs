@@ -23,8 +23,8 @@ impl Idle {
         Self { most, timer: None }
     }
 
-    /// Waits for bytes; `false` if the connection ends before any come, or it took too long.
-    pub(super) async fn ends(&mut self, line: &mut Line) -> bool {
+    /// Waits for them; `false` if the connection ends before any come, or it took too long.
+    pub(super) async fn bytes_arrive(&mut self, line: &mut Line) -> bool {
         let until = Instant::now() + self.most;
         poll_fn(|cx| match line.poll_ahead(cx) {
             Poll::Ready(more) => Poll::Ready(more.unwrap_or(false)),

@@ -14,8 +14,8 @@ use bytes::{Buf as _, BytesMut};
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::frames::Frames;
 use super::framing::{Framing, Malformed};
+use super::h2_frames::Frames;
 use super::pace::Pace;
 
 /// What is read at once: more than nearly every head has.

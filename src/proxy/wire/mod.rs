@@ -4,8 +4,8 @@
 
 mod beside;
 mod extension;
-mod frames;
 mod framing;
+mod h2_frames;
 mod handshake;
 mod head;
 mod idle;
@@ -38,19 +38,20 @@ use crate::reply::ProxyError;
 pub(in crate::proxy) use self::framing::Malformed;
 pub use self::handshake::Handshakes;
 pub(crate) use self::head::objection;
-pub(in crate::proxy) use self::head::{FIELDS, REQUEST_LINE};
+pub(in crate::proxy) use self::head::{FIELDS, MISSPELT, ONE_CODING, ONE_HOST, ONE_LENGTH, REQUEST_LINE, is_misspelt};
 pub(in crate::proxy) use self::line::Beyond;
 pub(in crate::proxy) use self::pace::Pace;
 pub(in crate::proxy) use self::request_line::{after_scheme, valid_authority};
 
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a request that the engine is done with may still need, and one that comes while we stop.
+/// In which has to come: the rest of a body whose request is answered, the end of TLS, and, once we stop, the first
+/// request of a connection that was taken before.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How patient we are with a connection.
+/// What a connection of a client may take: time, and how many there may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct ConnectionLimits {
     /// Without a request: `server.idle_timeout`.
     pub idle: Duration,
     /// From the first byte of a head to its last: `server.header_timeout`.
@@ -71,7 +72,7 @@ pub struct Door<P> {
     bff: Bff,
     connections: IntGauge,
     beside: Beside,
-    patience: Patience,
+    limits: ConnectionLimits,
 }
 
 /// How the wait for a head ended.
@@ -89,13 +90,13 @@ where
 {
     /// In front of `engine`.
     #[must_use]
-    pub fn new(engine: HttpProxy<P>, bff: Bff, patience: Patience) -> Self {
+    pub fn new(engine: HttpProxy<P>, bff: Bff, limits: ConnectionLimits) -> Self {
         let connections = bff.gateway().metrics.client_connections.clone();
-        Self { engine: Arc::new(engine), bff, connections, beside: Beside::new(patience.beside), patience }
+        Self { engine: Arc::new(engine), bff, connections, beside: Beside::new(limits.beside), limits }
     }
 
     async fn arrival(&self, line: &mut Line, idle: &mut Idle, first: bool) -> Arrival {
-        if line.ahead().is_empty() && !idle.ends(line).await {
+        if line.ahead().is_empty() && !idle.bytes_arrive(line).await {
             return Arrival::Gone;
         }
         // Nearly every head is here at once: then nobody asks what time it is.
@@ -118,7 +119,7 @@ where
                     Err(error) => return Arrival::Refused(error),
                 }
             }
-            let until = *until.get_or_insert_with(|| Instant::now() + self.patience.head);
+            let until = *until.get_or_insert_with(|| Instant::now() + self.limits.head);
             match timeout_at(until, line.more()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false) | Err(_)) => return Arrival::Gone,
@@ -134,7 +135,7 @@ where
         // One for all requests: to begin to listen costs more than to go on.
         let mut stopped = pin!(watch.wait_for(|stopping| *stopping));
         let mut kept: Option<HttpPersistentSettings> = None;
-        let (mut idle, mut stopping) = (Idle::new(self.patience.idle), false);
+        let (mut idle, mut stopping) = (Idle::new(self.limits.idle), false);
         loop {
             let first = kept.is_none();
             let arrival = tokio::select! {
@@ -165,7 +166,7 @@ where
             let mut session = ServerSession::new_http1(line);
             match kept {
                 Some(settings) => settings.apply_to_session(&mut session),
-                None => session.set_keepalive(Some(self.patience.idle.as_secs().max(1))),
+                None => session.set_keepalive(Some(self.limits.idle.as_secs().max(1))),
             }
             session.set_pipelined_prefix(head);
             let (stream, settings) = self.engine.process_new_http(session, shutdown).await?.consume();
@@ -179,7 +180,7 @@ where
     }
 
     async fn serve_frames(&self, mut line: Box<Line>, shutdown: &ShutdownWatch) -> Option<Stream> {
-        line.speak_frames(self.patience.head);
+        line.speak_frames(self.limits.head);
         self.engine.process_new(line, shutdown).await
     }
 
@@ -193,7 +194,7 @@ where
             }
             line.ahead().starts_with(PREFACE)
         };
-        timeout(self.patience.head, comes).await.unwrap_or(false)
+        timeout(self.limits.head, comes).await.unwrap_or(false)
     }
 }
 
@@ -205,9 +206,9 @@ where
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let seat = Seat::take(&self.connections);
         handshake::over(stream.get_proxy_digest().as_deref());
-        let mut line = Box::new(Line::new(stream, self.patience.rate, self.patience.body));
+        let mut line = Box::new(Line::new(stream, self.limits.rate, self.limits.body));
         let frames = matches!(line.selected_alpn_proto(), Some(ALPN::H2));
-        if seat.number > self.patience.connections {
+        if seat.number > self.limits.connections {
             drop(seat);
             // Rare, and large: not a part of everybody's future.
             Box::pin(self.turn_away(line)).await;

@@ -46,8 +46,8 @@ impl RequestLine {
     }
 }
 
-/// Whether the engine can read it: some of the characters that no URI may carry (RFC 3986 §2) it answers without a word.
-/// What else is wrong with a path is found with the path.
+/// Whether the engine can read it: some of the characters that no URI may carry (RFC 3986 §2) it answers without a
+/// word. What else is wrong with a path is found with the path.
 fn is_uri_text(target: &[u8]) -> bool {
     let mark = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let (path, query) = target.split_at_checked(mark).unwrap_or((target, b""));

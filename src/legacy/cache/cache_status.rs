@@ -7,8 +7,7 @@ use pingora::cache::CachePhase;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::admission::Terms;
-use super::fields::remove;
+use super::admission::StoragePolicy;
 use super::recall::{Bypassed, Recall};
 
 /// How one request fared.
@@ -57,13 +56,9 @@ pub(super) fn tell(
     response: &mut ResponseHeader,
 ) -> pingora::Result<()> {
     let meta = session.cache.maybe_cache_meta();
-    let terms = meta.and_then(|meta| meta.extensions().get::<std::sync::Arc<Terms>>());
+    let policy = meta.and_then(|meta| meta.extensions().get::<std::sync::Arc<StoragePolicy>>());
     let age = meta.and_then(|meta| now.duration_since(meta.epoch()).ok()).unwrap_or_default();
-    if matches!(outcome, Outcome::Hit | Outcome::Stale) {
-        remove(response, &AGE);
-        response.insert_header(AGE, age.as_secs())?;
-    }
-    let ttl = terms.map(|terms| format!("; ttl={}", seconds_left(terms.lifetime, age))).unwrap_or_default();
+    let ttl = policy.map(|policy| time_left(policy, age)).unwrap_or_default();
     let phase = session.cache.phase();
     let why = recall.found.unwrap_or("miss");
     let status = match (outcome, phase) {
@@ -79,9 +74,21 @@ pub(super) fn tell(
             format!("fwd={why}{stored}{ttl}{waited}")
         }
     };
+    write(response, outcome, age, &status)
+}
+
+/// `age`: of what is stored, where it is the answer.
+pub(super) fn write(
+    response: &mut ResponseHeader,
+    outcome: Outcome,
+    age: Duration,
+    status: &str,
+) -> pingora::Result<()> {
+    if matches!(outcome, Outcome::Hit | Outcome::Stale) {
+        response.insert_header(AGE, age.as_secs())?;
+    }
     response.insert_header("X-Cache", outcome.as_str())?;
-    response.append_header("Cache-Status", format!("pingora-bff; {status}"))?;
-    Ok(())
+    response.append_header("Cache-Status", format!("pingora-bff; {status}")).map(drop)
 }
 
 /// `fwd` of RFC 9211 §2.2 where an answer of this age was stored: if it is fresh, the request asked for more.
@@ -89,8 +96,8 @@ pub(super) fn insufficient(lifetime: Duration, age: Duration) -> &'static str {
     if age < lifetime { "request" } else { "stale" }
 }
 
-/// Negative once stale (RFC 9211 §2.4).
-pub(super) fn seconds_left(lifetime: Duration, age: Duration) -> i64 {
+/// `ttl` is negative once stale (RFC 9211 §2.4).
+pub(super) fn time_left(policy: &StoragePolicy, age: Duration) -> String {
     let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    seconds(lifetime).saturating_sub(seconds(age))
+    format!("; ttl={}", seconds(policy.lifetime).saturating_sub(seconds(age)))
 }

@@ -9,7 +9,7 @@ use super::directive::{delta_seconds, split};
 
 /// The directives of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Demand {
+pub struct RequestDirectives {
     /// Neither store the answer nor look for one.
     pub no_store: bool,
     /// Ask the service first.
@@ -35,7 +35,7 @@ pub enum Use {
     Validate,
 }
 
-impl Demand {
+impl RequestDirectives {
     /// Reads a request's fields. A value that is no number asks for the strictest reading.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
@@ -92,15 +92,15 @@ impl Demand {
 mod tests {
     use super::*;
 
-    fn demand(name: &'static str, value: &str) -> Demand {
+    fn directives(name: &'static str, value: &str) -> RequestDirectives {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
-        Demand::of(&headers)
+        RequestDirectives::of(&headers)
     }
 
     fn judged(directive: &str, age: u64, lifetime: u64, never_stale: bool) -> Use {
         let seconds = Duration::from_secs;
-        demand("cache-control", directive).judge(seconds(age), seconds(lifetime), never_stale)
+        directives("cache-control", directive).judge(seconds(age), seconds(lifetime), never_stale)
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn who_asks_for_the_services_word_waits_for_it() {
-        let waits = |directive: &str| demand("cache-control", directive).wants_validation(Duration::from_secs(5));
+        let waits = |directive: &str| directives("cache-control", directive).wants_validation(Duration::from_secs(5));
         for directive in ["no-cache", "max-age=0", "max-age=4", "min-fresh=1"] {
             assert!(waits(directive), "{directive}");
         }
@@ -133,11 +133,11 @@ mod tests {
 
     #[test]
     fn pragma_counts_alone_only() {
-        assert!(demand("pragma", "x, no-cache").no_cache);
+        assert!(directives("pragma", "x, no-cache").no_cache);
         let mut both = HeaderMap::new();
         both.insert("pragma", "no-cache".parse().unwrap());
         both.insert("cache-control", "max-age=5".parse().unwrap());
-        assert!(!Demand::of(&both).no_cache);
-        assert!(demand("cache-control", "Only-If-Cached, NO-STORE").only_if_cached);
+        assert!(!RequestDirectives::of(&both).no_cache);
+        assert!(directives("cache-control", "Only-If-Cached, NO-STORE").only_if_cached);
     }
 }

@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{AGE, CONTENT_LENGTH};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::header::CONTENT_LENGTH;
+use pingora::http::RequestHeader;
 
-use super::admission::Terms;
+use super::admission::StoragePolicy;
+use super::cache_status::{Outcome, insufficient, time_left, write};
 use super::entry::Entry;
-use super::fields::remove;
 use super::recall::Recall;
-use super::told::{Outcome, insufficient, seconds_left};
 use super::validation;
 use crate::reply::Reply;
 
@@ -25,7 +24,7 @@ pub enum Failure {
     Disconnected,
 }
 
-impl Terms {
+impl StoragePolicy {
     /// Whether an answer of this age may be used instead of an error.
     pub(super) fn cover(&self, age: Duration, failure: Failure) -> bool {
         let window = match failure {
@@ -49,7 +48,9 @@ impl Recall {
     pub fn stand_in(&self, request: &RequestHeader, failure: Failure, asked: bool) -> Option<Reply> {
         let (entry, age) = self.covering(failure)?;
         let mut header = entry.header.clone();
-        tell(&mut header, &entry.terms, age, asked).ok()?;
+        header.remove_header(&CONTENT_LENGTH);
+        let how = if asked { format!("fwd={}", insufficient(entry.policy.lifetime, age)) } else { "hit".to_owned() };
+        write(&mut header, Outcome::Stale, age, &(how + &time_left(&entry.policy, age))).ok()?;
         let held = validation::not_modified(&request.method, &request.headers, header.status, &header.headers);
         self.cache.count(Outcome::Stale);
         Some(Reply {
@@ -60,24 +61,15 @@ impl Recall {
     }
 
     fn covering(&self, failure: Failure) -> Option<(std::sync::Arc<Entry>, Duration)> {
-        if self.bypassed.is_some_and(|why| !why.may_have_stored()) || self.demand.no_cache {
+        if self.bypassed.is_some_and(|why| !why.may_have_stored()) || self.directives.no_cache {
             return None;
         }
         let entry = self.cache.shelf.find(&self.lookup)?;
         let age = now().duration_since(entry.epoch).unwrap_or_default();
-        entry.terms.cover(age, failure).then_some((entry, age))
+        entry.policy.cover(age, failure).then_some((entry, age))
     }
 }
 
 fn now() -> SystemTime {
     crate::resilience::SystemClock::moment()
-}
-
-fn tell(header: &mut ResponseHeader, terms: &Terms, age: Duration, asked: bool) -> pingora::Result<()> {
-    remove(header, &CONTENT_LENGTH);
-    header.insert_header(AGE, age.as_secs())?;
-    header.insert_header("X-Cache", Outcome::Stale.as_str())?;
-    let how = if asked { format!("fwd={}", insufficient(terms.lifetime, age)) } else { "hit".to_owned() };
-    let status = format!("pingora-bff; {how}; ttl={}", seconds_left(terms.lifetime, age));
-    header.append_header("Cache-Status", status).map(|_| ())
 }
