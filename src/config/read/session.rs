@@ -24,6 +24,7 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
     let redis = map.field("redis", read_redis);
     let secrets = map.field("secret", read_secrets).unwrap_or_default();
     // A wrong one has been reported; it is not a missing one.
+    let store_wrong = store.is_none() && map.node("store").is_some();
     let secret_written = !secrets.is_empty() || map.node("secret").is_some_and(|node| !is_empty(node));
     let name = map.located("cookie_name", |node, found| match any_text(node, found)? {
         empty if empty.is_empty() => None,
@@ -42,16 +43,14 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
     check_names(name.as_ref(), &aliases, https, found);
     let max_lifetime = absolute.as_ref().map_or(Duration::from_secs(12 * 3600), |written| written.value);
     let lifetime = sliding_within(sliding.as_ref(), max_lifetime, found);
-    let store = match (store, redis) {
-        (Some(mut written), redis) => {
-            if let Some(redis) = redis {
-                redis.complete(&mut written.value, found);
-            }
-            check_shared(&written, secret_written, found);
-            written.value
-        }
-        (None, _) => StoreConfig::Sqlite(PathBuf::from("data/sessions.db")),
-    };
+    if let Some(written) = &store {
+        check_shared(written, secret_written, found);
+    }
+    let default_store = || StoreConfig::Sqlite(PathBuf::from("data/sessions.db"));
+    let mut store = store.map_or_else(default_store, |written| written.value);
+    if let Some(redis) = redis.filter(|_| !store_wrong) {
+        redis.complete(&mut store, found);
+    }
     Some(SessionConfig {
         store,
         secrets,
