@@ -8,13 +8,13 @@ use url::Url;
 
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
-use crate::config::pem::{certificate_file, check_pair, key_file};
+use crate::config::pem::{certificate_file, key_file, pair};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
 use crate::config::scalar::{
     duration, is_loopback, network, positive_duration, quote, size, socket_address, text, url, whole,
 };
 use crate::config::source::Spot;
-use crate::config::{ServerConfig, TlsConfig};
+use crate::config::{CertifiedPair, ServerConfig};
 
 const ONE_MINUTE: Duration = Duration::from_secs(60);
 const ONE_HOUR: Duration = Duration::from_secs(3600);
@@ -205,14 +205,12 @@ fn default_url(listen: Option<SocketAddr>, tls: bool, spot: &Spot, found: &Colle
     url
 }
 
-fn read_tls(node: &Node, found: &Collector) -> Option<TlsConfig> {
+fn read_tls(node: &Node, found: &Collector) -> Option<CertifiedPair> {
     let mut map = MapReader::new(node, found)?;
     let cert = map.required("cert", certificate_file);
     let key = map.required("key", key_file);
     map.finish();
-    let (cert, key) = (cert?.value, key?);
-    check_pair(&cert, &key, found);
-    Some(TlsConfig { cert, key: key.value })
+    Some(pair(cert?.value, key?, found))
 }
 
 /// A DNS name, for the places that take neither scheme nor port.
