@@ -53,17 +53,16 @@ impl Endpoints {
     /// `Err`: no flow was begun, and this page says why.
     async fn begin_flow(&self, asked: Asked<'_>, return_to: String, again: bool, retry: &str) -> Result<Reply, Reply> {
         let ask = LoginAsk { audiences: self.audiences.clone(), scopes: self.service_scopes.clone(), return_to };
-        let (url, flow) = match self.relying_party.begin_login(ask).await {
-            Ok(begun) => begun,
-            Err(error) => return Err(provider_page(&error, retry, asked)),
-        };
+        let begun = self.relying_party.begin_login(ask).await;
+        let (url, flow) = begun.map_err(|error| provider_page(&error, retry, asked))?;
         let state = flow.state.expose().to_owned();
-        let (cookie_value, binding) = FlowBinding::generate();
-        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again }).unwrap_or_default();
-        if let Err(error) = self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await {
+        let paused = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be started");
-            return Err(store_page(retry, asked));
-        }
+            store_page(retry, asked)
+        };
+        let (cookie_value, binding) = FlowBinding::generate().map_err(|error| paused(&error))?;
+        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again }).unwrap_or_default();
+        self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await.map_err(|error| paused(&error))?;
         let flow_id = FlowBinding::id(&state);
         let mut reply = Reply::redirect(url.as_str()).with_cookie(self.cookies.flow_set(&flow_id, &cookie_value).ok());
         let live = self.cookies.flow_ids(&asked.parts.headers);

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::cookie_token::NoRandom;
 use super::key::hex;
 
 /// How long a login may take, from the first redirect to the callback.
@@ -19,15 +20,12 @@ pub struct FlowBinding(Vec<u8>);
 
 impl FlowBinding {
     /// A fresh cookie value of 256 random bits, and its binding.
-    #[must_use]
-    pub fn generate() -> (String, Self) {
+    pub fn generate() -> Result<(String, Self), NoRandom> {
         let mut bytes = [0_u8; 32];
-        // The system's generator does not fail once the process runs; all zero would still have to
-        // match a hash that only this flow knows.
-        let _ = rand::fill(&mut bytes);
+        rand::fill(&mut bytes).map_err(|_| NoRandom)?;
         let value = URL_SAFE_NO_PAD.encode(bytes);
         let binding = Self(hash(&value));
-        (value, binding)
+        Ok((value, binding))
     }
 
     /// The name of the flow of `state`, short enough for a cookie name.
@@ -55,10 +53,10 @@ mod tests {
 
     #[test]
     fn only_the_browser_with_the_cookie_goes_on() {
-        let (value, binding) = FlowBinding::generate();
+        let (value, binding) = FlowBinding::generate().unwrap();
         assert!(binding.matches(&value));
         assert!(!binding.matches("guess"));
-        assert_ne!(FlowBinding::generate().0, value);
+        assert_ne!(FlowBinding::generate().unwrap().0, value);
         assert_eq!(FlowBinding::id("state").len(), 16);
     }
 }
