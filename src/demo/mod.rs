@@ -23,6 +23,7 @@ use axum::Router;
 use tokio::sync::oneshot;
 
 use crate::config::Secret;
+use crate::crypto::draw_text;
 use crate::resilience::{Clock, SystemClock};
 use config::Addresses;
 use listen::{Doors, Ports};
@@ -61,7 +62,7 @@ pub struct Running {
 /// `port`: what the browser shall see; if it is taken, a free one is found. Returns when they listen.
 pub fn start(port: u16) -> io::Result<Running> {
     let doors = Doors::open(Ports::ANY)?;
-    let secret = Secret::new(provider::random_id().map_err(io::Error::other)?);
+    let secret = Secret::new(draw_text().map_err(io::Error::other)?);
     let addresses = Addresses::new(listen::find_public(port)?, listen::find_admin()?, doors.ports(), secret);
     let running = Running { parts: serve(doors, addresses)?, dir: private_dir()? };
     config::write(&running.dir, &running.parts.addresses)?;
@@ -123,7 +124,7 @@ fn build(doors: Doors, addresses: &Addresses) -> io::Result<Vec<(listen::Door, R
 
 /// A folder that nobody else can read: the client secret lies in it.
 fn private_dir() -> io::Result<PathBuf> {
-    let name: String = provider::random_id().map_err(io::Error::other)?.chars().take(12).collect();
+    let name: String = draw_text().map_err(io::Error::other)?.chars().take(12).collect();
     let dir = std::env::temp_dir().join(format!("pingora-bff-demo-{name}"));
     DirBuilder::new().mode(0o700).create(&dir)?;
     Ok(dir)

@@ -6,16 +6,14 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::cookie_token::NoRandom;
 use crate::config::Secret;
+use crate::crypto::{NoRandom, draw, sha256};
 
 /// With or without `=`: `openssl rand -base64 32` writes it, others do not.
 const TOLERANT: GeneralPurposeConfig =
@@ -60,11 +58,8 @@ impl RingKey {
     pub(super) fn new(secret: Zeroizing<[u8; 32]>) -> Self {
         let mut labelled = Zeroizing::new(b"pingora-bff key id".to_vec());
         labelled.extend_from_slice(secret.as_ref());
-        let mut id = [0; 4];
-        for (to, from) in id.iter_mut().zip(digest(&SHA256, &labelled).as_ref()) {
-            *to = *from;
-        }
-        Self { id, secret }
+        let [a, b, c, d, ..] = sha256(&labelled);
+        Self { id: [a, b, c, d], secret }
     }
 }
 
@@ -84,9 +79,7 @@ pub(super) fn parse_ring(secrets: &[Secret]) -> Result<Vec<RingKey>, SecretError
 
 /// A secret that lives as long as this process.
 pub(super) fn random_key() -> Result<RingKey, NoRandom> {
-    let mut secret = Zeroizing::new([0; 32]);
-    rand::fill(secret.as_mut()).map_err(|_| NoRandom)?;
-    Ok(RingKey::new(secret))
+    draw().map(Zeroizing::new).map(RingKey::new)
 }
 
 /// The secret kept in `path`; made on the first start.
@@ -107,8 +100,7 @@ pub(super) fn key_in_file(path: &Path) -> Result<RingKey, SecretError> {
 /// Writes a fresh secret beside `path` and links it into place, so that of two processes starting
 /// at once one wins, and a crash half-way leaves no half secret.
 fn make_file(path: &Path) -> io::Result<()> {
-    let mut random = Zeroizing::new([0; 44]);
-    rand::fill(random.as_mut()).map_err(|_| io::Error::other(NoRandom))?;
+    let random = Zeroizing::new(draw::<44>().map_err(io::Error::other)?);
     let (secret, tail) = random.split_at(32);
     let mut text = Zeroizing::new(STANDARD.encode(secret));
     text.push('\n');
