@@ -1,9 +1,12 @@
-//! Hashing and drawing, said once: SHA-256 and random bytes, and either as a text.
+//! Hashing, drawing and reading of keys, said once: SHA-256 and random bytes, and either as a text.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
 
 /// The system gave no random bytes.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -32,6 +35,16 @@ pub(crate) fn draw<const N: usize>() -> Result<[u8; N], NoRandom> {
 /// 256 random bits as 43 characters of base64url.
 pub(crate) fn draw_text() -> Result<String, NoRandom> {
     draw::<32>().map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// A key of 32 bytes, in whichever base64 `openssl rand -base64 32` and its kin write. The error: of how many
+/// bytes it is instead, if it is base64.
+pub(crate) fn read_key(text: &str) -> Result<Zeroizing<[u8; 32]>, Option<usize>> {
+    let text = text.trim();
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let letters = if text.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
+    let bytes = GeneralPurpose::new(letters, config).decode(text).map(Zeroizing::new).map_err(|_| None)?;
+    bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| Some(bytes.len()))
 }
 
 #[cfg(test)]

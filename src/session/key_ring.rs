@@ -7,17 +7,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use base64::alphabet;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use crate::config::Secret;
-use crate::crypto::{NoRandom, draw, sha256};
-
-/// With or without `=`: `openssl rand -base64 32` writes it, others do not.
-const TOLERANT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+use crate::crypto::{NoRandom, draw, read_key, sha256};
 
 /// Why there is no usable server secret.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +66,7 @@ impl fmt::Debug for RingKey {
 /// The ring as written in the configuration.
 pub(super) fn parse_ring(secrets: &[Secret]) -> Result<Vec<RingKey>, SecretError> {
     let entry = |(index, secret): (usize, &Secret)| {
-        decode(secret.expose()).map(RingKey::new).ok_or(SecretError::Written(index + 1))
+        read_key(secret.expose()).map(RingKey::new).map_err(|_| SecretError::Written(index + 1))
     };
     secrets.iter().enumerate().map(entry).collect()
 }
@@ -94,7 +88,7 @@ pub(super) fn key_in_file(path: &Path) -> Result<RingKey, SecretError> {
         Err(error) if error.kind() == ErrorKind::InvalidData => return Err(SecretError::File(path.to_owned())),
         Err(error) => return Err(failed(error)),
     };
-    decode(text.trim()).map(RingKey::new).ok_or_else(|| SecretError::File(path.to_owned()))
+    read_key(&text).map(RingKey::new).map_err(|_| SecretError::File(path.to_owned()))
 }
 
 /// Writes a fresh secret beside `path` and links it into place, so that of two processes starting
@@ -124,12 +118,6 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text)?;
     file.sync_all()
-}
-
-fn decode(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    let alphabet = if text.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-    let bytes = Zeroizing::new(GeneralPurpose::new(alphabet, TOLERANT).decode(text).ok()?);
-    Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::engine::general_purpose::STANDARD;
 
 use super::store::{read_redis, store};
 use crate::config::diagnostic::{Collector, Diagnostic};
@@ -14,6 +12,7 @@ use crate::config::node::{Node, Value};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
 use crate::config::scalar::{any_text, is_token, quote, seconds, secret, text, whole, word, zero_or_seconds};
 use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
+use crate::crypto::read_key;
 
 const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", SameSite::Strict)];
 
@@ -102,15 +101,13 @@ pub(super) fn is_empty(node: &Node) -> bool {
     }
 }
 
-/// 32 bytes, in whichever base64 `openssl rand -base64 32` and its kin write.
+/// Written anew, so that one key has one spelling.
 fn session_key(node: &Node, found: &Collector) -> Option<Secret> {
     let written = secret(node, found)?;
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let engines = [&alphabet::STANDARD, &alphabet::URL_SAFE].map(|letters| GeneralPurpose::new(letters, config));
-    let message = match engines.iter().find_map(|engine| engine.decode(written.expose().trim()).ok()) {
-        Some(bytes) if bytes.len() == 32 => return Some(Secret::new(STANDARD.encode(bytes))),
-        Some(bytes) => format!("a session secret is 32 bytes in base64; this one decodes to {}", bytes.len()),
-        None => "a session secret is 32 bytes in base64; this is not base64".to_owned(),
+    let message = match read_key(written.expose()) {
+        Ok(key) => return Some(Secret::new(STANDARD.encode(key.as_slice()))),
+        Err(Some(length)) => format!("a session secret is 32 bytes in base64; this one decodes to {length}"),
+        Err(None) => "a session secret is 32 bytes in base64; this is not base64".to_owned(),
     };
     found.push(Diagnostic::error(&node.spot, message).note("make one with: openssl rand -base64 32"));
     None
