@@ -49,7 +49,7 @@ impl RelyingParty {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SetupError> {
-        if !idp.algorithms.iter().any(|name| jwks::algorithm(name).is_some()) {
+        if idp.algorithms.iter().all(|algorithm| jwks::is_symmetric(*algorithm)) {
             return Err(SetupError::Algorithms);
         }
         let redirect_uri = public_url

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jsonwebtoken::Algorithm;
 use url::Url;
 
 use crate::config::Secret;
@@ -39,8 +40,8 @@ pub struct IdpConfig {
     pub revocation_url: Option<Url>,
     /// `end_session_endpoint` (RP-Initiated Logout).
     pub end_session_url: Option<Url>,
-    /// JWS algorithms accepted from this issuer, e.g. `RS256`.
-    pub algorithms: Vec<String>,
+    /// JWS algorithms accepted from this issuer.
+    pub algorithms: Vec<Algorithm>,
     /// How a token is asked for a service; default `resource`.
     pub audience_parameter: AudienceParameter,
     /// Our claim name (`name`, `email`, …; never `sub`) → the provider's.

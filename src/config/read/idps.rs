@@ -1,5 +1,7 @@
 //! `conf/idps.yaml`.
 
+use jsonwebtoken::Algorithm;
+
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest, table};
@@ -117,7 +119,7 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
         introspection_url,
         revocation_url,
         end_session_url,
-        algorithms: algorithms.unwrap_or_else(|| ALGORITHMS.map(str::to_owned).to_vec()),
+        algorithms: algorithms.unwrap_or_else(|| ALGORITHMS.iter().filter_map(|name| name.parse().ok()).collect()),
         audience_parameter,
         claims_mapping: claims_mapping.unwrap_or_default(),
         authorization_params: authorization_params.unwrap_or_default(),
@@ -166,7 +168,7 @@ fn read_params(node: &Node, found: &Collector) -> Option<Vec<(Located<String>, S
     Some(params)
 }
 
-fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {
+fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<Algorithm>> {
     let listed = one_or_many(node, found, algorithm)?;
     if listed.is_empty() {
         refuse(node, found, "no algorithm is allowed: every token would be refused", "")
@@ -175,10 +177,10 @@ fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {
     }
 }
 
-fn algorithm(node: &Node, found: &Collector) -> Option<String> {
+fn algorithm(node: &Node, found: &Collector) -> Option<Algorithm> {
     let name = text(node, found)?;
     if ALGORITHMS.contains(&name.as_str()) {
-        return Some(name);
+        return name.parse().ok();
     }
     let label = match name.as_str() {
         "none" | "None" => "an unsigned token proves nothing".to_owned(),

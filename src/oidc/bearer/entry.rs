@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use jsonwebtoken::Algorithm;
 use url::Url;
 
 use super::introspection::Introspector;
@@ -22,7 +23,7 @@ pub(super) struct Entry {
     pub(super) issuer: String,
     pub(super) provider: String,
     pub(super) audience: String,
-    pub(super) algorithms: Vec<String>,
+    pub(super) algorithms: Vec<Algorithm>,
     pub(super) jwks: Jwks,
     source: Source,
     discovery: Discovery,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
 use serde_json::json;
 use url::Url;
 
@@ -185,7 +186,7 @@ async fn an_entry_that_cannot_work_is_refused_at_once() {
     let plain = Url::parse("http://idp.example.com/t").unwrap();
     assert!(matches!(setup(base, |idp| idp.token_url = Some(plain)), Some(SetupError::Endpoint(_))));
     assert_eq!(setup(base, |idp| idp.client_secret = None), Some(SetupError::NoSecret));
-    let algorithms = vec!["none".into(), "HS256".into()];
+    let algorithms = vec![Algorithm::HS256];
     assert_eq!(setup(base, |idp| idp.algorithms = algorithms), Some(SetupError::Algorithms));
     let assertion = |idp: &mut IdpConfig| idp.token_auth_method = ClientAuthMethod::PrivateKeyJwt;
     let error = setup(base, assertion).unwrap();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -161,7 +162,7 @@ fn entry(base: &str) -> IdpConfig {
         introspection_url: None,
         revocation_url: None,
         end_session_url: None,
-        algorithms: ["RS256", "PS256", "ES256", "ES384", "EdDSA"].map(String::from).to_vec(),
+        algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA],
         audience_parameter: AudienceParameter::Resource,
         claims_mapping: std::collections::BTreeMap::new(),
         authorization_params: std::collections::BTreeMap::new(),
