@@ -148,7 +148,7 @@ async fn written_endpoints_override_and_suffice() {
     let elsewhere = World::new().await;
     let at = |path: &str| Some(Url::parse(&format!("{}{path}", elsewhere.base)).unwrap());
     let world = World::with(|idp| {
-        (idp.authorization_url, idp.token_url, idp.jwks_url) = (at("/a"), at("/t"), at("/jwks"));
+        (idp.endpoints.authorization, idp.endpoints.token, idp.endpoints.jwks) = (at("/a"), at("/t"), at("/jwks"));
     })
     .await;
     world.answer(WELL_KNOWN, Canned::Html(500, ""));
@@ -184,7 +184,7 @@ async fn an_entry_that_cannot_work_is_refused_at_once() {
         assert!(matches!(setup(base, |idp| idp.issuer = issuer.into()), Some(SetupError::Issuer(_))), "{issuer}");
     }
     let plain = Url::parse("http://idp.example.com/t").unwrap();
-    assert!(matches!(setup(base, |idp| idp.token_url = Some(plain)), Some(SetupError::Endpoint(_))));
+    assert!(matches!(setup(base, |idp| idp.endpoints.token = Some(plain)), Some(SetupError::Endpoint(_))));
     assert_eq!(setup(base, |idp| idp.client_secret = None), Some(SetupError::NoSecret));
     let algorithms = vec![Algorithm::HS256];
     assert_eq!(setup(base, |idp| idp.algorithms = algorithms), Some(SetupError::Algorithms));

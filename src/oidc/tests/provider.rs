@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use url::{Url, form_urlencoded};
 
 use super::keys::Key;
-use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
+use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, IdpEndpoints, Secret};
 use crate::oidc::{CallbackParams, Flow, Login, LoginAsk, LoginError, RelyingParty};
 use crate::resilience::ManualClock;
 use crate::telemetry::Metrics;
@@ -156,12 +156,7 @@ fn entry(base: &str) -> IdpConfig {
         token_auth_method: ClientAuthMethod::ClientSecretBasic,
         key_id: None,
         scopes: None,
-        authorization_url: None,
-        token_url: None,
-        jwks_url: None,
-        introspection_url: None,
-        revocation_url: None,
-        end_session_url: None,
+        endpoints: IdpEndpoints::default(),
         algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA],
         audience_parameter: AudienceParameter::Resource,
         claims_mapping: std::collections::BTreeMap::new(),
