@@ -115,9 +115,9 @@ fn build(doors: Doors, addresses: &Addresses) -> io::Result<Vec<(listen::Door, R
     let legacy = Service::new("legacy", config::LEGACY_AUDIENCE, keys);
     Ok(vec![
         (doors.provider, provider::router(Arc::new(provider))),
-        (doors.analytics, services::analytics(analytics)),
+        (doors.analytics, services::analytics::router(analytics)),
         (doors.crud, services::plain(crud)),
-        (doors.legacy, services::legacy(legacy)),
+        (doors.legacy, services::legacy::router(legacy)),
         (doors.page, page::router()),
     ])
 }

@@ -116,7 +116,7 @@ fn session_key(node: &Node, found: &Collector) -> Option<Secret> {
 /// A token of RFC 9110 §5.6.2, as RFC 6265 §4.1.1 asks.
 fn cookie_name(node: &Node, found: &Collector) -> Option<String> {
     let name = text(node, found)?;
-    if name.is_empty() || is_token(name.as_bytes()) {
+    if is_token(name.as_bytes()) {
         return Some(name);
     }
     refuse(
