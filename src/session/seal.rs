@@ -225,7 +225,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::config::{SameSite, Secret};
+    use crate::config::Secret;
     use crate::resilience::UnixTime;
     use crate::session::NewSession;
 
@@ -233,14 +233,7 @@ mod tests {
         let config = SessionConfig {
             store: StoreConfig::Memory,
             secrets: secrets.iter().map(|byte| Secret::new(STANDARD.encode([*byte; 32]))).collect(),
-            cookie_name: String::new(),
-            cookie_aliases: Vec::new(),
-            same_site: SameSite::Lax,
-            lifetime: std::time::Duration::from_secs(60),
-            max_lifetime: std::time::Duration::from_secs(600),
-            grace: std::time::Duration::from_secs(30),
-            max_per_user: 0,
-            max_flows: 0,
+            ..SessionConfig::default()
         };
         Sealer::open(&config).unwrap()
     }

@@ -114,6 +114,24 @@ pub struct SessionConfig {
     pub max_flows: usize,
 }
 
+impl Default for SessionConfig {
+    /// As documented.
+    fn default() -> Self {
+        Self {
+            store: StoreConfig::Sqlite(PathBuf::from("data/sessions.db")),
+            secrets: Vec::new(),
+            cookie_name: String::new(),
+            cookie_aliases: Vec::new(),
+            same_site: SameSite::Lax,
+            lifetime: Duration::from_secs(3600),
+            max_lifetime: Duration::from_secs(12 * 3600),
+            grace: Duration::from_secs(30),
+            max_per_user: 0,
+            max_flows: 100_000,
+        }
+    }
+}
+
 /// `session.store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {

@@ -1,6 +1,5 @@
 //! `session:` of `settings.yaml`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -19,6 +18,7 @@ const SAME_SITE: &[(&str, SameSite)] = &[("lax", SameSite::Lax), ("strict", Same
 /// `https`: browsers see us over https, or nobody knows yet. Some cookie names depend on it.
 pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Option<SessionConfig> {
     let mut map = MapReader::new(node, found)?;
+    let default = SessionConfig::default();
     let store = map.located("store", store);
     let redis = map.field("redis", read_redis);
     let secrets = map.field("secret", read_secrets).unwrap_or_default();
@@ -30,23 +30,24 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
         _ => cookie_name(node, found),
     });
     let aliases = map.field("cookie_aliases", |node, found| one_or_many(node, found, located_cookie));
-    let same_site = map.field("same_site", word(SAME_SITE)).unwrap_or(SameSite::Lax);
+    let same_site = map.field("same_site", word(SAME_SITE)).unwrap_or(default.same_site);
     let sliding = map.located("lifetime_seconds", seconds);
     let absolute = map.located("max_lifetime_seconds", seconds);
-    let grace = map.field("grace_seconds", zero_or_seconds);
-    let max_per_user = map.field("max_per_user", whole(0..=10_000)).unwrap_or(0);
-    let max_flows = map.field("max_flows", whole(0..=10_000_000)).unwrap_or(100_000);
+    let grace = map.field("grace_seconds", zero_or_seconds).unwrap_or(default.grace);
+    let max_per_user = map.field("max_per_user", whole(0..=10_000)).and_then(|most| usize::try_from(most).ok());
+    let max_flows = map.field("max_flows", whole(0..=10_000_000)).and_then(|most| usize::try_from(most).ok());
     map.finish();
 
     let aliases = aliases.unwrap_or_default();
     check_names(name.as_ref(), &aliases, https, found);
-    let max_lifetime = absolute.as_ref().map_or(Duration::from_secs(12 * 3600), |written| written.value);
-    let lifetime = sliding_within(sliding.as_ref(), max_lifetime, found);
+    let max_lifetime = absolute.map_or(default.max_lifetime, |written| written.value);
+    warn_of_sliding(sliding.as_ref(), max_lifetime, found);
+    // The shorter of the two ends a session: who writes only a short absolute one need not know the other's default.
+    let lifetime = sliding.map_or(default.lifetime, |written| written.value).min(max_lifetime);
     if let Some(written) = &store {
         check_shared(written, secret_written, found);
     }
-    let default_store = || StoreConfig::Sqlite(PathBuf::from("data/sessions.db"));
-    let mut store = store.map_or_else(default_store, |written| written.value);
+    let mut store = store.map_or(default.store, |written| written.value);
     if let Some(redis) = redis.filter(|_| !store_wrong) {
         redis.complete(&mut store, found);
     }
@@ -58,20 +59,18 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
         same_site,
         lifetime,
         max_lifetime,
-        grace: grace.unwrap_or(Duration::from_secs(30)),
-        max_per_user: usize::try_from(max_per_user).unwrap_or(usize::MAX),
-        max_flows: usize::try_from(max_flows).unwrap_or(usize::MAX),
+        grace,
+        max_per_user: max_per_user.unwrap_or(default.max_per_user),
+        max_flows: max_flows.unwrap_or(default.max_flows),
     })
 }
 
-/// The shorter of the two ends a session: who writes only a short absolute one need not know the other's default.
-fn sliding_within(sliding: Option<&Located<Duration>>, max_lifetime: Duration, found: &Collector) -> Duration {
+fn warn_of_sliding(sliding: Option<&Located<Duration>>, max_lifetime: Duration, found: &Collector) {
     if let Some(written) = sliding.filter(|written| written.value > max_lifetime) {
         let message = "`lifetime_seconds` is longer than `max_lifetime_seconds`, which ends sessions first";
         let label = format!("sliding {} s, absolute {} s", written.value.as_secs_f64(), max_lifetime.as_secs_f64());
         found.push(Diagnostic::warning(&written.spot, message).label(label));
     }
-    sliding.map_or(Duration::from_secs(3600), |written| written.value).min(max_lifetime)
 }
 
 /// Replicas that seal with secrets of their own could not read each other's sessions.
