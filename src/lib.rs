@@ -9,6 +9,7 @@
 mod app;
 pub mod cli;
 pub mod config;
+mod crypto;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod endpoints;

@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::StartError;
-use crate::config::{ServerConfig, TlsConfig};
+use crate::config::{CertifiedPair, ServerConfig};
 use crate::pem::{self, Unfit};
 
 /// How often the files are looked at.
@@ -19,7 +19,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(60);
 /// What new connections are shown.
 #[derive(Debug)]
 pub(super) struct Certificate {
-    written: TlsConfig,
+    written: CertifiedPair,
     current: ArcSwap<CertifiedKey>,
 }
 
@@ -30,7 +30,7 @@ impl Certificate {
     }
 
     /// Reads both files. The error names the one to change.
-    fn read(written: &TlsConfig) -> Result<Arc<Self>, StartError> {
+    fn read(written: &CertifiedPair) -> Result<Arc<Self>, StartError> {
         let current = ArcSwap::from_pointee(certified(written)?);
         Ok(Arc::new(Self { written: written.clone(), current }))
     }
@@ -52,7 +52,7 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-fn certified(written: &TlsConfig) -> Result<CertifiedKey, StartError> {
+fn certified(written: &CertifiedPair) -> Result<CertifiedKey, StartError> {
     // Half of a renewal is an error, too: the other file follows in a moment.
     pem::certified(&written.cert, &written.key).map_err(|unfit| match unfit {
         Unfit::Certificate(reason) => wrong("cert", &written.cert, &reason),

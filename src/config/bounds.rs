@@ -39,3 +39,25 @@ impl Config {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_duration_of_the_model_is_bounded() {
+        let model = [
+            include_str!("model/idp.rs"),
+            include_str!("model/legacy.rs"),
+            include_str!("model/redis.rs"),
+            include_str!("model/route.rs"),
+            include_str!("model/settings.rs"),
+        ];
+        let durations = model.iter().flat_map(|file| file.lines()).filter(|line| line.contains("Duration"));
+        let fields: Vec<&str> =
+            durations.filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next()).collect();
+        let bounded = include_str!("bounds.rs");
+        assert!(fields.len() > 10);
+        for field in fields {
+            assert!(bounded.contains(&format!(".{field}")), "{field}");
+        }
+    }
+}

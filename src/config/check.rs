@@ -40,29 +40,20 @@ fn points_nowhere(spot: &Spot, kind: &str, name: &str, known: &[&str], found: &C
     found.push(error.note(format!("defined: {}", listed(known.iter().copied()))));
 }
 
-/// Service names are unique over all files.
-pub(super) fn check_services(services: &[WrittenService], found: &Collector) {
+/// Names of one `kind` are unique over all files. `said`: that they are `defined`, or `used`.
+pub(super) fn check_unique<'n>(
+    names: impl IntoIterator<Item = &'n Located<String>>,
+    kind: &str,
+    said: &str,
+    found: &Collector,
+) {
     let mut first: HashMap<&str, &Spot> = HashMap::new();
-    for Located { value: name, spot } in services.iter().map(|service| &service.name) {
+    for Located { value: name, spot } in names {
         match first.get(name.as_str()) {
             None => drop(first.insert(name, spot)),
             Some(earlier) => {
-                let error = Diagnostic::error(spot, format!("the service `{name}` is defined twice"));
-                found.push(error.note(format!("first defined at {}", earlier.place())));
-            }
-        }
-    }
-}
-
-/// Route ids are unique over all files.
-pub(super) fn check_ids(ids: &[Located<String>], found: &Collector) {
-    let mut first: HashMap<&str, &Spot> = HashMap::new();
-    for Located { value: id, spot } in ids {
-        match first.get(id.as_str()) {
-            None => drop(first.insert(id, spot)),
-            Some(earlier) => {
-                let error = Diagnostic::error(spot, format!("the route id `{id}` is used twice"));
-                found.push(error.note(format!("first used at {}", earlier.place())));
+                let error = Diagnostic::error(spot, format!("the {kind} `{name}` is {said} twice"));
+                found.push(error.note(format!("first {said} at {}", earlier.place())));
             }
         }
     }

@@ -5,16 +5,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::check::{
-    check_audiences, check_authentication, check_ids, check_mappings, check_routes, check_services, check_targets,
-    find_login, unique_services,
+    check_audiences, check_authentication, check_mappings, check_routes, check_targets, check_unique, find_login,
+    unique_services,
 };
 use super::diagnostic::{Collector, Diagnostic, Findings};
 use super::mask::{secrets_of, secrets_of_text};
 use super::model::{Config, LegacyConfig, Settings};
 use super::node::Node;
-use super::read::{
-    RouteFile, WrittenIdp, WrittenSettings, by_name, read_idps, read_legacy, read_route_file, read_settings,
-};
+use super::read::{RouteFile, WrittenSettings, by_name, read_idps, read_legacy, read_route_file, read_settings};
 use super::source::{Position, Source, Span, Spot};
 use super::variable::{Environment, resolve};
 use super::yaml::parse;
@@ -60,8 +58,8 @@ fn load(conf_dir: &Path, routes_dir: &Path, env: Environment<'_>, found: &Collec
     };
     let (routes, complete) = read_routes(routes_dir, env, found);
     let names: Vec<&str> = routes.services.iter().map(|service| service.name.value.as_str()).collect();
-    check_services(&routes.services, found);
-    check_ids(&routes.ids, found);
+    check_unique(routes.services.iter().map(|service| &service.name), "service", "defined", found);
+    check_unique(&routes.ids, "route id", "used", found);
     check_routes(&routes.routes, found);
     // A file that cannot be read may define what others name.
     if complete {
@@ -83,7 +81,7 @@ fn load(conf_dir: &Path, routes_dir: &Path, env: Environment<'_>, found: &Collec
     };
     Some(Config {
         settings: finish_settings(settings?, login?)?,
-        idps: idps?.entries.into_iter().map(|idp: WrittenIdp| idp.config).collect(),
+        idps: idps?.entries.into_iter().map(|idp| idp.config).collect(),
         services: unique_services(routes.services),
         routes: routes.routes.into_iter().map(|route| route.config).collect(),
         legacy: legacy?,

@@ -4,10 +4,26 @@
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Collector, Diagnostic};
+use super::model::CertifiedPair;
 use super::node::Node;
-use super::reader::{Located, refuse};
+use super::reader::{Located, MapReader, refuse};
 use super::scalar::{quote, text};
 use crate::pem::{Unfit, authorities, certificates, certified, private_key};
+
+/// `client_cert` and `client_key`: both or neither.
+pub(super) fn client_pair(map: &mut MapReader<'_>, found: &Collector) -> Option<CertifiedPair> {
+    let (cert, key) = ("client_cert", "client_key");
+    for (one, missing) in [(cert, key), (key, cert)] {
+        if map.node(one).is_some()
+            && map.node(missing).is_none()
+            && let Some(spot) = map.key_spot(one)
+        {
+            found.push(Diagnostic::error(spot, format!("the key `{missing}` is missing beside this one")));
+        }
+    }
+    let (cert, key) = (map.field(cert, certificate_file), map.located(key, key_file));
+    Some(pair(cert?, key?, found))
+}
 
 /// The path of a PEM file with a certificate chain.
 pub(super) fn certificate_file(node: &Node, found: &Collector) -> Option<PathBuf> {
@@ -37,11 +53,12 @@ fn pem_file<T>(node: &Node, found: &Collector, read: impl Fn(&Path) -> Result<T,
     }
 }
 
-/// The key is that of the certificate. Each by itself has been read already.
-pub(super) fn check_pair(certificate: &Path, key: &Located<PathBuf>, found: &Collector) {
-    if let Err(Unfit::Certificate(reason) | Unfit::Key(reason)) = certified(certificate, &key.value) {
+/// The key is to be that of the certificate. Each by itself has been read already.
+pub(super) fn pair(cert: PathBuf, key: Located<PathBuf>, found: &Collector) -> CertifiedPair {
+    if let Err(Unfit::Certificate(reason) | Unfit::Key(reason)) = certified(&cert, &key.value) {
         let named = quote(&key.spot, &key.value.to_string_lossy());
         let error = Diagnostic::error(&key.spot, format!("{named} cannot be used: {reason}"));
         found.push(error.label("the two belong together"));
     }
+    CertifiedPair { cert, key: key.value }
 }

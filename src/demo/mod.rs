@@ -23,6 +23,7 @@ use axum::Router;
 use tokio::sync::oneshot;
 
 use crate::config::Secret;
+use crate::crypto::draw_text;
 use crate::resilience::{Clock, SystemClock};
 use config::Addresses;
 use listen::{Doors, Ports};
@@ -61,7 +62,7 @@ pub struct Running {
 /// `port`: what the browser shall see; if it is taken, a free one is found. Returns when they listen.
 pub fn start(port: u16) -> io::Result<Running> {
     let doors = Doors::open(Ports::ANY)?;
-    let secret = Secret::new(provider::random_id().map_err(io::Error::other)?);
+    let secret = Secret::new(draw_text().map_err(io::Error::other)?);
     let addresses = Addresses::new(listen::find_public(port)?, listen::find_admin()?, doors.ports(), secret);
     let running = Running { parts: serve(doors, addresses)?, dir: private_dir()? };
     config::write(&running.dir, &running.parts.addresses)?;
@@ -114,16 +115,16 @@ fn build(doors: Doors, addresses: &Addresses) -> io::Result<Vec<(listen::Door, R
     let legacy = Service::new("legacy", config::LEGACY_AUDIENCE, keys);
     Ok(vec![
         (doors.provider, provider::router(Arc::new(provider))),
-        (doors.analytics, services::analytics(analytics)),
+        (doors.analytics, services::analytics::router(analytics)),
         (doors.crud, services::plain(crud)),
-        (doors.legacy, services::legacy(legacy)),
+        (doors.legacy, services::legacy::router(legacy)),
         (doors.page, page::router()),
     ])
 }
 
 /// A folder that nobody else can read: the client secret lies in it.
 fn private_dir() -> io::Result<PathBuf> {
-    let name: String = provider::random_id().map_err(io::Error::other)?.chars().take(12).collect();
+    let name: String = draw_text().map_err(io::Error::other)?.chars().take(12).collect();
     let dir = std::env::temp_dir().join(format!("pingora-bff-demo-{name}"));
     DirBuilder::new().mode(0o700).create(&dir)?;
     Ok(dir)

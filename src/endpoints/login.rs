@@ -53,17 +53,16 @@ impl Endpoints {
     /// `Err`: no flow was begun, and this page says why.
     async fn begin_flow(&self, asked: Asked<'_>, return_to: String, again: bool, retry: &str) -> Result<Reply, Reply> {
         let ask = LoginAsk { audiences: self.audiences.clone(), scopes: self.service_scopes.clone(), return_to };
-        let (url, flow) = match self.relying_party.begin_login(ask).await {
-            Ok(begun) => begun,
-            Err(error) => return Err(provider_page(&error, retry, asked)),
-        };
+        let begun = self.relying_party.begin_login(ask).await;
+        let (url, flow) = begun.map_err(|error| provider_page(&error, retry, asked))?;
         let state = flow.state.expose().to_owned();
-        let (cookie_value, binding) = FlowBinding::generate();
-        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again }).unwrap_or_default();
-        if let Err(error) = self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await {
+        let paused = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be started");
-            return Err(store_page(retry, asked));
-        }
+            store_page(retry, asked)
+        };
+        let (cookie_value, binding) = FlowBinding::generate().map_err(|error| paused(&error))?;
+        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again }).unwrap_or_default();
+        self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await.map_err(|error| paused(&error))?;
         let flow_id = FlowBinding::id(&state);
         let mut reply = Reply::redirect(url.as_str()).with_cookie(self.cookies.flow_set(&flow_id, &cookie_value).ok());
         let live = self.cookies.flow_ids(&asked.parts.headers);
@@ -82,18 +81,26 @@ pub(super) fn login_url_again(return_to: &str) -> String {
 pub(super) fn provider_page(error: &dyn std::fmt::Display, retry: &str, asked: Asked<'_>) -> Reply {
     tracing::error!(%error, correlation_id = asked.correlation_id, "the identity provider cannot be used");
     let text = "You cannot be logged in right now. Nothing is lost; try again in a moment.";
-    in_a_moment(StatusCode::BAD_GATEWAY, "The login service does not answer", text, retry, asked)
+    try_again(StatusCode::BAD_GATEWAY, "5", "The login service does not answer", text, retry, asked)
 }
 
 /// The provider says itself that it cannot go on.
 pub(super) fn trouble_page(status: StatusCode, error: &dyn std::fmt::Display, retry: &str, asked: Asked<'_>) -> Reply {
     tracing::error!(%error, correlation_id = asked.correlation_id, "the identity provider is in trouble");
     let text = "It could not complete this login, and you have not been refused; try again in a moment.";
-    in_a_moment(status, "The login service is in trouble", text, retry, asked)
+    try_again(status, "5", "The login service is in trouble", text, retry, asked)
 }
 
-fn in_a_moment(status: StatusCode, title: &str, text: &str, retry: &str, asked: Asked<'_>) -> Reply {
-    message_page(status, title, text, retry, asked.correlation_id).with(RETRY_AFTER, HeaderValue::from_static("5"))
+/// In so many `seconds`.
+fn try_again(
+    status: StatusCode,
+    seconds: &'static str,
+    title: &str,
+    text: &str,
+    retry: &str,
+    asked: Asked<'_>,
+) -> Reply {
+    message_page(status, title, text, retry, asked.correlation_id).with(RETRY_AFTER, HeaderValue::from_static(seconds))
 }
 
 /// A flood of logins must not fill the store with flows.
@@ -103,23 +110,12 @@ fn crowded_page(crowded: Crowded, retry: &str, asked: Asked<'_>) -> Reply {
         Crowded::Address => StatusCode::TOO_MANY_REQUESTS,
         Crowded::All => StatusCode::SERVICE_UNAVAILABLE,
     };
-    message_page(
-        status,
-        "Too many logins at once",
-        "Many logins have been begun and not finished. If you were logged in, you still are; try again in a minute.",
-        retry,
-        asked.correlation_id,
-    )
-    .with(RETRY_AFTER, HeaderValue::from_static("60"))
+    let text =
+        "Many logins have been begun and not finished. If you were logged in, you still are; try again in a minute.";
+    try_again(status, "60", "Too many logins at once", text, retry, asked)
 }
 
 pub(super) fn store_page(retry: &str, asked: Asked<'_>) -> Reply {
-    message_page(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "Logins are paused",
-        "Sessions cannot be stored right now. If you were logged in, you still are; try again in a moment.",
-        retry,
-        asked.correlation_id,
-    )
-    .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    let text = "Sessions cannot be stored right now. If you were logged in, you still are; try again in a moment.";
+    try_again(StatusCode::SERVICE_UNAVAILABLE, "1", "Logins are paused", text, retry, asked)
 }

@@ -47,7 +47,7 @@ impl RelyingParty {
     /// Asks for each audience alone with `prompt=none` (OpenID Connect Core §3.1.2.1: no page is
     /// shown) and remembers those answered with `invalid_target` (RFC 8707 §2). Whether there were any.
     pub async fn sort_out_audiences(&self, audiences: &[String]) -> bool {
-        let Some(endpoint) = self.discovery.peek().and_then(|metadata| metadata.authorization.clone()) else {
+        let Some(endpoint) = self.known.discovery.peek().and_then(|metadata| metadata.authorization.clone()) else {
             return false;
         };
         if self.idp.audience_parameter != AudienceParameter::Resource {

@@ -10,7 +10,7 @@ use url::Url;
 use super::error::{FetchError, IdpError, SetupError, quote};
 use super::http::{Endpoint, HttpClient, is_safe};
 use super::kept::Kept;
-use crate::config::IdpConfig;
+use crate::config::{IdpConfig, IdpEndpoints};
 use crate::resilience::Clock;
 
 /// What we know of a provider. An endpoint is `None` where neither the document nor `idps.yaml` names it.
@@ -78,12 +78,7 @@ struct Document {
 #[derive(Debug, Clone)]
 struct Written {
     issuer: String,
-    authorization: Option<Url>,
-    token: Option<Url>,
-    jwks: Option<Url>,
-    revocation: Option<Url>,
-    introspection: Option<Url>,
-    end_session: Option<Url>,
+    endpoints: IdpEndpoints,
 }
 
 /// Key of the document, key of `idps.yaml`, and what does not work without them.
@@ -160,44 +155,27 @@ async fn discover(http: &HttpClient, address: &Url, written: &Written) -> Result
 
 impl Written {
     fn new(idp: &IdpConfig) -> Result<Self, SetupError> {
-        let written = Self {
-            issuer: idp.issuer.clone(),
-            authorization: idp.authorization_url.clone(),
-            token: idp.token_url.clone(),
-            jwks: idp.jwks_url.clone(),
-            revocation: idp.revocation_url.clone(),
-            introspection: idp.introspection_url.clone(),
-            end_session: idp.end_session_url.clone(),
-        };
-        if let Some(url) = written.all().into_iter().flatten().find(|url| !is_safe(url)) {
+        if let Some(url) = idp.endpoints.written().find(|url| !is_safe(url)) {
             return Err(SetupError::Endpoint(url.to_string()));
         }
-        Ok(written)
-    }
-
-    fn all(&self) -> [Option<&Url>; 6] {
-        [
-            self.authorization.as_ref(),
-            self.token.as_ref(),
-            self.jwks.as_ref(),
-            self.revocation.as_ref(),
-            self.introspection.as_ref(),
-            self.end_session.as_ref(),
-        ]
+        Ok(Self { issuer: idp.issuer.clone(), endpoints: idp.endpoints.clone() })
     }
 
     fn is_enough(&self) -> bool {
-        self.authorization.is_some() && self.token.is_some() && self.jwks.is_some()
+        let IdpEndpoints { authorization, token, jwks, .. } = &self.endpoints;
+        authorization.is_some() && token.is_some() && jwks.is_some()
     }
 
     fn metadata(&self) -> Metadata {
+        let IdpEndpoints { authorization, token, jwks, revocation, end_session, introspection: _ } =
+            self.endpoints.clone();
         Metadata {
             issuer: self.issuer.clone(),
-            authorization: self.authorization.clone(),
-            token: self.token.clone(),
-            jwks: self.jwks.clone(),
-            revocation: self.revocation.clone(),
-            end_session: self.end_session.clone(),
+            authorization,
+            token,
+            jwks,
+            revocation,
+            end_session,
             announces_iss: false,
             assertion_algorithms: Vec::new(),
             unusable: Vec::new(),
@@ -222,12 +200,13 @@ impl Written {
             }
             url
         };
+        let endpoints = &self.endpoints;
         Ok(Metadata {
-            authorization: choose(&self.authorization, "authorization_endpoint", found.authorization_endpoint)?,
-            token: choose(&self.token, "token_endpoint", found.token_endpoint)?,
-            jwks: choose(&self.jwks, "jwks_uri", found.jwks_uri)?,
-            revocation: choose_optional(&self.revocation, found.revocation_endpoint, REVOCATION),
-            end_session: choose_optional(&self.end_session, found.end_session_endpoint, END_SESSION),
+            authorization: choose(&endpoints.authorization, "authorization_endpoint", found.authorization_endpoint)?,
+            token: choose(&endpoints.token, "token_endpoint", found.token_endpoint)?,
+            jwks: choose(&endpoints.jwks, "jwks_uri", found.jwks_uri)?,
+            revocation: choose_optional(&endpoints.revocation, found.revocation_endpoint, REVOCATION),
+            end_session: choose_optional(&endpoints.end_session, found.end_session_endpoint, END_SESSION),
             announces_iss: found.authorization_response_iss_parameter_supported.unwrap_or(false),
             assertion_algorithms: found.token_endpoint_auth_signing_alg_values_supported.unwrap_or_default(),
             unusable,

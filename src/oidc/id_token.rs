@@ -24,7 +24,7 @@ pub(super) struct IdTokenVerifier {
     client_id: String,
     /// The entry's own audience: the only one we know beside our client id.
     audience: Option<String>,
-    algorithms: Vec<String>,
+    algorithms: Vec<Algorithm>,
     jwks: Jwks,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,

@@ -85,8 +85,13 @@ impl VerifyingKey {
 pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     match name {
         "Ed25519" => Some(Algorithm::EdDSA), // RFC 9864 §2.2
-        _ => name.parse().ok().filter(|found| !matches!(found, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)),
+        _ => name.parse().ok().filter(|found| !is_symmetric(*found)),
     }
+}
+
+/// `HS*`.
+pub(super) fn is_symmetric(algorithm: Algorithm) -> bool {
+    matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
 }
 
 /// One published set.

@@ -102,7 +102,7 @@ mod plain {
 impl RelyingParty {
     /// Where to send the browser, and what to remember until it comes back.
     pub async fn begin_login(&self, ask: LoginAsk) -> Result<(Url, Flow), IdpError> {
-        let metadata = self.discovery.get().await?;
+        let metadata = self.known.discovery.get().await?;
         let endpoint = metadata.authorization.clone().ok_or(IdpError::NoEndpoint("authorization_endpoint"))?;
         let flow = Flow {
             idp: self.idp.name.clone(),
@@ -157,7 +157,7 @@ impl RelyingParty {
         if !callback.state.as_ref().is_some_and(|state| random::same(state.expose(), flow.state.expose())) {
             return Err(LoginError::State);
         }
-        check_issuer(&*self.discovery.get().await?, callback.iss.as_deref())?;
+        check_issuer(&*self.known.discovery.get().await?, callback.iss.as_deref())?;
         if let Some(error) = &callback.error {
             return Err(LoginError::Denied { error: error.clone(), description: callback.error_description.clone() });
         }

@@ -17,7 +17,7 @@ impl RelyingParty {
     /// Where to send the browser so that the provider logs out too, and brings it back to
     /// `post_logout`. `None` when the provider has no such page or is not known yet.
     pub fn end_session_url(&self, id_token_hint: &Secret, post_logout: &Url) -> Option<Url> {
-        let mut url = self.discovery.peek()?.end_session.clone()?;
+        let mut url = self.known.discovery.peek()?.end_session.clone()?;
         let mut query = url.query_pairs_mut();
         query
             .append_pair("id_token_hint", id_token_hint.expose())

@@ -101,7 +101,7 @@ impl RelyingParty {
         refuse_other_kinds(compact.header.kind.as_deref())?;
         let notice = self.read_notice(&compact.claims)?;
         // Last: what is refused anyway shall not make us ask for keys.
-        signature::verify(&compact, &self.idp.algorithms, &self.jwks, Bringer::Herald).await?;
+        signature::verify(&compact, &self.idp.algorithms, &self.known.jwks, Bringer::Herald).await?;
         Ok(notice)
     }
 

@@ -18,6 +18,7 @@ mod id_token;
 mod jwks;
 mod jwt;
 mod kept;
+mod known;
 mod login;
 mod logout;
 mod logout_token;

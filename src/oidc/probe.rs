@@ -39,12 +39,12 @@ pub enum WayBack {
 impl RelyingParty {
     /// Fetches the provider's description now.
     pub async fn discover(&self) -> Result<Arc<Metadata>, IdpError> {
-        self.discovery.fetch().await
+        self.known.discovery.fetch().await
     }
 
     /// How many usable signing keys the provider publishes.
     pub async fn published_keys(&self) -> Result<usize, IdpError> {
-        self.jwks.get().await.map(|keys| keys.len())
+        self.known.jwks.get().await.map(|keys| keys.len())
     }
 
     /// `{public_url}/auth/callback`, as the provider must have it registered.
@@ -73,7 +73,7 @@ impl RelyingParty {
 
     /// Asks for a login with `prompt=none` (OpenID Connect Core §3.1.2.1), which must come back to us.
     pub async fn ask_way_back(&self) -> Result<WayBack, IdpError> {
-        let metadata = self.discovery.get().await?;
+        let metadata = self.known.discovery.get().await?;
         let endpoint = metadata.authorization.clone().ok_or(IdpError::NoEndpoint("authorization_endpoint"))?;
         let question = self.question(endpoint, &self.scopes.join(" "), None);
         let failed = |cause: FetchError| IdpError::Authorization(cause);

@@ -7,16 +7,17 @@ use url::Url;
 use super::audiences::RefusedAudiences;
 use super::bearer::BearerValidator;
 use super::client_auth::ClientAuth;
-use super::discovery::{Discovery, Metadata};
+use super::discovery::Metadata;
 use super::error::{GrantError, IdTokenError, IdpError, SetupError};
 use super::grant::{Ask, Grant};
 use super::http::HttpClient;
 use super::id_token::{Expected, IdTokenVerifier};
-use super::jwks::{self, Jwks};
+use super::jwks;
 use super::jwt;
+use super::known::Known;
 use super::token_endpoint::TokenEndpoint;
 use super::token_response::TokenResponse;
-use crate::config::{IdpConfig, Secret, is_loopback};
+use crate::config::{IdpConfig, IdpEndpoints, Secret, is_loopback};
 use crate::resilience::Clock;
 use crate::telemetry::Metrics;
 
@@ -28,8 +29,7 @@ pub struct RelyingParty {
     pub(super) redirect_uri: Url,
     /// The entry's own, else `auth.oauth_scopes`.
     pub(super) scopes: Vec<String>,
-    pub(super) discovery: Discovery,
-    pub(super) jwks: Jwks,
+    pub(super) known: Known,
     pub(super) id_tokens: IdTokenVerifier,
     pub(super) tokens: TokenEndpoint,
     pub(super) http: HttpClient,
@@ -49,7 +49,7 @@ impl RelyingParty {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SetupError> {
-        if !idp.algorithms.iter().any(|name| jwks::algorithm(name).is_some()) {
+        if idp.algorithms.iter().all(|algorithm| jwks::is_symmetric(*algorithm)) {
             return Err(SetupError::Algorithms);
         }
         let redirect_uri = public_url
@@ -57,24 +57,25 @@ impl RelyingParty {
             .map_err(|_cannot_be_a_base| SetupError::Endpoint(public_url.to_string()))?;
         let auth = ClientAuth::new(idp)?;
         let http = HttpClient::new(is_local(idp), Arc::clone(&metrics))?;
-        let kept = before.and_then(|before| before.kept_of(idp));
-        let (discovery, jwks) = if let Some(kept) = kept {
-            kept
-        } else {
-            let discovery = Discovery::new(idp, http.clone(), Arc::clone(&clock))?;
-            let jwks = Jwks::new(&idp.name, discovery.clone(), http.clone(), Arc::clone(&clock));
-            (discovery, jwks)
+        let known = match before.and_then(|before| before.known_of(idp)) {
+            Some(known) => known,
+            None => Known::new(idp, http.clone(), Arc::clone(&clock))?,
         };
-        let id_tokens = IdTokenVerifier::new(idp, jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
-        let tokens =
-            TokenEndpoint::new(idp, auth, discovery.clone(), http.clone(), Arc::clone(&clock), Arc::clone(&metrics));
+        let id_tokens = IdTokenVerifier::new(idp, known.jwks.clone(), Arc::clone(&clock), Arc::clone(&metrics));
+        let tokens = TokenEndpoint::new(
+            idp,
+            auth,
+            known.discovery.clone(),
+            http.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        );
         let scopes = idp.scopes.clone().unwrap_or_else(|| default_scopes.to_vec());
         Ok(Self {
             idp: idp.clone(),
             redirect_uri,
             scopes,
-            discovery,
-            jwks,
+            known,
             id_tokens,
             tokens,
             clock,
@@ -102,23 +103,23 @@ impl RelyingParty {
     /// Fetches discovery and keys now. An error leaves the program degraded: logins fail until a
     /// later attempt, made when somebody needs it, succeeds.
     pub async fn warm(&self) -> Result<(), IdpError> {
-        match self.discovery.fetch().await {
+        match self.known.discovery.fetch().await {
             // What is written, or was fetched before, is enough to go on with.
-            Err(IdpError::Discovery { .. }) if self.discovery.peek().is_some() => {}
+            Err(IdpError::Discovery { .. }) if self.known.discovery.peek().is_some() => {}
             fetched => drop(fetched?),
         }
-        self.jwks.get().await.map(drop)
+        self.known.jwks.get().await.map(drop)
     }
 
     /// Whether discovery and keys are in hand.
     #[cfg(test)]
     pub(super) fn ready(&self) -> bool {
-        self.discovery.peek().is_some() && self.jwks.is_held()
+        self.known.discovery.peek().is_some() && self.known.jwks.is_held()
     }
 
     /// What is known of the provider, without asking.
     pub fn metadata(&self) -> Option<Arc<Metadata>> {
-        self.discovery.peek()
+        self.known.discovery.peek()
     }
 
     /// Redeems a refresh token, once. `expected` are issuer and subject of the session: an ID token
@@ -179,7 +180,8 @@ impl RelyingParty {
 
 /// Everything that is written is on loopback over plain http.
 pub(super) fn is_local(idp: &IdpConfig) -> bool {
-    let written = [&idp.token_url, &idp.jwks_url, &idp.revocation_url, &idp.introspection_url];
+    let IdpEndpoints { token, jwks, revocation, introspection, .. } = &idp.endpoints;
     let plain = |url: &Url| url.scheme() == "http" && is_loopback(url);
-    Url::parse(&idp.issuer).is_ok_and(|issuer| plain(&issuer)) && written.into_iter().flatten().all(plain)
+    Url::parse(&idp.issuer).is_ok_and(|issuer| plain(&issuer))
+        && [token, jwks, revocation, introspection].into_iter().flatten().all(plain)
 }

@@ -47,12 +47,12 @@ enum Verdict {
 /// none of those in hand fits, unless they came this moment.
 pub(super) async fn verify(
     token: &Compact<'_>,
-    allowed: &[String],
+    allowed: &[Algorithm],
     jwks: &Jwks,
     bringer: Bringer,
 ) -> Result<Algorithm, SignatureError> {
     let name = &token.header.alg;
-    let found = algorithm(name).filter(|found| allowed.iter().any(|one| algorithm(one) == Some(*found)));
+    let found = algorithm(name).filter(|found| allowed.contains(found));
     let Some(algorithm) = found else { return Err(SignatureError::Algorithm(quote(name))) };
     let in_hand = jwks.is_held();
     let keys = jwks.get().await?;

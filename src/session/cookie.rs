@@ -191,25 +191,14 @@ fn is_cookie_octet(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::header::COOKIE;
 
     use super::*;
-    use crate::config::StoreConfig;
 
     fn cookies(url: &str, aliases: &[&str]) -> SessionCookie {
         let config = SessionConfig {
-            store: StoreConfig::Memory,
-            secrets: Vec::new(),
-            cookie_name: String::new(),
             cookie_aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
-            same_site: SameSite::Lax,
-            lifetime: Duration::from_secs(3_600),
-            max_lifetime: Duration::from_secs(43_200),
-            grace: Duration::from_secs(30),
-            max_per_user: 0,
-            max_flows: 0,
+            ..SessionConfig::default()
         };
         SessionCookie::new(&config, &url.parse().unwrap()).unwrap()
     }

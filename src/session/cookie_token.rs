@@ -5,22 +5,17 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::key::SessionKey;
+use crate::crypto::{NoRandom, draw};
 
 const ID: usize = 16;
 const KEY: usize = 32;
 /// A multiple of three bytes, so that base64url has no spare bits: one token, one spelling.
 const TEXT: usize = (ID + KEY) / 3 * 4;
-
-/// The system gave no random bytes.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the system gives no random bytes")]
-pub struct NoRandom;
 
 /// 128 random bits of id and 256 random bits of key: the whole of what a browser holds.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -32,10 +27,7 @@ pub struct CookieToken {
 impl CookieToken {
     /// A token nobody has seen.
     pub fn generate() -> Result<Self, NoRandom> {
-        let mut token = Self { id: [0; ID], key: [0; KEY] };
-        rand::fill(&mut token.id).map_err(|_| NoRandom)?;
-        rand::fill(&mut token.key).map_err(|_| NoRandom)?;
-        Ok(token)
+        Ok(Self { id: draw()?, key: draw()? })
     }
 
     /// Reads a cookie's value: exactly 64 characters of base64url (RFC 4648 §5), nothing else.
@@ -56,9 +48,9 @@ impl CookieToken {
     #[must_use]
     pub fn expose(&self) -> String {
         let mut bytes = [0; ID + KEY];
-        for (to, from) in bytes.iter_mut().zip(self.id.iter().chain(&self.key)) {
-            *to = *from;
-        }
+        let (id, key) = bytes.split_at_mut(ID);
+        id.copy_from_slice(&self.id);
+        key.copy_from_slice(&self.key);
         let text = URL_SAFE_NO_PAD.encode(bytes);
         bytes.zeroize();
         text

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::cookie_token::NoRandom;
 use super::flow::FLOW_LIFETIME;
 use super::key::SessionKey;
 use super::lease::Lease;
@@ -16,6 +13,7 @@ use super::model::Session;
 use super::moment::Moment;
 use super::sessions::{Sessions, no_random, unsealed};
 use super::store::StoreError;
+use crate::crypto::{draw, hashed};
 use crate::resilience::UnixTime;
 
 /// How long something stays claimed of which nothing more is heard.
@@ -137,9 +135,7 @@ fn replaced_id(key: &SessionKey) -> String {
 
 /// Of 96 random bits.
 fn random_text() -> Result<String, StoreError> {
-    let mut random = [0; 12];
-    rand::fill(&mut random).map_err(|_| no_random(NoRandom))?;
-    Ok(URL_SAFE_NO_PAD.encode(random))
+    draw::<12>().map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(no_random)
 }
 
 fn forborne_name(name: &str) -> String {
@@ -148,10 +144,10 @@ fn forborne_name(name: &str) -> String {
 
 /// Others choose `id`: hashed, it has one length and no separators.
 fn told_name(id: &str) -> String {
-    format!("told:{}", URL_SAFE_NO_PAD.encode(digest(&SHA256, id.as_bytes())))
+    format!("told:{}", hashed(id))
 }
 
 /// `state` travels through the browser's address bar; the store keeps only its hash.
 fn note_name(state: &str) -> String {
-    format!("flow:{}", URL_SAFE_NO_PAD.encode(digest(&SHA256, state.as_bytes())))
+    format!("flow:{}", hashed(state))
 }

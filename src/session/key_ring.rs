@@ -6,20 +6,12 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
 use base64::Engine;
-use base64::alphabet;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::cookie_token::NoRandom;
 use crate::config::Secret;
-
-/// With or without `=`: `openssl rand -base64 32` writes it, others do not.
-const TOLERANT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+use crate::crypto::{NoRandom, draw, read_key, sha256};
 
 /// Why there is no usable server secret.
 #[derive(Debug, thiserror::Error)]
@@ -60,11 +52,8 @@ impl RingKey {
     pub(super) fn new(secret: Zeroizing<[u8; 32]>) -> Self {
         let mut labelled = Zeroizing::new(b"pingora-bff key id".to_vec());
         labelled.extend_from_slice(secret.as_ref());
-        let mut id = [0; 4];
-        for (to, from) in id.iter_mut().zip(digest(&SHA256, &labelled).as_ref()) {
-            *to = *from;
-        }
-        Self { id, secret }
+        let [a, b, c, d, ..] = sha256(&labelled);
+        Self { id: [a, b, c, d], secret }
     }
 }
 
@@ -77,16 +66,14 @@ impl fmt::Debug for RingKey {
 /// The ring as written in the configuration.
 pub(super) fn parse_ring(secrets: &[Secret]) -> Result<Vec<RingKey>, SecretError> {
     let entry = |(index, secret): (usize, &Secret)| {
-        decode(secret.expose()).map(RingKey::new).ok_or(SecretError::Written(index + 1))
+        read_key(secret.expose()).map(RingKey::new).map_err(|_| SecretError::Written(index + 1))
     };
     secrets.iter().enumerate().map(entry).collect()
 }
 
 /// A secret that lives as long as this process.
 pub(super) fn random_key() -> Result<RingKey, NoRandom> {
-    let mut secret = Zeroizing::new([0; 32]);
-    rand::fill(secret.as_mut()).map_err(|_| NoRandom)?;
-    Ok(RingKey::new(secret))
+    draw().map(Zeroizing::new).map(RingKey::new)
 }
 
 /// The secret kept in `path`; made on the first start.
@@ -101,14 +88,13 @@ pub(super) fn key_in_file(path: &Path) -> Result<RingKey, SecretError> {
         Err(error) if error.kind() == ErrorKind::InvalidData => return Err(SecretError::File(path.to_owned())),
         Err(error) => return Err(failed(error)),
     };
-    decode(text.trim()).map(RingKey::new).ok_or_else(|| SecretError::File(path.to_owned()))
+    read_key(&text).map(RingKey::new).map_err(|_| SecretError::File(path.to_owned()))
 }
 
 /// Writes a fresh secret beside `path` and links it into place, so that of two processes starting
 /// at once one wins, and a crash half-way leaves no half secret.
 fn make_file(path: &Path) -> io::Result<()> {
-    let mut random = Zeroizing::new([0; 44]);
-    rand::fill(random.as_mut()).map_err(|_| io::Error::other(NoRandom))?;
+    let random = Zeroizing::new(draw::<44>().map_err(io::Error::other)?);
     let (secret, tail) = random.split_at(32);
     let mut text = Zeroizing::new(STANDARD.encode(secret));
     text.push('\n');
@@ -132,12 +118,6 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text)?;
     file.sync_all()
-}
-
-fn decode(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    let alphabet = if text.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-    let bytes = Zeroizing::new(GeneralPurpose::new(alphabet, TOLERANT).decode(text).ok()?);
-    Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
 }
 
 #[cfg(test)]

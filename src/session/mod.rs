@@ -29,10 +29,11 @@ mod tending;
 mod tests;
 mod time;
 
+pub use crate::crypto::NoRandom;
 pub use arn::{arn, escaped};
 pub use cookie::{InvalidCookie, Reading, SessionCookie};
 pub use cookie_pairs::Cut;
-pub use cookie_token::{CookieToken, NoRandom};
+pub use cookie_token::CookieToken;
 pub use crowd::Crowded;
 pub use flow::{FLOW_LIFETIME, FlowBinding};
 pub use key::SessionKey;

@@ -8,18 +8,19 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use super::cookie_token::{CookieToken, NoRandom};
+use super::cookie_token::CookieToken;
 use super::key::SessionKey;
 use super::key_ring::{self, RingKey, SecretError};
 use super::model::Session;
 use super::payload::{self, Payload};
 use super::store::Record;
 use crate::config::{SessionConfig, StoreConfig};
+use crate::crypto::{NoRandom, draw};
 
 /// Of the envelope and of what is derived; grows when either changes.
 const FORMAT: u8 = 1;
@@ -145,8 +146,7 @@ impl Sealer {
     }
 
     fn seal_bytes(&self, purpose: &[u8], half: &[u8], place: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let mut nonce = [0; 12];
-        rand::fill(&mut nonce).map_err(|_| NoRandom)?;
+        let nonce = draw::<12>()?;
         let key = derive(&self.first, purpose, half).ok_or(SealError::Encoding)?;
         let mut envelope = Vec::with_capacity(33 + plain.len());
         envelope.push(FORMAT);
@@ -225,7 +225,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::config::{SameSite, Secret};
+    use crate::config::Secret;
     use crate::resilience::UnixTime;
     use crate::session::NewSession;
 
@@ -233,14 +233,7 @@ mod tests {
         let config = SessionConfig {
             store: StoreConfig::Memory,
             secrets: secrets.iter().map(|byte| Secret::new(STANDARD.encode([*byte; 32]))).collect(),
-            cookie_name: String::new(),
-            cookie_aliases: Vec::new(),
-            same_site: SameSite::Lax,
-            lifetime: std::time::Duration::from_secs(60),
-            max_lifetime: std::time::Duration::from_secs(600),
-            grace: std::time::Duration::from_secs(30),
-            max_per_user: 0,
-            max_flows: 0,
+            ..SessionConfig::default()
         };
         Sealer::open(&config).unwrap()
     }

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use futures::stream;
 use prometheus::IntCounter;
 
-use super::cookie_token::{CookieToken, NoRandom};
+use super::cookie_token::CookieToken;
 use super::crowd::Waiting;
 use super::hearing::Hearing;
 use super::key::SessionKey;
@@ -22,6 +22,7 @@ use super::store::{
     Counted, Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError,
 };
 use crate::config::{SessionConfig, StoreConfig};
+use crate::crypto::NoRandom;
 use crate::resilience::{Clock, Rate, Standing, UnixTime};
 use crate::telemetry::Metrics;
 

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::lease::Lease;
 use super::model::AccessToken;
 use super::payload;
 use super::seal::SealError;
 use super::sessions::{Sessions, unsealed};
 use super::store::StoreError;
+use crate::crypto::hashed;
 
 /// How long a token is shared whose end nobody told.
 const UNTOLD: Duration = Duration::from_secs(3_600);
@@ -46,5 +43,5 @@ impl Sessions {
 
 /// What tells shared tokens apart may be long and is the provider's business.
 fn name_of(id: &str) -> String {
-    format!("token:{}", URL_SAFE_NO_PAD.encode(digest(&SHA256, id.as_bytes())))
+    format!("token:{}", hashed(id))
 }

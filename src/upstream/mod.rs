@@ -122,7 +122,7 @@ impl Upstream {
         let material = tls::read(name, &config.tls)?;
         let mut pool_key = DefaultHasher::new();
         // Two services on one address may trust different authorities: they must not share connections.
-        (name, &config.tls.ca, &config.tls.client_cert).hash(&mut pool_key);
+        (name, &config.tls.ca, &config.tls.client).hash(&mut pool_key);
         let mut grpc_pool_key = pool_key.clone();
         "grpc".hash(&mut grpc_pool_key);
         Ok(Self {

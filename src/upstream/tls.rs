@@ -7,7 +7,7 @@ use pingora::protocols::tls::CaType;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use super::UpstreamError;
-use crate::config::ServiceTlsConfig;
+use crate::config::{CertifiedPair, ServiceTlsConfig};
 use crate::pem::{self, Unfit};
 
 #[derive(Default)]
@@ -26,8 +26,8 @@ pub(super) fn read(service: &str, config: &ServiceTlsConfig) -> Result<Material,
         }
         None => None,
     };
-    let client_cert = match (&config.client_cert, &config.client_key) {
-        (Some(cert), Some(key)) => {
+    let client_cert = match &config.client {
+        Some(CertifiedPair { cert, key }) => {
             let certified = pem::certified(cert, key).map_err(|unfit| match unfit {
                 Unfit::Certificate(reason) => bad(service, cert, reason),
                 Unfit::Key(reason) => bad(service, key, reason),
@@ -36,7 +36,7 @@ pub(super) fn read(service: &str, config: &ServiceTlsConfig) -> Result<Material,
             let chain = certified.cert.iter().map(|der| der.to_vec()).collect();
             Some(Arc::new(CertKey::new(chain, key_der.secret_der().to_vec())))
         }
-        _ => None,
+        None => None,
     };
     Ok(Material { ca, client_cert })
 }

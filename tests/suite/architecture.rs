@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Floors from the ground up; a room names rooms of lower floors, and of its own in one direction only.
 const FLOORS: [&[&str]; 7] = [
-    &["path", "pem", "list_fields"],
+    &["crypto", "path", "pem", "list_fields"],
     &["config", "resilience", "telemetry"],
     &["session", "oidc"],
     &["endpoints", "legacy", "upstream", "routing", "token", "reply"],

@@ -246,6 +246,15 @@ fn a_key_of_another_certificate_and_broken_files_are_refused_where_they_are_writ
         let error = format!("error: `{at}` cannot be used: it ");
         assert!(text.contains(&error) && text.contains(why) && text.contains(file), "{text}");
     }
+    for half in [&format!("client_cert: {cert}"), &format!("client_cert: {cert}, client_key:")] {
+        for (_, text) in [service(half), redis(half)] {
+            assert!(text.contains("the key `client_key` is missing beside this one\n"), "{text}");
+        }
+    }
+    let wrong = format!("client_cert: {broken}, client_key: {key}");
+    for (_, text) in [service(&wrong), redis(&wrong)] {
+        assert!(text.contains("\n1 error, "), "a wrong one is not a missing one:\n{text}");
+    }
 }
 
 #[test]

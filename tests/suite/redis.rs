@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pingora_bff::config::RedisTlsConfig;
+use pingora_bff::config::{CertifiedPair, RedisTlsConfig};
 use pingora_bff::resilience::UnixTime;
 use pingora_bff::session::SessionKey;
 use pingora_bff::session::store::{Listener, Record, RedisStore, Saved, SessionStore};
@@ -448,8 +448,8 @@ async fn tls_with_our_own_authority_and_a_client_certificate() {
     let open = |config: &_| RedisStore::open(config, &Metrics::new().unwrap()).unwrap();
     config.tls = Some(RedisTlsConfig { ca: Some(path("ca.pem")), client: None });
     assert!(open(&config).ping().await.is_err(), "no certificate of ours");
-    config.tls =
-        Some(RedisTlsConfig { ca: Some(path("ca.pem")), client: Some((path("client.pem"), path("client.key"))) });
+    let pair = CertifiedPair { cert: path("client.pem"), key: path("client.key") };
+    config.tls = Some(RedisTlsConfig { ca: Some(path("ca.pem")), client: Some(pair) });
     let store = open(&config);
     store.insert(&key(1), record(1, 1)).await.unwrap();
     assert_eq!(store.load(&key(1), NOW).await.unwrap(), Some(record(1, 1)));

@@ -10,8 +10,8 @@ use http::Method;
 use pingora_bff::cli::{explain, routes};
 use pingora_bff::config::{
     AuthConfig, AuthMode, Config, CsrfMode, LegacyConfig, LegacyServiceConfig, LogConfig, LogFormat, Place,
-    RateLimitConfig, RateLimitKey, RouteConfig, SameSite, ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig,
-    Settings, StoreConfig, TokenMode, TokenPolicyConfig,
+    RateLimitConfig, RateLimitKey, RouteConfig, ServerConfig, ServiceConfig, ServiceTlsConfig, SessionConfig, Settings,
+    StoreConfig, TokenMode, TokenPolicyConfig,
 };
 
 fn settings() -> Settings {
@@ -36,18 +36,7 @@ fn settings() -> Settings {
             max_memory: None,
         },
         auth: AuthConfig { idp: "main".into(), oauth_scopes: vec!["openid".into()], allowed_redirect_hosts: vec![] },
-        session: SessionConfig {
-            store: StoreConfig::Memory,
-            secrets: vec![],
-            cookie_name: String::new(),
-            cookie_aliases: vec![],
-            same_site: SameSite::Lax,
-            lifetime: Duration::from_secs(3600),
-            max_lifetime: Duration::from_secs(43200),
-            grace: Duration::from_secs(30),
-            max_per_user: 0,
-            max_flows: 0,
-        },
+        session: SessionConfig { store: StoreConfig::Memory, ..SessionConfig::default() },
         token_refresh_threshold: Duration::from_secs(300),
         service_audiences: BTreeMap::from([audience("analytics"), audience("crud")]),
         service_scopes: BTreeMap::from([("analytics_service".into(), vec!["application.all".into()])]),

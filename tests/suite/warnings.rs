@@ -49,3 +49,15 @@ fn https_that_nobody_here_ends_and_nobody_in_front_is_named_for() {
     assert_clean(server("public_url: 'https://a.example', trusted_proxies: 10.0.0.0/8"));
     assert_clean(server("public_url: 'http://localhost:8080'"));
 }
+
+#[test]
+fn a_redis_of_which_no_store_is_made() {
+    let map = "service_audiences: { analytics_service: https://analytics.example.com }";
+    let session = |written: &str| check_with("settings.yaml", &format!("session: {{ {written} }}\n{map}\n"));
+    let redis = "redis: { key_prefix: 'x:' }";
+    let words = ["settings.yaml:1:", "`session.redis` is written although `session.store` is no Redis"];
+    assert_warns(session(redis), &words);
+    assert_warns(session(&format!("store: 'memory:', {redis}")), &words);
+    let (code, text) = session(&format!("store: rediss, {redis}"));
+    assert!(code == 2 && !text.contains("warning: "), "the store is wrong, and said to be:\n{text}");
+}

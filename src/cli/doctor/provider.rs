@@ -54,7 +54,7 @@ pub(super) async fn examine(
         Err(error) => report.bad("signing keys", error, places.key("jwks_url")),
     }
     let users_log_in = idp.name == settings.auth.idp;
-    if !users_log_in && idp.introspection_url.is_none() {
+    if !users_log_in && idp.endpoints.introspection.is_none() {
         report.skip("client authentication", "no login and no introspection with this entry");
         return None;
     }

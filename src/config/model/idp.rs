@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jsonwebtoken::Algorithm;
 use url::Url;
 
 use crate::config::Secret;
@@ -27,26 +28,41 @@ pub struct IdpConfig {
     pub key_id: Option<String>,
     /// Overrides `auth.oauth_scopes` for logins with this entry.
     pub scopes: Option<Vec<String>>,
-    /// Absent, as with every endpoint here: from discovery.
-    pub authorization_url: Option<Url>,
-    /// `token_endpoint`.
-    pub token_url: Option<Url>,
-    /// `jwks_uri`.
-    pub jwks_url: Option<Url>,
-    /// `introspection_endpoint` (RFC 7662).
-    pub introspection_url: Option<Url>,
-    /// `revocation_endpoint` (RFC 7009).
-    pub revocation_url: Option<Url>,
-    /// `end_session_endpoint` (RP-Initiated Logout).
-    pub end_session_url: Option<Url>,
-    /// JWS algorithms accepted from this issuer, e.g. `RS256`.
-    pub algorithms: Vec<String>,
+    /// `authorization_url` and its kin.
+    pub endpoints: IdpEndpoints,
+    /// JWS algorithms accepted from this issuer.
+    pub algorithms: Vec<Algorithm>,
     /// How a token is asked for a service; default `resource`.
     pub audience_parameter: AudienceParameter,
     /// Our claim name (`name`, `email`, …; never `sub`) → the provider's.
     pub claims_mapping: BTreeMap<String, String>,
     /// What a login asks for beyond our own parameters. `prompt` replaces ours; what is empty is not sent.
     pub authorization_params: BTreeMap<String, String>,
+}
+
+/// What an entry writes of its provider's endpoints. Absent: from discovery.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdpEndpoints {
+    /// `authorization_endpoint`.
+    pub authorization: Option<Url>,
+    /// `token_endpoint`.
+    pub token: Option<Url>,
+    /// `jwks_uri`.
+    pub jwks: Option<Url>,
+    /// `introspection_endpoint` (RFC 7662).
+    pub introspection: Option<Url>,
+    /// `revocation_endpoint` (RFC 7009).
+    pub revocation: Option<Url>,
+    /// `end_session_endpoint` (RP-Initiated Logout).
+    pub end_session: Option<Url>,
+}
+
+impl IdpEndpoints {
+    /// Those that are written.
+    pub fn written(&self) -> impl Iterator<Item = &Url> {
+        let Self { authorization, token, jwks, introspection, revocation, end_session } = self;
+        [authorization, token, jwks, introspection, revocation, end_session].into_iter().flatten()
+    }
 }
 
 /// `token_auth_method`, named as in OpenID Connect Core §9.

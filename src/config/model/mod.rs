@@ -35,6 +35,15 @@ pub struct Config {
     pub routes_dir: PathBuf,
 }
 
+/// PEM files; relative to the working directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertifiedPair {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key of the leaf.
+    pub key: PathBuf,
+}
+
 /// Where something was written. Lines and columns count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

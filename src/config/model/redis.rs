@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::CertifiedPair;
 use crate::config::Secret;
 
 /// A Redis that keeps sessions.
@@ -68,6 +69,6 @@ impl fmt::Display for RedisAddress {
 pub struct RedisTlsConfig {
     /// Believed instead of the system's certificates.
     pub ca: Option<PathBuf>,
-    /// Certificate chain and private key shown to the server.
-    pub client: Option<(PathBuf, PathBuf)>,
+    /// Shown to the server.
+    pub client: Option<CertifiedPair>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use url::Url;
 
-use super::Place;
+use super::{CertifiedPair, Place};
 
 /// One entry of `services:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +28,8 @@ pub struct ServiceConfig {
 pub struct ServiceTlsConfig {
     /// Authorities believed instead of the system's.
     pub ca: Option<PathBuf>,
-    /// Our certificate chain; together with `client_key`.
-    pub client_cert: Option<PathBuf>,
-    /// Private key of `client_cert`.
-    pub client_key: Option<PathBuf>,
+    /// `client_cert` and `client_key`: shown to the service.
+    pub client: Option<CertifiedPair>,
     /// Name sent as SNI and verified, where it is not the host of `base_url`.
     pub server_name: Option<String>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use super::CertifiedPair;
 use super::redis::RedisConfig;
 use crate::config::Secret;
 
@@ -46,7 +47,7 @@ pub struct ServerConfig {
     /// The origin the browser sees, without a path.
     pub public_url: Url,
     /// Certificate of the public addresses; absent: plain HTTP/1.1 and h2c.
-    pub tls: Option<TlsConfig>,
+    pub tls: Option<CertifiedPair>,
     /// Peers whose `X-Forwarded-*`/`Forwarded` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// From SIGTERM to the end: what is in flight may take as long.
@@ -73,15 +74,6 @@ pub struct ServerConfig {
     pub max_memory: Option<u64>,
     /// A `WebSocket` on which neither end says anything for this long is closed (default 1 h). `None`: never.
     pub websocket_idle_timeout: Option<Duration>,
-}
-
-/// `server.tls`: PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// Certificate chain, leaf first; relative to the working directory.
-    pub cert: PathBuf,
-    /// Private key; relative to the working directory.
-    pub key: PathBuf,
 }
 
 /// `auth:`.
@@ -120,6 +112,24 @@ pub struct SessionConfig {
     pub max_per_user: usize,
     /// Logins begun and not finished in one process, a tenth of them of one address; default 100 000, 0: any number.
     pub max_flows: usize,
+}
+
+impl Default for SessionConfig {
+    /// As documented.
+    fn default() -> Self {
+        Self {
+            store: StoreConfig::Sqlite(PathBuf::from("data/sessions.db")),
+            secrets: Vec::new(),
+            cookie_name: String::new(),
+            cookie_aliases: Vec::new(),
+            same_site: SameSite::Lax,
+            lifetime: Duration::from_secs(3600),
+            max_lifetime: Duration::from_secs(12 * 3600),
+            grace: Duration::from_secs(30),
+            max_per_user: 0,
+            max_flows: 100_000,
+        }
+    }
 }
 
 /// `session.store`.

@@ -1,11 +1,13 @@
 //! `conf/idps.yaml`.
 
+use jsonwebtoken::Algorithm;
+
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest, table};
 use crate::config::scalar::{any_text, endpoint_url, quote, secret, secure_url, text, word};
 use crate::config::source::Spot;
-use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
+use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, IdpEndpoints, Secret};
 use crate::pem::signing_key;
 
 use super::session::is_empty;
@@ -83,12 +85,14 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
     let method = map.located("token_auth_method", word(METHODS));
     let key_id = map.field("key_id", text);
     let scopes = map.field("scopes", login_scopes);
-    let authorization_url = map.field("authorization_url", endpoint_url);
-    let token_url = map.field("token_url", endpoint_url);
-    let jwks_url = map.field("jwks_url", endpoint_url);
-    let introspection_url = map.field("introspection_url", endpoint_url);
-    let revocation_url = map.field("revocation_url", endpoint_url);
-    let end_session_url = map.field("end_session_url", endpoint_url);
+    let endpoints = IdpEndpoints {
+        authorization: map.field("authorization_url", endpoint_url),
+        token: map.field("token_url", endpoint_url),
+        jwks: map.field("jwks_url", endpoint_url),
+        introspection: map.field("introspection_url", endpoint_url),
+        revocation: map.field("revocation_url", endpoint_url),
+        end_session: map.field("end_session_url", endpoint_url),
+    };
     let algorithms = map.field("algorithms", read_algorithms);
     let audience_parameter = map.field("audience_parameter", word(PARAMETERS)).unwrap_or(AudienceParameter::Resource);
     let claims_mapping = map.field("claims_mapping", read_mapping).map(by_name);
@@ -111,13 +115,8 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
         token_auth_method: method.map_or(ClientAuthMethod::ClientSecretBasic, |method| method.value),
         key_id,
         scopes,
-        authorization_url,
-        token_url,
-        jwks_url,
-        introspection_url,
-        revocation_url,
-        end_session_url,
-        algorithms: algorithms.unwrap_or_else(|| ALGORITHMS.map(str::to_owned).to_vec()),
+        endpoints,
+        algorithms: algorithms.unwrap_or_else(|| ALGORITHMS.iter().filter_map(|name| name.parse().ok()).collect()),
         audience_parameter,
         claims_mapping: claims_mapping.unwrap_or_default(),
         authorization_params: authorization_params.unwrap_or_default(),
@@ -166,7 +165,7 @@ fn read_params(node: &Node, found: &Collector) -> Option<Vec<(Located<String>, S
     Some(params)
 }
 
-fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {
+fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<Algorithm>> {
     let listed = one_or_many(node, found, algorithm)?;
     if listed.is_empty() {
         refuse(node, found, "no algorithm is allowed: every token would be refused", "")
@@ -175,10 +174,10 @@ fn read_algorithms(node: &Node, found: &Collector) -> Option<Vec<String>> {
     }
 }
 
-fn algorithm(node: &Node, found: &Collector) -> Option<String> {
+fn algorithm(node: &Node, found: &Collector) -> Option<Algorithm> {
     let name = text(node, found)?;
     if ALGORITHMS.contains(&name.as_str()) {
-        return Some(name);
+        return name.parse().ok();
     }
     let label = match name.as_str() {
         "none" | "None" => "an unsigned token proves nothing".to_owned(),

@@ -11,7 +11,7 @@ mod session;
 mod settings;
 mod store;
 
-pub(super) use idps::{WrittenIdp, WrittenIdps, read_idps};
+pub(super) use idps::{WrittenIdps, read_idps};
 pub(super) use legacy::read_legacy;
 pub(super) use routes::{RouteFile, WrittenRoute, read_route_file};
 pub(super) use services::WrittenService;

@@ -11,7 +11,7 @@ use crate::config::pattern::{read_pattern, read_template};
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest};
 use crate::config::scalar::{boolean, quote, size, text, word};
 use crate::config::source::Spot;
-use crate::config::{AuthMode, RouteConfig, TokenPolicyConfig};
+use crate::config::{AuthMode, RouteConfig};
 use crate::path::Pattern;
 
 const AUTH_MODES: &[(&str, AuthMode)] =
@@ -118,7 +118,7 @@ fn read_route(node: &Node, file: &mut RouteFile, found: &Collector) -> Option<Wr
         streaming,
         websocket: websocket.is_some_and(|websocket| websocket.value),
         max_body_size,
-        token_policy: policy.as_ref().map(|policy: &Located<TokenPolicyConfig>| policy.value.clone()),
+        token_policy: policy.as_ref().map(|policy| policy.value.clone()),
         rate_limit: rate_limit.map(|limit| limit.value),
         written_at: spot.place(),
     };
@@ -151,8 +151,8 @@ fn route_id(node: &Node, found: &Collector) -> Option<String> {
 }
 
 fn read_methods(node: &Node, found: &Collector) -> Option<Vec<Method>> {
-    let mut methods = one_or_many(node, found, method)?;
-    if methods.is_empty() && matches!(&node.value, crate::config::node::Value::List(items) if items.is_empty()) {
+    let listed = one_or_many(node, found, method)?;
+    if listed.is_empty() {
         return refuse(
             node,
             found,
@@ -160,13 +160,12 @@ fn read_methods(node: &Node, found: &Collector) -> Option<Vec<Method>> {
             "leave it out to allow every method",
         );
     }
-    let mut seen = Vec::new();
-    methods.retain(|method| {
-        !seen.contains(method) && {
-            seen.push(method.clone());
-            true
+    let mut methods = Vec::new();
+    for method in listed {
+        if !methods.contains(&method) {
+            methods.push(method);
         }
-    });
+    }
     Some(methods)
 }
 

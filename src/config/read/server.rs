@@ -8,18 +8,19 @@ use url::Url;
 
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
-use crate::config::pem::{certificate_file, check_pair, key_file};
+use crate::config::pem::{certificate_file, key_file, pair};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
 use crate::config::scalar::{
     duration, is_loopback, network, positive_duration, quote, size, socket_address, text, url, whole,
 };
 use crate::config::source::Spot;
-use crate::config::{ServerConfig, TlsConfig};
+use crate::config::{CertifiedPair, ServerConfig};
 
-const ONE_MINUTE: Duration = Duration::from_secs(60);
-const ONE_HOUR: Duration = Duration::from_secs(3600);
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
-const TEN_SECONDS: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Below the slowest link that people still wait for.
 const MIN_BODY_RATE: u64 = 240;
 
@@ -38,13 +39,13 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let drain_delay = map.located("drain_delay", duration);
     let upgrade_sock = map.field("upgrade_sock", socket_path);
     let threads = map.field("threads", whole(1..=1024)).and_then(|threads| usize::try_from(threads).ok());
-    let idle_timeout = map.field("idle_timeout", positive_duration).unwrap_or(ONE_MINUTE);
-    let header_timeout = map.field("header_timeout", positive_duration).unwrap_or(TEN_SECONDS);
-    let body_timeout = map.field("body_timeout", positive_duration).unwrap_or(ONE_MINUTE);
+    let idle_timeout = map.field("idle_timeout", positive_duration).unwrap_or(IDLE_TIMEOUT);
+    let header_timeout = map.field("header_timeout", positive_duration).unwrap_or(HEADER_TIMEOUT);
+    let body_timeout = map.field("body_timeout", positive_duration).unwrap_or(BODY_TIMEOUT);
     let min_body_rate = map.field("min_body_rate", whole(0..=1_000_000_000)).unwrap_or(MIN_BODY_RATE);
     let max_connections = map.field("max_connections", whole(1..=10_000_000));
     let max_memory = map.field("max_memory", size).filter(|bytes| *bytes > 0);
-    let websocket_idle_timeout = map.field("websocket_idle_timeout", duration).unwrap_or(ONE_HOUR);
+    let websocket_idle_timeout = map.field("websocket_idle_timeout", duration).unwrap_or(WEBSOCKET_IDLE_TIMEOUT);
     let spot = map.spot.clone();
     map.finish();
 
@@ -100,7 +101,7 @@ fn within_grace(delay: Option<&Located<Duration>>, grace: Duration, found: &Coll
 /// A path that a socket can be bound to: `sun_path` of unix(7) has room for 107 bytes.
 fn socket_path(node: &Node, found: &Collector) -> Option<PathBuf> {
     let path = text(node, found)?;
-    if path.is_empty() || path.len() > 107 {
+    if path.len() > 107 {
         return refuse(node, found, format!("{} is no path of a socket", quote(&node.spot, &path)), "1 to 107 bytes");
     }
     Some(PathBuf::from(path))
@@ -205,14 +206,12 @@ fn default_url(listen: Option<SocketAddr>, tls: bool, spot: &Spot, found: &Colle
     url
 }
 
-fn read_tls(node: &Node, found: &Collector) -> Option<TlsConfig> {
+fn read_tls(node: &Node, found: &Collector) -> Option<CertifiedPair> {
     let mut map = MapReader::new(node, found)?;
     let cert = map.required("cert", certificate_file);
     let key = map.required("key", key_file);
     map.finish();
-    let (cert, key) = (cert?.value, key?);
-    check_pair(&cert, &key, found);
-    Some(TlsConfig { cert, key: key.value })
+    Some(pair(cert?.value, key?, found))
 }
 
 /// A DNS name, for the places that take neither scheme nor port.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::server::dns_name;
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
-use crate::config::pem::{authority_file, certificate_file, check_pair, key_file};
+use crate::config::pem::{authority_file, client_pair};
 use crate::config::reader::{Located, MapReader, entries};
 use crate::config::scalar::{positive_duration, url};
 use crate::config::{Place, ServiceConfig, ServiceTlsConfig};
@@ -43,22 +43,8 @@ fn read_service(node: &Node, written_at: Place, found: &Collector) -> Option<Ser
 fn read_tls(node: &Node, found: &Collector) -> Option<ServiceTlsConfig> {
     let mut map = MapReader::new(node, found)?;
     let ca = map.field("ca", authority_file);
-    let client_cert = map.field("client_cert", certificate_file);
-    let client_key = map.located("client_key", key_file);
+    let client = client_pair(&mut map, found);
     let server_name = map.field("server_name", dns_name);
-    let (cert_spot, key_spot) = (map.key_spot("client_cert"), map.key_spot("client_key"));
     map.finish();
-    let alone = match (cert_spot, key_spot) {
-        (Some(cert), None) => Some((cert, "client_key")),
-        (None, Some(key)) => Some((key, "client_cert")),
-        _ => None,
-    };
-    if let Some((spot, missing)) = alone {
-        found.push(Diagnostic::error(spot, format!("the key `{missing}` is missing beside this one")));
-    }
-    if let (Some(cert), Some(key)) = (&client_cert, &client_key) {
-        check_pair(cert, key, found);
-    }
-    let client_key = client_key.map(|key| key.value);
-    Some(ServiceTlsConfig { ca, client_cert, client_key, server_name })
+    Some(ServiceTlsConfig { ca, client, server_name })
 }

@@ -8,11 +8,11 @@ use percent_encoding::percent_decode_str;
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::mask::holds_secret;
 use crate::config::node::Node;
-use crate::config::pem::{authority_file, certificate_file, check_pair, key_file};
-use crate::config::reader::{Located, MapReader, refuse};
+use crate::config::pem::{authority_file, client_pair};
+use crate::config::reader::{MapReader, refuse};
 use crate::config::scalar::{duration, quote, quote_text, secret, text};
 use crate::config::source::Spot;
-use crate::config::{RedisAddress, RedisConfig, RedisServers, RedisTlsConfig, Secret, StoreConfig};
+use crate::config::{CertifiedPair, RedisAddress, RedisConfig, RedisServers, RedisTlsConfig, Secret, StoreConfig};
 
 const STORES: &str = "allowed: `sqlite:PATH` (one machine), `memory:` (lost at restart), `redis://HOST:PORT/DB`, \
                       `redis+sentinel://HOST:PORT,HOST:PORT/MASTER`, `redis+cluster://HOST:PORT,HOST:PORT`; \
@@ -152,8 +152,7 @@ pub(super) fn read_redis(node: &Node, found: &Collector) -> Option<WrittenRedis>
     let written = WrittenRedis {
         spot: node.spot.clone(),
         ca: map.field("ca", authority_file),
-        client_cert: map.field("client_cert", certificate_file),
-        client_key: map.located("client_key", key_file),
+        client: client_pair(&mut map, found),
         key_prefix: map.field("key_prefix", key_prefix),
         replica_wait: map.field("replica_wait", replica_wait),
         username: map.field("username", text),
@@ -169,8 +168,7 @@ pub(super) fn read_redis(node: &Node, found: &Collector) -> Option<WrittenRedis>
 pub(super) struct WrittenRedis {
     spot: Spot,
     ca: Option<PathBuf>,
-    client_cert: Option<PathBuf>,
-    client_key: Option<Located<PathBuf>>,
+    client: Option<CertifiedPair>,
     key_prefix: Option<String>,
     replica_wait: Option<Duration>,
     username: Option<String>,
@@ -188,16 +186,9 @@ impl WrittenRedis {
             found.push(Diagnostic::warning(&self.spot, message));
             return;
         };
-        if self.client_cert.is_some() != self.client_key.is_some() {
-            fail("`client_cert` and `client_key` go together");
-        }
-        let client = self.client_cert.zip(self.client_key).map(|(cert, key)| {
-            check_pair(&cert, &key, found);
-            (cert, key.value)
-        });
         match &mut redis.tls {
-            Some(tls) => *tls = RedisTlsConfig { ca: self.ca, client },
-            None if self.ca.is_some() || client.is_some() => {
+            Some(tls) => *tls = RedisTlsConfig { ca: self.ca, client: self.client },
+            None if self.ca.is_some() || self.client.is_some() => {
                 fail("certificates are for TLS: write `rediss://…` in `session.store`");
             }
             None => {}

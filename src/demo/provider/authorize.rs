@@ -8,7 +8,8 @@ use url::Url;
 use super::ledger::{Code, Grant};
 use super::params::Params;
 use super::refusal::Refusal;
-use super::{Provider, pages, random_id, users};
+use super::{Provider, pages, users};
+use crate::crypto::draw_text;
 
 /// A checked authorization request.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ fn issue(provider: &Provider, ask: &Ask, user: &'static users::User) -> Result<S
     let now = provider.clock.now();
     let grant = Grant {
         user,
-        sid: random_id().map_err(|_| Refusal::broken())?,
+        sid: draw_text().map_err(|_| Refusal::broken())?,
         scopes: ask.scopes.clone(),
         resources: ask.resources.clone(),
         authenticated_at: now,

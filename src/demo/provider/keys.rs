@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
@@ -10,6 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value};
+
+use crate::crypto::sha256;
 
 /// Why there is no key or no signature.
 #[derive(Debug, thiserror::Error)]
@@ -73,14 +74,9 @@ impl Keys {
     }
 }
 
-/// `at_hash` (`OpenID` Connect Core §3.1.3.6) and the PKCE challenge differ only in how much they keep.
+/// `at_hash` (`OpenID` Connect Core §3.1.3.6).
 pub fn at_hash(access_token: &str) -> String {
-    let hash = digest(&SHA256, access_token.as_bytes());
-    let (left, _) = hash.as_ref().split_at(hash.as_ref().len() / 2);
+    let hash = sha256(access_token.as_bytes());
+    let (left, _) = hash.split_at(hash.len() / 2);
     URL_SAFE_NO_PAD.encode(left)
-}
-
-/// `BASE64URL(SHA256(verifier))` (RFC 7636 §4.2).
-pub fn s256(verifier: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
 }

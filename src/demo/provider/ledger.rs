@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::random_id;
 use super::refusal::Refusal;
 use super::users::User;
+use crate::crypto::draw_text;
 use crate::resilience::UnixTime;
 
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
@@ -96,7 +96,7 @@ impl Ledger {
 
     /// Writes a code down; returns it.
     pub fn issue_code(&self, now: UnixTime, code: Code) -> Result<String, Refusal> {
-        let id = random_id().map_err(|_| Refusal::broken())?;
+        let id = draw_text().map_err(|_| Refusal::broken())?;
         self.books().codes.put(now, id.clone(), now.plus(CODE_LIFETIME), CodeState::Fresh(code));
         Ok(id)
     }
@@ -104,7 +104,7 @@ impl Ledger {
     /// Takes a code, once. A second time ends what the first one started (RFC 6749 §4.1.2).
     /// Returns the code and the id under which its grant may be opened.
     pub fn redeem(&self, now: UnixTime, id: &str) -> Result<(String, Code), Refusal> {
-        let grant_id = random_id().map_err(|_| Refusal::broken())?;
+        let grant_id = draw_text().map_err(|_| Refusal::broken())?;
         let mut books = self.books();
         let Some(state) = books.codes.get(now, id) else {
             return Err(Refusal::bad("invalid_grant", "the code is unknown or too old"));
@@ -165,6 +165,6 @@ impl Ledger {
 
 /// Names its grant, so that a spent one can be told from an invented one.
 fn refresh_token(grant_id: &str) -> Result<String, Refusal> {
-    let secret = random_id().map_err(|_| Refusal::broken())?;
+    let secret = draw_text().map_err(|_| Refusal::broken())?;
     Ok(format!("{grant_id}.{secret}"))
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::ledger::Grant;
 use super::refusal::Refusal;
-use super::{Provider, keys, random_id};
+use super::{Provider, keys};
+use crate::crypto::draw_text;
 
 /// Short enough that a patient visitor sees a refresh.
 pub const ACCESS_LIFETIME: Duration = Duration::from_secs(300);
@@ -36,7 +37,7 @@ pub fn access_token(provider: &Provider, ask: &AccessAsk<'_>) -> Result<String, 
         "scope": ask.scopes.join(" "),
         "iat": now,
         "exp": now.plus(ACCESS_LIFETIME),
-        "jti": random_id().map_err(|_| Refusal::broken())?,
+        "jti": draw_text().map_err(|_| Refusal::broken())?,
     });
     if let (Some(claims), Some(grant)) = (claims.as_object_mut(), ask.grant) {
         claims.insert("auth_time".to_owned(), json!(grant.authenticated_at));

@@ -24,8 +24,6 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::resilience::Clock;
 
@@ -118,11 +116,4 @@ pub fn router(provider: Arc<Provider>) -> Router {
 /// The page's own stylesheet, so that the provider looks like a part of the same demo.
 fn stylesheet() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../page/style.css"))
-}
-
-/// A fresh identifier of 256 random bits, base64url.
-pub fn random_id() -> Result<String, aws_lc_rs::error::Unspecified> {
-    let mut bytes = [0_u8; 32];
-    aws_lc_rs::rand::fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

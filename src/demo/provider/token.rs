@@ -5,11 +5,12 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::Provider;
 use super::ledger::Grant;
 use super::mint::{ACCESS_LIFETIME, AccessAsk, access_token, id_token};
 use super::params::Params;
 use super::refusal::Refusal;
-use super::{Provider, keys};
+use crate::crypto::hashed;
 
 type Tokens = Map<String, Value>;
 
@@ -40,7 +41,7 @@ fn redeem_code(provider: &Provider, form: &Params) -> Result<Tokens, Refusal> {
     }
     let verifier = form.required("code_verifier")?;
     // RFC 7636 §4.1: 43 to 128 characters.
-    if !(43..=128).contains(&verifier.len()) || keys::s256(verifier) != code.challenge {
+    if !(43..=128).contains(&verifier.len()) || hashed(verifier) != code.challenge {
         return Err(Refusal::bad("invalid_grant", "code_verifier does not match the code_challenge"));
     }
     let audience = audience(provider, form, Some(&code.grant))?;

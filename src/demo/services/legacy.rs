@@ -1,8 +1,7 @@
 //! The legacy service: an echo with moods. `POST /_mode {"mode":"ok|slow|broken"}` sets one for
 //! everybody, `?delay_ms=` makes a single answer late.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -36,37 +35,29 @@ struct Mood {
 #[derive(Debug)]
 struct Legacy {
     service: Arc<Service>,
-    mode: AtomicU8,
+    mode: Mutex<Mode>,
 }
 
 impl Legacy {
-    fn mode(&self) -> Mode {
-        match self.mode.load(Ordering::Relaxed) {
-            1 => Mode::Slow,
-            2 => Mode::Broken,
-            _ => Mode::Ok,
-        }
-    }
-
-    fn set(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::Relaxed);
+    fn mode(&self) -> MutexGuard<'_, Mode> {
+        self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Its paths.
 pub fn router(service: Arc<Service>) -> Router {
     type Shared = State<Arc<Legacy>>;
-    let legacy = Arc::new(Legacy { service, mode: AtomicU8::new(Mode::Ok as u8) });
-    let show = |State(legacy): Shared| async move { Json(Mood { mode: legacy.mode() }) };
+    let legacy = Arc::new(Legacy { service, mode: Mutex::new(Mode::Ok) });
+    let show = |State(legacy): Shared| async move { Json(Mood { mode: *legacy.mode() }) };
     let change = |State(legacy): Shared, Json(mood): Json<Mood>| async move {
-        legacy.set(mood.mode);
+        *legacy.mode() = mood.mode;
         Json(mood)
     };
     Router::new().route("/_mode", get(show).post(change)).fallback(any(answer)).with_state(legacy)
 }
 
 async fn answer(State(legacy): State<Arc<Legacy>>, request: Request) -> Response {
-    let mode = legacy.mode();
+    let mode = *legacy.mode();
     let delay = delay_of(request.uri().query().unwrap_or_default(), mode);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

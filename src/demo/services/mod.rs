@@ -1,9 +1,9 @@
 //! The services behind the proxy: they answer with what reached them, so that a visitor sees what
 //! the cookie became on the way.
 
-mod analytics;
+pub mod analytics;
 mod echo;
-mod legacy;
+pub mod legacy;
 
 #[cfg(test)]
 mod tests;
@@ -45,16 +45,6 @@ impl Service {
 /// Echoes on every path.
 pub fn plain(service: Arc<Service>) -> Router {
     Router::new().fallback(any(answer)).with_state(service)
-}
-
-/// Echoes, streams `/events`, and counts what is sent to `/upload`.
-pub fn analytics(service: Arc<Service>) -> Router {
-    analytics::router(service)
-}
-
-/// Echoes, or is slow or broken when told to be.
-pub fn legacy(service: Arc<Service>) -> Router {
-    legacy::router(service)
 }
 
 async fn answer(State(service): State<Arc<Service>>, request: Request) -> Json<Value> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName};
 use pingora::cache::CacheKey;
 
 use super::flight::FaultCell;
+use crate::crypto::sha256;
 
 /// Who asks, as far as the cache tells callers apart: two callers with one value see each other's answers.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -26,7 +26,7 @@ impl Caller {
     /// One token, one partition, since a narrower token must not get what a wider one was given; kept as a digest.
     #[must_use]
     pub fn by_token(token: &[u8]) -> Self {
-        Self(frame(&[digest(&SHA256, token).as_ref()]).into())
+        Self(frame(&[&sha256(token)]).into())
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn selection(request: &HeaderMap, vary: &[HeaderName]) -> Vec<u8> {
     for name in vary {
         text.extend(frame(&[name.as_str().as_bytes(), &normalised(request, name)]));
     }
-    digest(&SHA256, &text).as_ref().to_vec()
+    sha256(&text).to_vec()
 }
 
 /// Language tags, codings and charsets: their case says nothing (RFC 9110 §12.5.2–12.5.4).

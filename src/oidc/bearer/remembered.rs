@@ -1,9 +1,9 @@
 //! Verdicts on tokens, each for a limited time. Bounded: when full, one is forgotten and costs one
 //! more check. The key is a hash, so that a dump of memory holds no token for being remembered.
 
-use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
 
+use crate::crypto::sha256;
 use crate::resilience::UnixTime;
 
 /// SHA-256 of a token.
@@ -11,10 +11,7 @@ pub(super) type Fingerprint = [u8; 32];
 
 /// The name of a token in tables.
 pub(super) fn fingerprint(token: &str) -> Fingerprint {
-    let hash = digest::digest(&digest::SHA256, token.as_bytes());
-    let mut key = Fingerprint::default();
-    key.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
-    key
+    sha256(token.as_bytes())
 }
 
 /// Verdicts by token.

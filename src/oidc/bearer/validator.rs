@@ -12,10 +12,10 @@ use super::remembered::{Fingerprint, Remembered, fingerprint};
 use super::{BearerError, Caller};
 use crate::config::{IdpConfig, Secret};
 use crate::oidc::claims::Claims;
-use crate::oidc::discovery::Discovery;
 use crate::oidc::error::SetupError;
-use crate::oidc::jwks::{Bringer, Jwks};
+use crate::oidc::jwks::Bringer;
 use crate::oidc::jwt::{self, Compact};
+use crate::oidc::known::Known;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::signature::{self, SignatureError};
 use crate::resilience::{Clock, SingleFlight};
@@ -82,9 +82,9 @@ impl BearerValidator {
         Ok(Self { court, flights: SingleFlight::default(), metrics, valid: OnceLock::new() })
     }
 
-    /// What is kept of the provider that `idp` names.
-    pub(in crate::oidc) fn kept_of(&self, idp: &IdpConfig) -> Option<(Discovery, Jwks)> {
-        entry::kept_of(&self.court.entries, idp)
+    /// What is known of the provider that `idp` names.
+    pub(in crate::oidc) fn known_of(&self, idp: &IdpConfig) -> Option<Known> {
+        entry::known_of(&self.court.entries, idp)
     }
 
     /// Who calls with this token: the credentials of `Authorization: Bearer`, without the scheme.
@@ -119,8 +119,10 @@ impl BearerValidator {
         let entry = choose(&compact.claims, &court.entries).map_err(BearerError::invalid)?;
         // Before the signature: what is refused anyway shall not make us ask for keys.
         let caller = check(&compact, entry, now).map_err(BearerError::invalid)?;
-        match (signature::verify(&compact, &entry.algorithms, &entry.jwks, Bringer::Caller).await, &entry.introspector)
-        {
+        match (
+            signature::verify(&compact, &entry.algorithms, &entry.known.jwks, Bringer::Caller).await,
+            &entry.introspector,
+        ) {
             (Ok(_algorithm), _) => Ok(court.remember(key, caller, SIGNATURE_HOLDS)),
             // No keys are published, or they cannot be had: the provider's word is as good.
             (Err(SignatureError::NotChecked(_)), Some(introspector)) => {

@@ -285,7 +285,7 @@ async fn the_entry_is_chosen_by_issuer_and_audience() {
             &|idp| idp.audience = Some("https://a.example".into()),
             &|idp| {
                 idp.audience = Some("https://b.example".into());
-                idp.algorithms = vec!["RS256".into()];
+                idp.algorithms = vec![Algorithm::RS256];
             },
             &|idp| {
                 idp.issuer.clone_from(&elsewhere.base);

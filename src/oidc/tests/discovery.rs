@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
 use serde_json::json;
 use url::Url;
 
@@ -147,7 +148,7 @@ async fn written_endpoints_override_and_suffice() {
     let elsewhere = World::new().await;
     let at = |path: &str| Some(Url::parse(&format!("{}{path}", elsewhere.base)).unwrap());
     let world = World::with(|idp| {
-        (idp.authorization_url, idp.token_url, idp.jwks_url) = (at("/a"), at("/t"), at("/jwks"));
+        (idp.endpoints.authorization, idp.endpoints.token, idp.endpoints.jwks) = (at("/a"), at("/t"), at("/jwks"));
     })
     .await;
     world.answer(WELL_KNOWN, Canned::Html(500, ""));
@@ -183,9 +184,9 @@ async fn an_entry_that_cannot_work_is_refused_at_once() {
         assert!(matches!(setup(base, |idp| idp.issuer = issuer.into()), Some(SetupError::Issuer(_))), "{issuer}");
     }
     let plain = Url::parse("http://idp.example.com/t").unwrap();
-    assert!(matches!(setup(base, |idp| idp.token_url = Some(plain)), Some(SetupError::Endpoint(_))));
+    assert!(matches!(setup(base, |idp| idp.endpoints.token = Some(plain)), Some(SetupError::Endpoint(_))));
     assert_eq!(setup(base, |idp| idp.client_secret = None), Some(SetupError::NoSecret));
-    let algorithms = vec!["none".into(), "HS256".into()];
+    let algorithms = vec![Algorithm::HS256];
     assert_eq!(setup(base, |idp| idp.algorithms = algorithms), Some(SetupError::Algorithms));
     let assertion = |idp: &mut IdpConfig| idp.token_auth_method = ClientAuthMethod::PrivateKeyJwt;
     let error = setup(base, assertion).unwrap();

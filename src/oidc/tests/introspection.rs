@@ -16,7 +16,7 @@ const PATH: &str = "/introspect";
 async fn world() -> (World, BearerValidator) {
     let world = World::new().await;
     let at = Url::parse(&format!("{}{PATH}", world.base)).unwrap();
-    let validator = validator(&world, &[&move |idp| idp.introspection_url = Some(at.clone())]);
+    let validator = validator(&world, &[&move |idp| idp.endpoints.introspection = Some(at.clone())]);
     (world, validator)
 }
 
@@ -190,14 +190,14 @@ async fn entries_of_one_endpoint_ask_once_and_others_in_turn() {
         let here = here.clone();
         move |idp: &mut IdpConfig| {
             idp.audience = Some(audience.into());
-            idp.introspection_url.clone_from(&here);
+            idp.endpoints.introspection.clone_from(&here);
         }
     };
     let (first, second) = (entry("https://a.example"), entry("https://b.example"));
     let partner = |idp: &mut IdpConfig| {
         idp.issuer.clone_from(&other.base);
         idp.provider = "partner".into();
-        idp.introspection_url.clone_from(&there);
+        idp.endpoints.introspection.clone_from(&there);
         idp.token_auth_method = ClientAuthMethod::ClientSecretPost;
     };
     let validator = validator(&world, &[&first, &second, &partner]);

@@ -80,7 +80,8 @@ async fn what_is_written_for_the_request_is_added_to_it() {
 async fn the_query_of_an_endpoint_stays() {
     let world = World::with(|idp| {
         let at = |path: &str| Some(Url::parse(&format!("{}{path}?p=1", idp.issuer)).unwrap());
-        (idp.token_url, idp.revocation_url, idp.end_session_url) = (at("/token"), at("/revoke"), at("/end"));
+        (idp.endpoints.token, idp.endpoints.revocation, idp.endpoints.end_session) =
+            (at("/token"), at("/revoke"), at("/end"));
     })
     .await;
     world.login_with(|_| {}).await.unwrap();

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use url::{Url, form_urlencoded};
 
 use super::keys::Key;
-use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, Secret};
+use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, IdpEndpoints, Secret};
 use crate::oidc::{CallbackParams, Flow, Login, LoginAsk, LoginError, RelyingParty};
 use crate::resilience::ManualClock;
 use crate::telemetry::Metrics;
@@ -155,13 +156,8 @@ fn entry(base: &str) -> IdpConfig {
         token_auth_method: ClientAuthMethod::ClientSecretBasic,
         key_id: None,
         scopes: None,
-        authorization_url: None,
-        token_url: None,
-        jwks_url: None,
-        introspection_url: None,
-        revocation_url: None,
-        end_session_url: None,
-        algorithms: ["RS256", "PS256", "ES256", "ES384", "EdDSA"].map(String::from).to_vec(),
+        endpoints: IdpEndpoints::default(),
+        algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA],
         audience_parameter: AudienceParameter::Resource,
         claims_mapping: std::collections::BTreeMap::new(),
         authorization_params: std::collections::BTreeMap::new(),

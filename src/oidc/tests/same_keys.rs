@@ -56,5 +56,5 @@ async fn an_entry_that_logs_users_in_otherwise_keeps_its_providers_keys() {
     };
     assert!(next(&|idp| idp.client_secret = Some(Secret::new("another"))).ready());
     let elsewhere = Url::parse(&format!("{}/others", world.base)).unwrap();
-    assert!(!next(&|idp| idp.jwks_url = Some(elsewhere.clone())).ready());
+    assert!(!next(&|idp| idp.endpoints.jwks = Some(elsewhere.clone())).ready());
 }

@@ -114,7 +114,7 @@ fn all_go_the_same_way(text: &[u8]) -> bool {
 }
 
 /// Pieces near the border, with a bar between two.
-const PIECES: &str = "/|/|/|/|.|..|;|;|a|bc|2|e|5|F|x=1|%|%2|%25|%25|%2e|%2E|%2f|%2F|%5c|%5C|%3b|%3B|%61|%7e|%32|%65|\
+const PIECES: &str = "/|/|/|/|.|..|;|;|a|b|c|2|e|5|F|x=1|%|%2|%25|%25|%2e|%2E|%2f|%2F|%5c|%5C|%3b|%3B|%61|%7e|%32|%65|\
                       %66|%C3%A9|%c3|%A9|%c0%ae|%E2%82%AC|%00|%0a|%7f|%u0041|\\|#|?| |*|:|@|[|{|\u{e9}|%20|%23|%3f|%40";
 /// And those of which most paths are taken.
 const HARMLESS: &str = "/|/|a|b.c|..d|%20|%25|%41|%2d|;v=1|e|%C3%A9|~|%3A|52|+";

@@ -17,22 +17,16 @@ use std::time::Duration;
 use self::handled::Handled;
 use super::store::{MemoryStore, Selector, SessionStore, SqliteStore};
 use super::*;
-use crate::config::{SameSite, Secret, SessionConfig, StoreConfig};
+use crate::config::{Secret, SessionConfig, StoreConfig};
 use crate::resilience::{Clock, ManualClock, UnixTime};
 use crate::telemetry::Metrics;
 
 fn config(store: StoreConfig) -> SessionConfig {
     SessionConfig {
         store,
-        secrets: Vec::new(),
-        cookie_name: String::new(),
-        cookie_aliases: Vec::new(),
-        same_site: SameSite::Lax,
         lifetime: Duration::from_secs(100),
         max_lifetime: Duration::from_secs(1_000),
-        grace: Duration::from_secs(30),
-        max_per_user: 0,
-        max_flows: 0,
+        ..SessionConfig::default()
     }
 }
 

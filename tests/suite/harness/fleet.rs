@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use pingora_bff::config::{RedisConfig, SameSite, Secret, SessionConfig, StoreConfig};
+use pingora_bff::config::{RedisConfig, Secret, SessionConfig, StoreConfig};
 use pingora_bff::resilience::{Clock, FleetClock};
 use pingora_bff::session::{AccessToken, Identity, NewSession, Ready, Sessions, Tokens};
 use pingora_bff::telemetry::Metrics;
@@ -57,14 +57,9 @@ pub(crate) fn session_config(store: StoreConfig) -> SessionConfig {
     SessionConfig {
         store,
         secrets: vec![Secret::new(SESSION_SECRET)],
-        cookie_name: String::new(),
-        cookie_aliases: Vec::new(),
-        same_site: SameSite::Lax,
-        lifetime: Duration::from_secs(3_600),
-        max_lifetime: Duration::from_secs(43_200),
         grace: Duration::ZERO,
-        max_per_user: 0,
         max_flows: 0,
+        ..SessionConfig::default()
     }
 }
 

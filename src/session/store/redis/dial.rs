@@ -78,8 +78,11 @@ impl Dial {
             Some(tls) => {
                 // The client library takes the process' default. Another one installed it already: as well.
                 let _ = rustls::crypto::ring::default_provider().install_default();
-                let client = tls.client.as_ref().map(|(cert, key)| {
-                    Ok::<_, StoreError>(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? })
+                let client = tls.client.as_ref().map(|pair| {
+                    Ok::<_, StoreError>(ClientTlsConfig {
+                        client_cert: read(&pair.cert)?,
+                        client_key: read(&pair.key)?,
+                    })
                 });
                 Some(TlsCertificates {
                     client_tls: client.transpose()?,

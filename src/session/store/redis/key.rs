@@ -1,8 +1,7 @@
 //! How everything is named in Redis. What belongs to one session carries its key as hash tag `{…}`,
 //! so that a cluster keeps it on one node (redis.io: cluster specification, hash tags).
 
-use aws_lc_rs::digest::{SHA256, digest};
-
+use crate::crypto::sha256;
 use crate::session::SessionKey;
 use crate::session::key::hex;
 use crate::session::store::Selector;
@@ -50,7 +49,7 @@ impl Names {
         };
         // The length keeps ("a", "bc") and ("ab", "c") apart.
         let whole = format!("{}:{issuer}{name}", issuer.len());
-        format!("{}{kind}:{}", self.prefix, hex(digest(&SHA256, whole.as_bytes()).as_ref()))
+        format!("{}{kind}:{}", self.prefix, hex(&sha256(whole.as_bytes())))
     }
 
     /// A sorted set: session keys by their sliding end, as last known.

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use aws_lc_rs::rand;
 use redis::Value;
 
 use self::ask::{Asker, Question};
@@ -35,6 +34,7 @@ use self::nodes::Nodes;
 use self::record::{first_number, number, optional, read_optional, record, text, unclear};
 use super::{Listener, Record, Saved, Selector, SessionStore, StoreError};
 use crate::config::RedisConfig;
+use crate::crypto::draw;
 use crate::resilience::{Rate, Standing, UnixTime};
 use crate::session::SessionKey;
 use crate::session::key::hex;
@@ -65,8 +65,7 @@ impl RedisStore {
     pub fn open(config: &RedisConfig, metrics: &Metrics) -> Result<Self, StoreError> {
         let dial = Dial::new(config)?;
         let engine = Engine::start()?;
-        let mut origin = [0; 8];
-        rand::fill(&mut origin).map_err(|_| StoreError::new("redis", "no randomness"))?;
+        let origin = draw::<8>().map_err(|error| StoreError::new("redis", error))?;
         let nodes = Nodes::start(dial, config.servers.clone(), hex(&origin), engine.handle.clone());
         wait_for_first(&nodes)?;
         let names = Names { prefix: config.key_prefix.clone() };
