@@ -8,9 +8,7 @@ use std::sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use super::room;
-use crate::config::{
-    AudienceParameter, AuthMode, Config, CsrfMode, IdpConfig, StoreConfig, TokenMode, TokenPolicyConfig,
-};
+use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, RouteConfig, StoreConfig};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
@@ -19,7 +17,7 @@ use crate::resilience::{Clock, FleetClock};
 use crate::routing::{RouteErrors, RouteTable};
 use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
 use crate::telemetry::{AccessLog, Meters, Metrics};
-use crate::token::{TokenBroker, TokenPolicy};
+use crate::token::{RouteToken, TokenBroker, TokenPolicy};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// Why the program cannot start. Each message names what to change.
@@ -239,17 +237,17 @@ fn broker(
     })
 }
 
-/// What routes write about tokens of a user's. Those must not have what is the application's own alone (`service_token`).
-fn of_users(config: &Config) -> impl Iterator<Item = &TokenPolicyConfig> {
-    let routes = config.routes.iter().filter(|route| route.auth == AuthMode::Session);
-    let policies = routes.filter_map(|route| route.token_policy.as_ref());
-    policies.filter(|policy| matches!(policy.mode, None | Some(TokenMode::OnBehalfOf)))
+fn token(config: &Config, route: &RouteConfig) -> RouteToken {
+    RouteToken::of(&route.target_service, route.token_policy.as_ref(), route.auth, &config.settings)
 }
 
 /// What a user's own tokens are for, on any route. Exchanged ones are asked for later on.
 fn audiences_at_login(config: &Config) -> Vec<String> {
-    let own = of_users(config).filter(|policy| policy.mode.is_none()).filter_map(|policy| policy.audience.as_ref());
-    config.settings.service_audiences.values().chain(own).cloned().collect()
+    let of_routes = config.routes.iter().filter_map(|route| match token(config, route) {
+        RouteToken::By(TokenPolicy::Session(need)) => need.audience.clone(),
+        _ => None,
+    });
+    config.settings.service_audiences.values().cloned().chain(of_routes).collect()
 }
 
 /// A provider that binds tokens to resources grants a scope only if the login asked for it; one
@@ -259,8 +257,12 @@ fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
         return Vec::new();
     }
     let written = config.settings.service_scopes.values().flatten();
-    let of_routes = of_users(config).filter_map(|policy| policy.scopes.as_ref()).flatten();
-    written.chain(of_routes).cloned().collect()
+    // Not what is the application's own alone (`service_token`).
+    let of_routes = config.routes.iter().flat_map(|route| match token(config, route) {
+        RouteToken::By(TokenPolicy::Session(need) | TokenPolicy::OnBehalfOf { need, .. }) => need.scopes.clone(),
+        _ => Vec::new(),
+    });
+    written.cloned().chain(of_routes).collect()
 }
 
 fn destinations(
@@ -281,10 +283,12 @@ fn destinations(
     let built = config.routes.iter().map(|route| {
         let unknown = || StartError::NoService(route.id.clone(), route.target_service.clone());
         let upstream = Arc::clone(upstreams.get(route.target_service.as_str()).ok_or_else(unknown)?);
-        let policy = TokenPolicy::of(&route.target_service, route.token_policy.as_ref(), &config.settings);
         let (endpoint, service) = (route.id.as_str().into(), route.target_service.as_str().into());
         let meters = Meters::new(Arc::clone(metrics), endpoint, Some(service));
-        Ok((route.id.clone(), Arc::new(Destination { upstream, policy, meters: Arc::new(meters) })))
+        Ok((
+            route.id.clone(),
+            Arc::new(Destination { upstream, token: token(config, route), meters: Arc::new(meters) }),
+        ))
     });
     built.collect()
 }

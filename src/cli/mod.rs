@@ -1,6 +1,5 @@
 //! The command line: what can be typed, and one file a subcommand.
 
-mod bearer;
 pub mod check;
 #[cfg(feature = "demo")]
 mod demo;

@@ -16,7 +16,7 @@ use crate::legacy::Facade;
 use crate::oidc::BearerValidator;
 use crate::routing::{Route, RouteTable};
 use crate::telemetry::{AccessLog, Meters, Metrics};
-use crate::token::{TokenBroker, TokenPolicy};
+use crate::token::{RouteToken, TokenBroker};
 use crate::upstream::Upstream;
 
 /// What a route leads to.
@@ -25,7 +25,7 @@ pub struct Destination {
     /// Where.
     pub upstream: Arc<Upstream>,
     /// With which token.
-    pub policy: TokenPolicy,
+    pub token: RouteToken,
     /// What is counted for the route.
     pub meters: Arc<Meters>,
 }

@@ -1,4 +1,4 @@
-//! Session → bearer for one service: which token a route wants ([`TokenPolicy`]), and who fetches
+//! Session → bearer for one service: which token a route wants ([`RouteToken`]), and who fetches
 //! it, exactly once however many requests wait ([`TokenBroker`]).
 
 mod bearer;
@@ -17,4 +17,4 @@ mod verdict;
 pub use bearer::{Bearer, NoBearer};
 pub use broker::TokenBroker;
 pub use minted::access_token;
-pub use policy::{Need, TokenPolicy};
+pub use policy::{Need, RouteToken, TokenPolicy};

@@ -1,10 +1,10 @@
 //! Which token an upstream gets: `token_policy` of a route, with what `settings.yaml` says about its
-//! service filled in.
+//! service filled in, and what `auth` makes of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Settings, TokenMode, TokenPolicyConfig};
+use crate::config::{AuthMode, Settings, TokenMode, TokenPolicyConfig};
 
 /// One service's token: for whom it must be, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,6 +80,52 @@ impl TokenPolicy {
             Some(TokenMode::ServiceToken) => Self::ServiceToken { need: need(), cache_ttl },
             Some(TokenMode::OnBehalfOf) => Self::OnBehalfOf { need: need(), cache_ttl },
             Some(TokenMode::None) => Self::None,
+        }
+    }
+}
+
+/// What goes upstream in `Authorization` on a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteToken {
+    /// The route knows no identity: what the client sent, if anything.
+    AsSent,
+    /// The caller's own, which was validated.
+    Callers,
+    /// What the policy says.
+    By(TokenPolicy),
+    /// The policy is about a session, and the route asks for none. The check refuses it.
+    Impossible,
+}
+
+impl RouteToken {
+    /// The token of a route to `service`.
+    #[must_use]
+    pub fn of(service: &str, written: Option<&TokenPolicyConfig>, auth: AuthMode, settings: &Settings) -> Self {
+        match (TokenPolicy::of(service, written, settings), auth) {
+            (policy, AuthMode::Session)
+            | (policy @ (TokenPolicy::None | TokenPolicy::ServiceToken { .. }), AuthMode::Bearer | AuthMode::None) => {
+                Self::By(policy)
+            }
+            (TokenPolicy::Session(_), AuthMode::None) => Self::AsSent,
+            (TokenPolicy::Session(_) | TokenPolicy::SessionPassthrough { .. }, AuthMode::Bearer) => Self::Callers,
+            (TokenPolicy::SessionPassthrough { .. }, AuthMode::None) | (TokenPolicy::OnBehalfOf { .. }, _) => {
+                Self::Impossible
+            }
+        }
+    }
+
+    /// Whether the client's `Authorization` travels on.
+    #[must_use]
+    pub fn is_the_clients(&self) -> bool {
+        matches!(self, Self::AsSent | Self::Callers)
+    }
+
+    /// What is asked for, where that is a token of the service's own.
+    #[must_use]
+    pub fn need(&self) -> Option<&Arc<Need>> {
+        match self {
+            Self::By(policy) => policy.need(),
+            Self::AsSent | Self::Callers | Self::Impossible => None,
         }
     }
 }
