@@ -140,11 +140,7 @@ fn refresh_token_for<'a>(desk: &Desk, session: &'a Session, target: &Target) -> 
         && let Some(audience) = &need.audience
         && !session.tokens.granted_audiences.contains(audience)
     {
-        let written = if need.place == need.service {
-            format!("`service_audiences.{}` in settings.yaml", need.service)
-        } else {
-            format!("`token_policy` of the route to `{}`", need.service)
-        };
+        let written = need.audience_key();
         if desk.relying_party.refuses_audience(audience) {
             return Err(NoBearer::NotAvailable(format!(
                 "the provider refuses audience {audience} (invalid_target): allow it for client {} at the provider, \

@@ -105,9 +105,9 @@ fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
     let key = |key| format!("{}: routes[{}].token_policy.{key}", route.written_at, route.id);
     let (need, asked) = match RouteToken::of(service, Some(written), route.auth, &config.settings) {
         RouteToken::By(TokenPolicy::ServiceToken { need, .. }) => (need, Asked::ForOurselves(key("mode"))),
-        RouteToken::By(TokenPolicy::Session(need)) if written.audience.is_some() => (need, Asked::AtLogins),
+        RouteToken::By(TokenPolicy::Session(need)) if need.own_audience => (need, Asked::AtLogins),
         // With an audience of the service's, it is looked at there.
-        RouteToken::By(TokenPolicy::OnBehalfOf { need, .. }) if written.audience.is_some() => (need, Asked::LaterOn),
+        RouteToken::By(TokenPolicy::OnBehalfOf { need, .. }) if need.own_audience => (need, Asked::LaterOn),
         _ => return None,
     };
     let place = |own: bool, word, map: &str| if own { key(word) } else { format!("{file}: {map}.{service}") };
@@ -115,8 +115,8 @@ fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
         service: format!("{service} (route {})", route.id),
         audience: need.audience.clone()?,
         scopes: need.scopes.clone(),
-        place: place(written.audience.is_some(), "audience", "service_audiences"),
-        scopes_place: place(written.scopes.is_some(), "scopes", "service_scopes"),
+        place: place(need.own_audience, "audience", "service_audiences"),
+        scopes_place: place(need.own_scopes, "scopes", "service_scopes"),
         asked,
     })
 }

@@ -103,12 +103,11 @@ fn explain_token(page: &mut Page, config: &Config, route: &Route, token: &RouteT
             explain_need(page, "on_behalf_of: token exchange for the session's user", need);
         }
     }
-    let written = route.token_policy.as_ref().is_some_and(|policy| policy.audience.is_some());
     if let Some(need) = token.need() {
         let key = format!("service_audiences.{} in {}", route.target_service, settings.display());
         match need.audience {
             None => page.more(format!("NO AUDIENCE: 401 no_token_available for everybody; set {key}")),
-            Some(_) if written => page.more(format!("audience from token_policy, {}", route.written_at)),
+            Some(_) if need.own_audience => page.more(format!("audience from token_policy, {}", route.written_at)),
             Some(_) => page.more(format!("audience from {key}")),
         }
     }
