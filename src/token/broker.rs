@@ -10,7 +10,7 @@ use super::freshness::Freshness;
 use super::hold::Holds;
 use super::patience::wait_for;
 use super::policy::{Need, TokenPolicy};
-use super::renewal;
+use super::renewal::{Renewal, require_issuer};
 use super::shared::SharedTokens;
 use crate::config::{AudienceParameter, Settings};
 use crate::oidc::RelyingParty;
@@ -119,7 +119,7 @@ impl TokenBroker {
             TokenPolicy::SessionPassthrough { .. } => self.own_token(session, Target::Login).await?,
             TokenPolicy::ServiceToken { need, cache_ttl } => self.shared.service_token(need, *cache_ttl).await?,
             TokenPolicy::OnBehalfOf { need, cache_ttl } => {
-                renewal::require_issuer(session, &self.desk.relying_party)?;
+                require_issuer(session, &self.desk.relying_party)?;
                 let subject = self.own_token(session, Target::Login).await?;
                 self.shared.on_behalf_of(session, &subject, need, *cache_ttl).await?
             }
@@ -236,7 +236,7 @@ impl TokenBroker {
         let landed = self.flights.run(session.key, || {
             ours = true;
             async move {
-                let outcome = renewal::renew(&desk, &session, &wanted).await;
+                let outcome = Renewal::new(&desk, &session, &wanted).run().await;
                 Landed { target: wanted, outcome }
             }
         });
