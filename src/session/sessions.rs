@@ -19,7 +19,7 @@ use super::ready::Ready;
 use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
 use super::store::{
-    Counted, Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError,
+    AT_ONCE, Counted, Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError,
 };
 use crate::config::{SessionConfig, StoreConfig};
 use crate::resilience::{Clock, Rate, Standing, UnixTime};
@@ -27,8 +27,6 @@ use crate::telemetry::Metrics;
 
 /// How often a look-up reads again when the session changes under its hands.
 const READS: usize = 4;
-/// Sessions of one person ended at once.
-const AT_ONCE: usize = 32;
 
 /// Why the sessions cannot be had at all.
 #[derive(Debug, thiserror::Error)]
