@@ -319,12 +319,6 @@ impl Sessions {
         self.store.count_request(name, rate).await
     }
 
-    /// When the session ends if nobody uses it again, as known here.
-    #[must_use]
-    pub fn expires_at(&self, session: &Session) -> UnixTime {
-        session.expires_at()
-    }
-
     /// The token that `csrf.mode: token` asks for; the same for the life of the session.
     #[must_use]
     pub fn csrf_token(&self, session: &Session) -> String {
@@ -335,12 +329,6 @@ impl Sessions {
     #[must_use]
     pub fn csrf_matches(&self, session: &Session, given: &[u8]) -> bool {
         self.sealer.csrf_matches(&session.key, given)
-    }
-
-    /// What a log line and `X-Session-ID` may say of the session.
-    #[must_use]
-    pub fn log_id(&self, session: &Session) -> String {
-        session.key.short()
     }
 
     /// Uses the session: `false` when it is over. The store learns of it now and then, in the background.

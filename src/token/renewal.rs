@@ -201,7 +201,7 @@ impl<'a> Renewal<'a> {
 
     /// What can be kept of an answer that brought no token to use: the rotated refresh token, for the next try.
     async fn salvage(&self, current: Arc<Session>, error: &GrantError) -> Result<(), NoBearer> {
-        let session = self.desk.sessions.log_id(&current);
+        let session = current.log_id();
         if let Some(rotated) = error.rotated() {
             tracing::warn!(session, %error, "an unusable answer brought a new refresh token, which is kept");
             let change = |old: &Tokens| Tokens { refresh_token: Some(rotated.clone()), ..old.clone() };
@@ -238,7 +238,7 @@ impl<'a> Renewal<'a> {
                 }
             }
         }
-        tracing::error!(session = %desk.sessions.log_id(&current), "a renewed token was not stored; this user must log in again");
+        tracing::error!(session = %current.log_id(), "a renewed token was not stored; this user must log in again");
         Err(NoBearer::StoreDown("the renewed token could not be stored".to_owned()))
     }
 
@@ -270,7 +270,7 @@ impl<'a> Renewal<'a> {
     }
 
     async fn end(&self, session: &Session, reason: &'static str, error: &GrantError) -> NoBearer {
-        let (id, service) = (self.desk.sessions.log_id(session), self.target.label());
+        let (id, service) = (session.log_id(), self.target.label());
         tracing::warn!(session = %id, service, reason, %error, "the provider ended this session");
         self.desk.sessions.end(session, reason).await.map_or_else(NoBearer::from, |_| NoBearer::SessionEnded)
     }
