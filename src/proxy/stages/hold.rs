@@ -75,7 +75,7 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
         to_client,
         from_client,
     }));
-    let patience = Patience { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
+    let patience = Patience { handshake: ctx.timeout(), silence: ctx.gateway.server().websocket_idle_timeout };
     Some(Severable { cord, websocket: ctx.websocket.then_some(patience), socket, upgraded })
 }
 
