@@ -47,7 +47,7 @@ pub use flight::Fault;
 pub use invalidation::Site;
 pub use key::Caller;
 pub use parts::parts;
-pub use recall::{Bypassed, Question, Recall, failure_of};
+pub use recall::{Question, Recall, failure_of};
 pub use stand_in::Failure;
 
 use crate::config::LegacyConfig;

@@ -158,7 +158,7 @@ pub(in crate::proxy) fn admit(
 }
 
 pub(in crate::proxy) fn not_modified(session: &Downstream, response: &ResponseHeader, ctx: &RequestContext) -> bool {
-    ctx.recall.as_ref().is_some_and(|recall| recall.not_modified(session, response))
+    ctx.recall.is_some() && Recall::not_modified(session, response)
 }
 
 pub(in crate::proxy) fn may_be_stale(
