@@ -157,6 +157,11 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// A program that hears no signals cannot be stopped in order.
+fn without_signals(error: &std::io::Error) -> ExitCode {
+    fail(&format!("error: signals cannot be received: {error}"), 1)
+}
+
 /// Standard error; that nobody reads it is no error.
 fn complain(words: &dyn std::fmt::Display) {
     use std::io::Write as _;
