@@ -32,7 +32,7 @@ pub(in crate::proxy) async fn obtain_bearer(
             let (reason, correlation_id) = (none.to_string(), &*ctx.correlation_id);
             tracing::warn!(service, reason, token_found = false, correlation_id, "NO_TOKEN_AVAILABLE");
             let helps = matches!(none, NoBearer::LoginNeeded(_));
-            Err(if helps { ProxyError::NotAuthenticated } else { ProxyError::NoTokenAvailable(reason) })
+            Err(if helps { ProxyError::LoginNeeded(reason) } else { ProxyError::NoTokenAvailable(reason) })
         }
         Err(NoBearer::ProviderDown(reason)) => {
             let correlation_id = &*ctx.correlation_id;
