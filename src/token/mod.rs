@@ -3,7 +3,7 @@
 
 mod bearer;
 mod broker;
-mod desk;
+mod context;
 mod fleet;
 mod freshness;
 mod hold;

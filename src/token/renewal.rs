@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bearer::NoBearer;
-use super::desk::{BACK_OFF, Desk, Target};
+use super::context::{BACK_OFF, RenewalContext, Target};
 use super::freshness::Freshness;
 use super::minted::landed;
 use super::verdict::{Keys, misfit, refused};
@@ -43,7 +43,7 @@ impl From<NoBearer> for Failed {
 
 /// One session's token that is due.
 pub(super) struct Renewal<'a> {
-    desk: &'a Desk,
+    context: &'a RenewalContext,
     session: &'a Session,
     target: &'a Target,
     /// Of its lease, and of the note beside it.
@@ -51,15 +51,15 @@ pub(super) struct Renewal<'a> {
 }
 
 impl<'a> Renewal<'a> {
-    pub(super) fn new(desk: &'a Desk, session: &'a Session, target: &'a Target) -> Self {
-        Self { desk, session, target, name: format!("refresh:{}", session.key.hex()) }
+    pub(super) fn new(context: &'a RenewalContext, session: &'a Session, target: &'a Target) -> Self {
+        Self { context, session, target, name: format!("refresh:{}", session.key.hex()) }
     }
 
     /// The session with a working token for `target`.
     pub(super) async fn run(&self) -> Result<Arc<Session>, NoBearer> {
         let begun = Instant::now();
         for _poll in 0..LEASE_POLLS {
-            if let Some(lease) = self.desk.sessions.lease(&self.name, Lease::SPAN).await? {
+            if let Some(lease) = self.context.sessions.lease(&self.name, Lease::SPAN).await? {
                 let outcome = lease.hold(async {
                     // What it brought may be another of the session's tokens: then the provider answers.
                     if begun.elapsed() > IN_VAIN && self.reread(self.session).await?.version == self.session.version {
@@ -83,12 +83,12 @@ impl<'a> Renewal<'a> {
 
     /// Another replica may have failed a moment ago: then the provider is left alone here, too.
     async fn in_turn(&self) -> Result<Arc<Session>, NoBearer> {
-        let (desk, session) = (self.desk, self.session);
-        let forborne = desk.sessions.forborne(&self.name).await?;
+        let (context, session) = (self.context, self.session);
+        let forborne = context.sessions.forborne(&self.name).await?;
         // Nobody asks for longer: the clock was put back meanwhile.
         if let Some(left) = forborne.filter(|left| *left <= BACK_OFF + FORBORNE_SLACK) {
             let reason = "the provider just failed this session, and is left alone for a moment".to_owned();
-            desk.down.hold(session.key, reason.clone(), left);
+            context.down.hold(session.key, reason.clone(), left);
             return Err(NoBearer::ProviderDown(reason));
         }
         let asked = Instant::now();
@@ -99,7 +99,7 @@ impl<'a> Renewal<'a> {
         let outcome = outcome.map_err(|failed| failed.reason);
         if matches!(outcome, Err(NoBearer::ProviderDown(_)))
             && !pause.is_zero()
-            && let Err(error) = desk.sessions.forbear(&self.name, pause).await
+            && let Err(error) = context.sessions.forbear(&self.name, pause).await
         {
             tracing::debug!(%error, "other replicas do not know that the provider fails");
         }
@@ -134,7 +134,7 @@ impl<'a> Renewal<'a> {
                 Err(error) => {
                     self.salvage(current, &error).await?;
                     return Err(Failed {
-                        reason: refused(&error, self.desk.relying_party.issuer(), self.target.need(), Keys::Session),
+                        reason: refused(&error, self.context.relying_party.issuer(), self.target.need(), Keys::Session),
                         of_client: error.about_client().is_some(),
                     });
                 }
@@ -146,19 +146,19 @@ impl<'a> Renewal<'a> {
     /// The refresh token, if asking for `target` with it can succeed: a provider that rotates spends it
     /// even when it then refuses the audience (`invalid_target`), so what is known to fail is not asked.
     fn refresh_token<'s>(&self, session: &'s Session) -> Result<&'s Secret, NoBearer> {
-        let desk = self.desk;
-        require_issuer(session, &desk.relying_party)?;
+        let context = self.context;
+        require_issuer(session, &context.relying_party)?;
         if let Target::Service(need) = self.target
-            && desk.resource_indicators
+            && context.resource_indicators
             && let Some(audience) = &need.audience
             && !session.tokens.granted_audiences.contains(audience)
         {
             let written = need.audience_key();
-            if desk.relying_party.refuses_audience(audience) {
+            if context.relying_party.refuses_audience(audience) {
                 return Err(NoBearer::NotAvailable(format!(
                     "the provider refuses audience {audience} (invalid_target): allow it for client {} at the provider, \
                      or correct {written}, then log in again",
-                    desk.relying_party.config().client_id
+                    context.relying_party.config().client_id
                 )));
             }
             return Err(NoBearer::NotAvailable(format!(
@@ -176,15 +176,15 @@ impl<'a> Renewal<'a> {
     }
 
     async fn ask_provider(&self, session: &Session, refresh_token: &Secret) -> Result<TokenResponse, GrantError> {
-        let desk = self.desk;
+        let context = self.context;
         let ask = match self.target {
             Target::Service(need) => Ask { audience: need.audience.as_deref(), scopes: &need.scopes },
-            Target::Login => Ask { audience: desk.login_audience(session), scopes: &[] },
+            Target::Login => Ask { audience: context.login_audience(session), scopes: &[] },
         };
         let who = (session.identity.issuer.as_str(), session.identity.subject.as_str());
-        let answer = desk.relying_party.refresh(refresh_token, &ask, who).await;
+        let answer = context.relying_party.refresh(refresh_token, &ask, who).await;
         let status = if answer.is_ok() { "success" } else { "error" };
-        desk.metrics.token_refresh.with_label_values(&[self.target.label(), status]).inc();
+        context.metrics.token_refresh.with_label_values(&[self.target.label(), status]).inc();
         answer
     }
 
@@ -192,7 +192,7 @@ impl<'a> Renewal<'a> {
     /// there is a session to keep it.
     async fn store(&self, current: Arc<Session>, response: TokenResponse) -> Result<Arc<Session>, NoBearer> {
         let target = self.target;
-        let token = landed(&response, target.label(), self.desk.clock.now());
+        let token = landed(&response, target.label(), self.context.clock.now());
         let unfit = misfit(target.need(), &token, Keys::Session);
         let change = |old: &Tokens| renewed(old, target, unfit.is_none().then(|| token.clone()), &response);
         let saved = self.save(current, response.refresh_token.as_ref(), change).await?;
@@ -219,16 +219,16 @@ impl<'a> Renewal<'a> {
         rotated: Option<&Secret>,
         change: impl Fn(&Tokens) -> Tokens + Send + Sync,
     ) -> Result<Arc<Session>, NoBearer> {
-        let desk = self.desk;
+        let context = self.context;
         for _try in 0..SAVE_TRIES {
-            match desk.sessions.update(&current, change(&current.tokens)).await {
+            match context.sessions.update(&current, change(&current.tokens)).await {
                 Ok(Updated::Saved(saved)) => return Ok(saved),
                 Ok(Updated::Conflict(latest)) => current = latest,
                 Ok(Updated::Gone) => {
                     // The grant of a session that was replaced may be its successor's.
-                    let replaced = desk.sessions.was_replaced(&current).await.unwrap_or(true);
+                    let replaced = context.sessions.was_replaced(&current).await.unwrap_or(true);
                     if let Some(orphan) = rotated.filter(|_| !replaced) {
-                        let _ = desk.relying_party.revoke(orphan).await;
+                        let _ = context.relying_party.revoke(orphan).await;
                     }
                     return Err(NoBearer::SessionEnded);
                 }
@@ -244,35 +244,35 @@ impl<'a> Renewal<'a> {
 
     /// Remembers what need not be tried again at once, and before `pause` is over where the provider is down.
     fn note(&self, outcome: &Result<Arc<Session>, Failed>, pause: Duration) {
-        let (desk, session) = (self.desk, self.session);
+        let (context, session) = (self.context, self.session);
         let Err(failed) = outcome else {
-            desk.down.lift(&session.key);
-            desk.slow.lift(&session.key);
-            desk.hanging.landed();
+            context.down.lift(&session.key);
+            context.slow.lift(&session.key);
+            context.hanging.landed();
             return;
         };
         match &failed.reason {
             NoBearer::NotAvailable(reason) => {
                 let span = if failed.of_client { pause } else { REFUSED };
-                desk.refused.hold((session.key, self.target.clone()), reason.clone(), span);
+                context.refused.hold((session.key, self.target.clone()), reason.clone(), span);
             }
-            NoBearer::ProviderDown(reason) => desk.down.hold(session.key, reason.clone(), pause),
+            NoBearer::ProviderDown(reason) => context.down.hold(session.key, reason.clone(), pause),
             _ => {}
         }
     }
 
     fn works(&self, session: &Session) -> bool {
-        self.desk.held(session, self.target).is_some_and(|(_, freshness)| freshness == Freshness::Fresh)
+        self.context.held(session, self.target).is_some_and(|(_, freshness)| freshness == Freshness::Fresh)
     }
 
     async fn reread(&self, session: &Session) -> Result<Arc<Session>, NoBearer> {
-        self.desk.sessions.reread(session).await?.ok_or(NoBearer::SessionEnded)
+        self.context.sessions.reread(session).await?.ok_or(NoBearer::SessionEnded)
     }
 
     async fn end(&self, session: &Session, reason: &'static str, error: &GrantError) -> NoBearer {
         let (id, service) = (session.log_id(), self.target.label());
         tracing::warn!(session = %id, service, reason, %error, "the provider ended this session");
-        self.desk.sessions.end(session, reason).await.map_or_else(NoBearer::from, |_| NoBearer::SessionEnded)
+        self.context.sessions.end(session, reason).await.map_or_else(NoBearer::from, |_| NoBearer::SessionEnded)
     }
 }
 

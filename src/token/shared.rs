@@ -6,7 +6,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 
 use super::bearer::NoBearer;
-use super::desk::{BACK_OFF, CACHED, MINTED};
+use super::context::{BACK_OFF, CACHED, MINTED};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
 use super::hold::Holds;

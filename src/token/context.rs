@@ -55,7 +55,7 @@ impl Target {
 
 /// Everything a flight needs; shared by all of them.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct RenewalContext {
     pub(super) sessions: Arc<Sessions>,
     pub(super) relying_party: Arc<RelyingParty>,
     pub(super) clock: Arc<dyn Clock>,
@@ -73,7 +73,7 @@ pub(super) struct Desk {
     pub(super) cached: HashMap<String, OnceLock<IntCounter>>,
 }
 
-impl Desk {
+impl RenewalContext {
     /// What the session holds for `target`, and how fresh it is.
     pub(super) fn held<'a>(&self, session: &'a Session, target: &Target) -> Option<(&'a AccessToken, Freshness)> {
         match target {
