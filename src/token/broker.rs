@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
+use super::backoff::BackOffs;
 use super::bearer::{Bearer, NoBearer};
 use super::context::{BACK_OFF, CACHED, LOGIN, MINTED, RenewalContext, Target, named};
 use super::freshness::Freshness;
-use super::hold::Holds;
 use super::patience::wait_for;
 use super::policy::{Need, TokenPolicy};
 use super::renewal::{Renewal, require_issuer};
@@ -69,9 +69,9 @@ impl TokenBroker {
             sessions,
             clock,
             metrics,
-            down: Holds::new(),
-            slow: Holds::new(),
-            refused: Holds::new(),
+            down: BackOffs::new(),
+            slow: BackOffs::new(),
+            refused: BackOffs::new(),
             cached: settings.service_audiences.keys().map(String::as_str).chain([LOGIN]).map(named).collect(),
             relying_party,
         };

@@ -1,12 +1,12 @@
 //! Session → bearer for one service: which token a route wants ([`RouteToken`]), and who fetches
 //! it, exactly once however many requests wait ([`TokenBroker`]).
 
+mod backoff;
 mod bearer;
 mod broker;
 mod context;
 mod fleet;
 mod freshness;
-mod hold;
 mod minted;
 mod patience;
 mod policy;
