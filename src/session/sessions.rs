@@ -8,10 +8,10 @@ use futures::stream;
 use prometheus::IntCounter;
 
 use super::cookie_token::{CookieToken, NoRandom};
-use super::crowd::Waiting;
 use super::hearing::Hearing;
 use super::key::SessionKey;
 use super::key_ring::SecretError;
+use super::limits::Waiting;
 use super::live::LiveConnections;
 use super::model::{NewSession, Session, Tokens};
 use super::near::{ENTRIES, NearCache};
