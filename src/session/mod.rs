@@ -1,6 +1,7 @@
 //! The login we hold for a browser: its cookie, its sealed record, and the cache close at hand.
 
 mod arn;
+mod change_feed;
 mod cookie;
 mod cookie_pairs;
 mod cookie_token;
@@ -8,7 +9,6 @@ mod flow;
 mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod hearing;
 mod key;
 mod key_ring;
 mod lease;

@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use futures::stream;
 use prometheus::IntCounter;
 
+use super::change_feed::ChangeFeed;
 use super::cookie_token::{CookieToken, NoRandom};
-use super::hearing::Hearing;
 use super::key::SessionKey;
 use super::key_ring::SecretError;
 use super::limits::Waiting;
@@ -57,7 +57,7 @@ pub struct Sessions {
     pub(super) sealer: Sealer,
     pub(super) near: Arc<NearCache>,
     pub(super) live: Arc<LiveConnections>,
-    pub(super) hearing: Arc<Hearing>,
+    pub(super) change_feed: Arc<ChangeFeed>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     near_hits: IntCounter,
@@ -81,14 +81,14 @@ impl Sessions {
         let store: Arc<dyn SessionStore> = Arc::new(Counted::new(store, metrics.store_errors.clone()));
         let near = Arc::new(NearCache::new(ENTRIES));
         let live = Arc::new(LiveConnections::new(Arc::clone(&metrics)));
-        let hearing = Arc::new(Hearing::new(Arc::clone(&near), Arc::clone(&live), Arc::clone(&clock)));
-        store.listen(Arc::clone(&hearing) as Arc<dyn Listener>);
+        let change_feed = Arc::new(ChangeFeed::new(Arc::clone(&near), Arc::clone(&live), Arc::clone(&clock)));
+        store.listen(Arc::clone(&change_feed) as Arc<dyn Listener>);
         Self {
             store,
             sealer,
             near,
             live,
-            hearing,
+            change_feed,
             clock,
             near_hits: metrics.session_lookups.with_label_values(&["near", "hit"]),
             metrics,
@@ -131,7 +131,7 @@ impl Sessions {
     /// The session as it was when the store was last heard, if that was not long ago.
     fn find_in_grace(&self, token: &CookieToken) -> Option<Arc<Session>> {
         let now = self.clock.now();
-        if self.hearing.trusts() || !self.hearing.bears(now, self.grace) {
+        if self.change_feed.trusts() || !self.change_feed.bears(now, self.grace) {
             return None;
         }
         let session = self.near.get(token).filter(|session| self.touch(session, now))?;
@@ -142,7 +142,7 @@ impl Sessions {
     /// [`Self::find`] without asking the store: `None` says nothing about the session.
     #[must_use]
     pub fn find_near(&self, token: &CookieToken) -> Option<Arc<Session>> {
-        if !self.hearing.trusts() {
+        if !self.change_feed.trusts() {
             return None;
         }
         let session = self.near.get(token)?;

@@ -62,7 +62,7 @@ impl Sessions {
 
     /// Asks the store for every live session that is in doubt, and ends what is over.
     pub async fn live_round(&self) {
-        if !self.hearing.trusts() {
+        if !self.change_feed.trusts() {
             // No change is told meanwhile: the store is asked for every live session.
             self.live.doubt_all();
         }
@@ -75,7 +75,7 @@ impl Sessions {
             Ok(Some(_)) => {}
             Ok(None) => self.live.end(&session.key),
             // As for requests: what cannot be asked for goes on for the grace and no longer.
-            Err(_) if !self.hearing.trusts() && !self.hearing.bears(self.clock.now(), self.grace) => {
+            Err(_) if !self.change_feed.trusts() && !self.change_feed.bears(self.clock.now(), self.grace) => {
                 self.live.end(&session.key);
             }
             Err(_) => self.live.doubt_later(&session.key),

@@ -1,8 +1,8 @@
 //! The room as a whole: over a store that can be held up, broken and counted.
 
+mod change_feed;
 mod claims;
 mod handled;
-mod hearing;
 mod live;
 mod near;
 mod shared;
