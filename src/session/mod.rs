@@ -9,6 +9,7 @@ mod flow;
 mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod housekeeping;
 mod key;
 mod key_ring;
 mod lease;
@@ -24,7 +25,6 @@ mod sessions;
 mod shared;
 mod slide;
 pub mod store;
-mod tending;
 #[cfg(test)]
 mod tests;
 mod time;
