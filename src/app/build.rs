@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
-use super::room;
+use super::capacity;
 use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, RouteConfig, StoreConfig};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
@@ -175,7 +175,7 @@ impl Assembly<'_> {
             metrics,
             access_log,
             leaving,
-            files: room::together(),
+            files: capacity::together(),
             memory,
             written: config,
         })
