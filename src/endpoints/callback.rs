@@ -183,7 +183,7 @@ impl Endpoints {
         let (issuer, person) = (&session.identity.issuer, &session.identity.subject);
         let of_login = session.idp_session.as_ref().map(|sid| ended_login(issuer, sid));
         for mark in of_login.into_iter().chain([ended_person(issuer, person)]) {
-            match self.sessions.told_since(&mark, begun).await {
+            match self.sessions.marked_since(&mark, begun).await {
                 Ok(false) => {}
                 Ok(true) => {
                     if let Err(error) = self.sessions.end(session, "backchannel_logout").await {

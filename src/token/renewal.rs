@@ -23,7 +23,7 @@ const IN_VAIN: Duration = Duration::from_secs(5);
 const SAVE_POLL: Duration = Duration::from_millis(50);
 const SAVE_TRIES: usize = 600;
 /// What is noted for others is rounded up to whole seconds, and read a moment later.
-const FORBORNE_SLACK: Duration = Duration::from_secs(3);
+const BACK_OFF_SLACK: Duration = Duration::from_secs(3);
 /// How long a token that the provider refused is not asked for again.
 const REFUSED: Duration = Duration::from_secs(60);
 
@@ -84,9 +84,9 @@ impl<'a> Renewal<'a> {
     /// Another replica may have failed a moment ago: then the provider is left alone here, too.
     async fn in_turn(&self) -> Result<Arc<Session>, NoBearer> {
         let (context, session) = (self.context, self.session);
-        let forborne = context.sessions.forborne(&self.name).await?;
+        let backing_off = context.sessions.backing_off(&self.name).await?;
         // Nobody asks for longer: the clock was put back meanwhile.
-        if let Some(left) = forborne.filter(|left| *left <= BACK_OFF + FORBORNE_SLACK) {
+        if let Some(left) = backing_off.filter(|left| *left <= BACK_OFF + BACK_OFF_SLACK) {
             let reason = "the provider just failed this session, and is left alone for a moment".to_owned();
             context.down.hold(session.key, reason.clone(), left);
             return Err(NoBearer::ProviderDown(reason));
@@ -99,7 +99,7 @@ impl<'a> Renewal<'a> {
         let outcome = outcome.map_err(|failed| failed.reason);
         if matches!(outcome, Err(NoBearer::ProviderDown(_)))
             && !pause.is_zero()
-            && let Err(error) = context.sessions.forbear(&self.name, pause).await
+            && let Err(error) = context.sessions.back_off(&self.name, pause).await
         {
             tracing::debug!(%error, "other replicas do not know that the provider fails");
         }
