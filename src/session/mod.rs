@@ -38,7 +38,7 @@ pub use key::SessionKey;
 pub use key_ring::SecretError;
 pub use lease::Lease;
 pub use limits::Crowded;
-pub use live::{Cord, Goodbye, Held, LiveConnections};
+pub use live::{Cord, EndReason, Held, LiveConnections};
 pub use model::{AccessToken, Identity, NewSession, Session, Tokens};
 pub use moment::Moment;
 pub use ready::Ready;
