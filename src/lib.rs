@@ -11,26 +11,26 @@ pub mod cli;
 pub mod config;
 mod crypto;
 #[cfg(feature = "demo")]
-pub mod demo;
-pub mod endpoints;
+mod demo;
+mod endpoints;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod legacy;
+mod legacy;
 mod list_fields;
 pub mod oidc;
 mod path;
 mod pem;
-pub mod proxy;
-pub mod reply;
+mod proxy;
+mod reply;
 pub mod resilience;
 pub mod routing;
 pub mod session;
 pub mod telemetry;
 pub mod token;
-pub mod upstream;
+mod upstream;
 
 pub use app::{Sockets, StartError, serve};
 pub use config::Config;
-pub use proxy::Bff;
+pub use proxy::{Bff, Door};
 pub use telemetry::AccessLog;

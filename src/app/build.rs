@@ -7,10 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
-use super::room;
-use crate::config::{
-    AudienceParameter, AuthMode, Config, CsrfMode, IdpConfig, StoreConfig, TokenMode, TokenPolicyConfig,
-};
+use super::capacity;
+use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, RouteConfig, StoreConfig};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
@@ -19,7 +17,7 @@ use crate::resilience::{Clock, FleetClock};
 use crate::routing::{RouteErrors, RouteTable};
 use crate::session::{InvalidCookie, OpenError, SessionCookie, Sessions};
 use crate::telemetry::{AccessLog, Meters, Metrics};
-use crate::token::{TokenBroker, TokenPolicy};
+use crate::token::{RouteToken, TokenBroker, TokenPolicy};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// Why the program cannot start. Each message names what to change.
@@ -82,6 +80,12 @@ struct Lasting {
     memory: Arc<Memory>,
 }
 
+impl Lasting {
+    fn instruments(&self) -> (Arc<dyn Clock>, Arc<Metrics>) {
+        (Arc::clone(&self.clock), Arc::clone(&self.metrics))
+    }
+}
+
 impl Bff {
     /// Builds the plugin. Opens the session store; asks nobody over the network.
     ///
@@ -98,7 +102,7 @@ impl Bff {
         let rates = Arc::new(Rates::new(Arc::clone(&sessions)));
         let (draining, leaving, memory) = (Arc::default(), Arc::default(), Arc::default());
         let lasting = Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory };
-        assemble(config, lasting, None).map(|gateway| Self::over(Arc::new(gateway)))
+        Assembly { config, lasting, old: None }.gateway().map(|gateway| Self::over(Arc::new(gateway)))
     }
 }
 
@@ -114,173 +118,167 @@ pub(super) fn rebuild(config: Config, old: &Gateway) -> Result<Gateway, StartErr
         leaving: Arc::clone(&old.leaving),
         memory: Arc::clone(&old.memory),
     };
-    assemble(config, lasting, Some(old))
+    Assembly { config, lasting, old: Some(old) }.gateway()
 }
 
-fn assemble(config: Config, lasting: Lasting, old: Option<&Gateway>) -> Result<Gateway, StartError> {
-    let Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory } = lasting;
-    let settings = &config.settings;
-    let relying_party = relying_party(&config, old, &clock, &metrics)?;
-    let facade = Arc::new(Facade::build(&config, &metrics, old.map(|old| (&old.written, &*old.facade)))?);
-    let bearers = bearers(&config, old, &relying_party, &clock, &metrics)?;
-    let broker = broker(&config, old, &relying_party, &sessions, &clock, &metrics);
-    let endpoints = Arc::new(Endpoints {
-        facade: Arc::clone(&facade),
-        audiences: audiences_at_login(&config),
-        service_scopes: scopes_at_login(&config, relying_party.config()),
-        sessions,
-        relying_party,
-        broker: Arc::clone(&broker),
-        cookies: Arc::new(SessionCookie::new(&settings.session, &settings.server.public_url)?),
-        metrics: Arc::clone(&metrics),
-        clock: Arc::clone(&clock),
-        public_url: settings.server.public_url.clone(),
-        allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
-        csrf_token: settings.csrf_mode == CsrfMode::Token,
-        draining,
-    });
-    let meters = |endpoint: &str| Arc::new(Meters::new(Arc::clone(&metrics), endpoint.into(), None));
-    Ok(Gateway {
-        own_meters: Endpoint::ALL.iter().map(|endpoint| (endpoint.name(), meters(endpoint.name()))).collect(),
-        unmatched: meters("unmatched"),
-        unknown_service: meters("legacy-unknown"),
-        routes: RouteTable::build(&config.routes)?,
-        destinations: destinations(&config, old, &metrics)?,
-        facade,
-        endpoints,
-        rates,
-        broker,
-        bearers,
-        origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone()),
-        trusted_proxies: settings.server.trusted_proxies.clone(),
-        metrics,
-        access_log,
-        idle_timeout: settings.server.idle_timeout,
-        body_timeout: settings.server.body_timeout,
-        min_body_rate: settings.server.min_body_rate,
-        websocket_idle_timeout: settings.server.websocket_idle_timeout,
-        leaving,
-        files: room::together(),
-        memory,
-        written: config,
-    })
+/// What is put together, around what was there before.
+struct Assembly<'a> {
+    config: Config,
+    lasting: Lasting,
+    old: Option<&'a Gateway>,
 }
 
-/// As it was, with its discovered endpoints and keys, unless its entry changed.
-fn relying_party(
-    config: &Config,
-    old: Option<&Gateway>,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<RelyingParty>, StartError> {
-    let settings = &config.settings;
-    let wanted = &settings.auth.idp;
-    let entry = config.idps.iter().find(|idp| idp.name == *wanted);
-    let entry = entry.ok_or_else(|| StartError::NoIdp(wanted.clone()))?;
-    let scopes = &settings.auth.oauth_scopes;
-    let same = old.filter(|old| {
-        old.endpoints.relying_party.config() == entry && old.written.settings.auth.oauth_scopes == *scopes
-    });
-    if let Some(old) = same {
-        return Ok(Arc::clone(&old.endpoints.relying_party));
+impl Assembly<'_> {
+    fn gateway(self) -> Result<Gateway, StartError> {
+        let relying_party = self.relying_party()?;
+        let before = self.old.map(|old| (&old.written, &*old.facade));
+        let facade = Arc::new(Facade::build(&self.config, &self.lasting.metrics, before)?);
+        let bearers = self.bearers(&relying_party)?;
+        let broker = self.broker(&relying_party);
+        let (audiences, service_scopes) = (self.audiences_at_login(), self.scopes_at_login(relying_party.config()));
+        let destinations = self.destinations()?;
+        let Self { config, lasting, old: _ } = self;
+        let Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory } = lasting;
+        let settings = &config.settings;
+        let endpoints = Arc::new(Endpoints {
+            facade: Arc::clone(&facade),
+            audiences,
+            service_scopes,
+            sessions,
+            relying_party,
+            broker: Arc::clone(&broker),
+            cookies: Arc::new(SessionCookie::new(&settings.session, &settings.server.public_url)?),
+            metrics: Arc::clone(&metrics),
+            clock,
+            public_url: settings.server.public_url.clone(),
+            allowed_redirect_hosts: settings.auth.allowed_redirect_hosts.clone(),
+            csrf_token: settings.csrf_mode == CsrfMode::Token,
+            draining,
+        });
+        let meters = |endpoint: &str| Arc::new(Meters::new(Arc::clone(&metrics), endpoint.into(), None));
+        Ok(Gateway {
+            own_meters: Endpoint::ALL.iter().map(|endpoint| (endpoint.name(), meters(endpoint.name()))).collect(),
+            unmatched: meters("unmatched"),
+            unknown_service: meters("legacy-unknown"),
+            routes: RouteTable::build(&config.routes)?,
+            destinations,
+            facade,
+            endpoints,
+            rates,
+            broker,
+            bearers,
+            origins: Origins::new(&settings.server.public_url, settings.cors_allow_origins.clone()),
+            metrics,
+            access_log,
+            leaving,
+            files: capacity::together(),
+            memory,
+            written: config,
+        })
     }
-    let before = old.map(|old| &*old.bearers);
-    RelyingParty::new(entry, &settings.server.public_url, scopes, before, Arc::clone(clock), Arc::clone(metrics))
-        .map(Arc::new)
-        .map_err(|error| StartError::Idp(entry.name.clone(), error))
-}
 
-/// As it was, with its keys and remembered tokens, unless an entry changed: then with the keys of those that did not.
-fn bearers(
-    config: &Config,
-    old: Option<&Gateway>,
-    party: &RelyingParty,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<BearerValidator>, StartError> {
-    if let Some(old) = old.filter(|old| old.written.idps == config.idps) {
-        return Ok(Arc::clone(&old.bearers));
-    }
-    let before = old.map(|old| &*old.bearers);
-    BearerValidator::new(&config.idps, party, before, Arc::clone(clock), Arc::clone(metrics))
-        .map(Arc::new)
-        .map_err(|(entry, error)| StartError::Idp(entry, error))
-}
-
-/// As it was, with its flights and shared tokens, unless what it asks for changed.
-fn broker(
-    config: &Config,
-    old: Option<&Gateway>,
-    relying_party: &Arc<RelyingParty>,
-    sessions: &Arc<Sessions>,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Arc<TokenBroker> {
-    let settings = &config.settings;
-    let same = old.filter(|old| {
-        let before = &old.written.settings;
-        Arc::ptr_eq(&old.endpoints.relying_party, relying_party)
-            && before.token_refresh_threshold == settings.token_refresh_threshold
-            && before.service_audiences == settings.service_audiences
-            && before.service_scopes == settings.service_scopes
-    });
-    if let Some(old) = same {
-        return Arc::clone(&old.broker);
-    }
-    let (sessions, relying_party) = (Arc::clone(sessions), Arc::clone(relying_party));
-    let broker = TokenBroker::new(sessions, relying_party, settings, Arc::clone(clock), Arc::clone(metrics));
-    Arc::new(match old {
-        Some(old) => broker.after(&old.broker),
-        None => broker,
-    })
-}
-
-/// What routes write about tokens of a user's. Those must not have what is the application's own alone (`service_token`).
-fn of_users(config: &Config) -> impl Iterator<Item = &TokenPolicyConfig> {
-    let routes = config.routes.iter().filter(|route| route.auth == AuthMode::Session);
-    let policies = routes.filter_map(|route| route.token_policy.as_ref());
-    policies.filter(|policy| matches!(policy.mode, None | Some(TokenMode::OnBehalfOf)))
-}
-
-/// What a user's own tokens are for, on any route. Exchanged ones are asked for later on.
-fn audiences_at_login(config: &Config) -> Vec<String> {
-    let own = of_users(config).filter(|policy| policy.mode.is_none()).filter_map(|policy| policy.audience.as_ref());
-    config.settings.service_audiences.values().chain(own).cloned().collect()
-}
-
-/// A provider that binds tokens to resources grants a scope only if the login asked for it; one
-/// that binds them by scope alone would refuse a login that names several resources' scopes.
-fn scopes_at_login(config: &Config, idp: &IdpConfig) -> Vec<String> {
-    if idp.audience_parameter == AudienceParameter::None {
-        return Vec::new();
-    }
-    let written = config.settings.service_scopes.values().flatten();
-    let of_routes = of_users(config).filter_map(|policy| policy.scopes.as_ref()).flatten();
-    written.chain(of_routes).cloned().collect()
-}
-
-fn destinations(
-    config: &Config,
-    old: Option<&Gateway>,
-    metrics: &Arc<Metrics>,
-) -> Result<HashMap<String, Arc<Destination>>, StartError> {
-    let before = old.into_iter().flat_map(|old| old.destinations.values());
-    let before: HashMap<&str, &Upstream> = before.map(|to| (&*to.upstream.name, &*to.upstream)).collect();
-    let mut upstreams = HashMap::new();
-    for (name, service) in &config.services {
-        let mut upstream = Upstream::build(name, service)?;
-        if let Some(old) = before.get(name.as_str()) {
-            upstream.take_over(old);
+    /// As it was, with its discovered endpoints and keys, unless its entry changed.
+    fn relying_party(&self) -> Result<Arc<RelyingParty>, StartError> {
+        let settings = &self.config.settings;
+        let wanted = &settings.auth.idp;
+        let entry = self.config.idps.iter().find(|idp| idp.name == *wanted);
+        let entry = entry.ok_or_else(|| StartError::NoIdp(wanted.clone()))?;
+        let scopes = &settings.auth.oauth_scopes;
+        let same = self.old.filter(|old| {
+            old.endpoints.relying_party.config() == entry && old.written.settings.auth.oauth_scopes == *scopes
+        });
+        if let Some(old) = same {
+            return Ok(Arc::clone(&old.endpoints.relying_party));
         }
-        upstreams.insert(name.as_str(), Arc::new(upstream));
+        let before = self.old.map(|old| &*old.bearers);
+        let (clock, metrics) = self.lasting.instruments();
+        RelyingParty::new(entry, &settings.server.public_url, scopes, before, clock, metrics)
+            .map(Arc::new)
+            .map_err(|error| StartError::Idp(entry.name.clone(), error))
     }
-    let built = config.routes.iter().map(|route| {
-        let unknown = || StartError::NoService(route.id.clone(), route.target_service.clone());
-        let upstream = Arc::clone(upstreams.get(route.target_service.as_str()).ok_or_else(unknown)?);
-        let policy = TokenPolicy::of(&route.target_service, route.token_policy.as_ref(), &config.settings);
-        let (endpoint, service) = (route.id.as_str().into(), route.target_service.as_str().into());
-        let meters = Meters::new(Arc::clone(metrics), endpoint, Some(service));
-        Ok((route.id.clone(), Arc::new(Destination { upstream, policy, meters: Arc::new(meters) })))
-    });
-    built.collect()
+
+    /// As it was, with its keys and remembered tokens, unless an entry changed: then with the keys of those that did not.
+    fn bearers(&self, party: &RelyingParty) -> Result<Arc<BearerValidator>, StartError> {
+        if let Some(old) = self.old.filter(|old| old.written.idps == self.config.idps) {
+            return Ok(Arc::clone(&old.bearers));
+        }
+        let before = self.old.map(|old| &*old.bearers);
+        let (clock, metrics) = self.lasting.instruments();
+        BearerValidator::new(&self.config.idps, party, before, clock, metrics)
+            .map(Arc::new)
+            .map_err(|(entry, error)| StartError::Idp(entry, error))
+    }
+
+    /// As it was, with its flights and shared tokens, unless what it asks for changed.
+    fn broker(&self, party: &Arc<RelyingParty>) -> Arc<TokenBroker> {
+        let settings = &self.config.settings;
+        let same = self.old.filter(|old| {
+            let before = &old.written.settings;
+            Arc::ptr_eq(&old.endpoints.relying_party, party)
+                && before.token_refresh_threshold == settings.token_refresh_threshold
+                && before.service_audiences == settings.service_audiences
+                && before.service_scopes == settings.service_scopes
+        });
+        if let Some(old) = same {
+            return Arc::clone(&old.broker);
+        }
+        let (clock, metrics) = self.lasting.instruments();
+        let broker = TokenBroker::new(Arc::clone(&self.lasting.sessions), Arc::clone(party), settings, clock, metrics);
+        Arc::new(match self.old {
+            Some(old) => broker.after(&old.broker),
+            None => broker,
+        })
+    }
+
+    fn token(&self, route: &RouteConfig) -> RouteToken {
+        RouteToken::of(&route.target_service, route.token_policy.as_ref(), route.auth, &self.config.settings)
+    }
+
+    /// What a user's own tokens are for, on any route. Exchanged ones are asked for later on.
+    fn audiences_at_login(&self) -> Vec<String> {
+        let of_routes = self.config.routes.iter().filter_map(|route| match self.token(route) {
+            RouteToken::By(TokenPolicy::Session(need)) => need.audience.clone(),
+            _ => None,
+        });
+        self.config.settings.service_audiences.values().cloned().chain(of_routes).collect()
+    }
+
+    /// A provider that binds tokens to resources grants a scope only if the login asked for it; one
+    /// that binds them by scope alone would refuse a login that names several resources' scopes.
+    fn scopes_at_login(&self, idp: &IdpConfig) -> Vec<String> {
+        if idp.audience_parameter == AudienceParameter::None {
+            return Vec::new();
+        }
+        let written = self.config.settings.service_scopes.values().flatten();
+        // Not what is the application's own alone (`service_token`).
+        let of_routes = self.config.routes.iter().flat_map(|route| match self.token(route) {
+            RouteToken::By(TokenPolicy::Session(need) | TokenPolicy::OnBehalfOf { need, .. }) => need.scopes.clone(),
+            _ => Vec::new(),
+        });
+        written.cloned().chain(of_routes).collect()
+    }
+
+    fn destinations(&self) -> Result<HashMap<String, Arc<Destination>>, StartError> {
+        let before = self.old.into_iter().flat_map(|old| old.destinations.values());
+        let before: HashMap<&str, &Upstream> = before.map(|to| (&*to.upstream.name, &*to.upstream)).collect();
+        let mut upstreams = HashMap::new();
+        for (name, service) in &self.config.services {
+            let mut upstream = Upstream::build(name, service)?;
+            if let Some(old) = before.get(name.as_str()) {
+                upstream.take_over(old);
+            }
+            upstreams.insert(name.as_str(), Arc::new(upstream));
+        }
+        let built = self.config.routes.iter().map(|route| {
+            let unknown = || StartError::NoService(route.id.clone(), route.target_service.clone());
+            let upstream = Arc::clone(upstreams.get(route.target_service.as_str()).ok_or_else(unknown)?);
+            let (endpoint, service) = (route.id.as_str().into(), route.target_service.as_str().into());
+            let meters = Meters::new(Arc::clone(&self.lasting.metrics), endpoint, Some(service));
+            Ok((
+                route.id.clone(),
+                Arc::new(Destination { upstream, token: self.token(route), meters: Arc::new(meters) }),
+            ))
+        });
+        built.collect()
+    }
 }

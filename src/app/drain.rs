@@ -107,7 +107,7 @@ impl Drain {
             _ = signals.interrupt.recv() => {}
         }
         self.bff.gateway().endpoints.sessions.live().close();
-        tokio::spawn(self.rest(deadline).finish(signals));
+        tokio::spawn(self.draining(deadline).finish(signals));
         ShutdownSignal::GracefulTerminate
     }
 
@@ -127,18 +127,18 @@ impl Drain {
         self.bff.gateway().leaving.store(true, Ordering::SeqCst);
         tracing::info!(path = %self.upgrade_sock.display(), "handing the listening sockets over");
         let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (grace, mut rest) = (self.grace, self.rest(Instant::now()));
+        let (grace, mut draining) = (self.grace, self.draining(Instant::now()));
         tokio::spawn(async move {
             accepted_nowhere(phases).await;
-            tracing::info!(in_flight = rest.bff.gateway().metrics.http_in_flight.get(), "handed over");
-            rest.deadline = Instant::now() + grace;
-            rest.finish(signals).await;
+            tracing::info!(in_flight = draining.bff.gateway().metrics.http_in_flight.get(), "handed over");
+            draining.deadline = Instant::now() + grace;
+            draining.finish(signals).await;
         });
         ShutdownSignal::GracefulUpgrade
     }
 
-    fn rest(&self, deadline: Instant) -> Rest {
-        Rest { bff: self.bff.clone(), deadline, over: self.over.clone() }
+    fn draining(&self, deadline: Instant) -> Draining {
+        Draining { bff: self.bff.clone(), deadline, over: self.over.clone() }
     }
 }
 
@@ -156,13 +156,13 @@ async fn accepted_nowhere(phases: Option<Receiver<ExecutionPhase>>) {
 }
 
 /// What is left to do once nobody is accepted any more.
-struct Rest {
+struct Draining {
     bff: Bff,
     deadline: Instant,
     over: SyncSender<()>,
 }
 
-impl Rest {
+impl Draining {
     async fn finish(self, mut signals: Signals) {
         let gateway = self.bff.gateway();
         let live = gateway.endpoints.sessions.live();

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::StartError;
 use super::certificate::Certificate;
-use super::{memory, room};
+use super::{capacity, memory};
 use crate::config::{Config, ServerConfig};
 use crate::proxy::{Bff, ConnectionLimits, Door, Handshakes};
 
@@ -130,7 +130,7 @@ where
 /// One connection more than there may be is refused: files must be left for services and stores.
 fn connection_limits(server: &ServerConfig) -> ConnectionLimits {
     let (seats, wanted) =
-        (room::seats(), server.max_connections.unwrap_or_else(|| room::connections(memory::allowed(server))));
+        (capacity::seats(), server.max_connections.unwrap_or_else(|| capacity::connections(memory::allowed(server))));
     if wanted > seats {
         tracing::warn!(max_connections = seats, "server.max_connections is more than there may be open files");
     }
@@ -142,7 +142,7 @@ fn connection_limits(server: &ServerConfig) -> ConnectionLimits {
         body: server.body_timeout,
         rate: server.min_body_rate,
         connections,
-        beside: room::beside(connections),
+        beside: capacity::beside(connections),
     }
 }
 

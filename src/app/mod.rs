@@ -1,6 +1,7 @@
 //! The composition root: what was written becomes what runs.
 
 mod build;
+mod capacity;
 mod certificate;
 mod drain;
 mod handover;
@@ -8,7 +9,6 @@ mod housekeeping;
 mod listen;
 mod memory;
 mod reload;
-mod room;
 mod serve;
 mod start;
 

@@ -11,7 +11,7 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 
 use super::certificate::Certificate;
-use super::{StartError, drain, handover, listen, reload, room};
+use super::{StartError, capacity, drain, handover, listen, reload};
 use crate::config::{Config, ServerConfig};
 use crate::proxy::Bff;
 
@@ -106,7 +106,7 @@ fn engine_conf(config: &Config, upgrade_sock: &Path) -> ServerConf {
         // Never slept to its end (see `drain`).
         grace_period_seconds: Some(config.settings.server.shutdown_grace.as_secs().saturating_add(2)),
         graceful_shutdown_timeout_seconds: Some(1),
-        upstream_keepalive_pool_size: room::pooled(config.settings.server.threads),
+        upstream_keepalive_pool_size: capacity::pooled(config.settings.server.threads),
         max_retries: 2,
         upgrade_sock: upgrade_sock.to_string_lossy().into_owned(),
         ..ServerConf::default()

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{environment, fail, run, say};
+use super::{environment, fail, run, say, without_signals};
 use crate::app::{self, Sockets};
 use crate::config::Config;
 use crate::demo;
@@ -13,7 +13,7 @@ use crate::demo;
 /// All in one process.
 pub(super) fn run(port: u16) -> ExitCode {
     if let Err(error) = app::hear_signals() {
-        return fail(&format!("error: signals cannot be received: {error}"), 1);
+        return without_signals(&error);
     }
     let running = match demo::start(port) {
         Ok(running) => running,
@@ -66,7 +66,7 @@ pub(super) fn serve_parts(port: u16, first: u16) -> ExitCode {
     ));
     match wait_for_the_end() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("error: signals cannot be received: {error}"), 1),
+        Err(error) => without_signals(&error),
     }
 }
 

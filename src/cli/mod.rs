@@ -1,6 +1,5 @@
 //! The command line: what can be typed, and one file a subcommand.
 
-mod bearer;
 pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -156,6 +155,11 @@ fn say(text: &str) {
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     complain(error);
     ExitCode::from(code)
+}
+
+/// A program that hears no signals cannot be stopped in order.
+fn without_signals(error: &std::io::Error) -> ExitCode {
+    fail(&format!("error: signals cannot be received: {error}"), 1)
 }
 
 /// Standard error; that nobody reads it is no error.

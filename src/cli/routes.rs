@@ -1,8 +1,8 @@
 //! `pingora-bff routes`: the effective table, the most specific route first.
 
-use crate::cli::bearer::Bearer;
 use crate::config::{AuthMode, Config};
 use crate::routing::{Route, RouteErrors, RouteTable, join_base};
+use crate::token::{Need, RouteToken, TokenPolicy};
 
 const TITLES: [&str; 8] = ["METHOD", "PATH", "SERVICE", "UPSTREAM", "AUTH", "TOKEN", "ROUTE", "WRITTEN AT"];
 
@@ -21,7 +21,7 @@ fn describe(route: &Route, config: &Config) -> [String; 8] {
         route.target_service.to_string(),
         upstream_url(route, config, route.upstream_pattern()),
         auth_word(route.auth).to_owned(),
-        Bearer::of(route, config).to_string(),
+        token_words(&token(route, config)),
         route.id.to_string(),
         route.written_at.to_string(),
     ]
@@ -34,6 +34,25 @@ pub(super) fn upstream_url(route: &Route, config: &Config, path: &str) -> String
     };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     format!("{}{}", service.base_url.origin().ascii_serialization(), join_base(service.base_url.path(), &path))
+}
+
+/// What goes upstream in `Authorization`.
+pub(super) fn token(route: &Route, config: &Config) -> RouteToken {
+    RouteToken::of(&route.target_service, route.token_policy.as_ref(), route.auth, &config.settings)
+}
+
+fn token_words(token: &RouteToken) -> String {
+    let aud = |need: &Need| need.audience.as_ref().map_or("NO AUDIENCE MAPPED".to_owned(), |aud| format!("aud {aud}"));
+    match token {
+        RouteToken::AsSent => "as the client sent it".to_owned(),
+        RouteToken::Callers => "the caller's token".to_owned(),
+        RouteToken::Impossible => "IMPOSSIBLE without a session".to_owned(),
+        RouteToken::By(TokenPolicy::None) => "none".to_owned(),
+        RouteToken::By(TokenPolicy::SessionPassthrough { .. }) => "session_passthrough".to_owned(),
+        RouteToken::By(TokenPolicy::Session(need)) => format!("own token, {}", aud(need)),
+        RouteToken::By(TokenPolicy::ServiceToken { need, .. }) => format!("service_token, {}", aud(need)),
+        RouteToken::By(TokenPolicy::OnBehalfOf { need, .. }) => format!("on_behalf_of, {}", aud(need)),
+    }
 }
 
 /// As written in `auth:`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{complain, environment, fail};
+use super::{complain, environment, fail, without_signals};
 use crate::app::{self, Sockets};
 use crate::config::{Config, LogFormat};
 use crate::proxy::Bff;
@@ -14,7 +14,7 @@ use crate::telemetry::{AccessLog, start_logging};
 /// Serves until told to stop.
 pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
     if let Err(error) = app::hear_signals() {
-        return fail(&format!("error: signals cannot be received: {error}"), 1);
+        return without_signals(&error);
     }
     let (config, findings) = Config::load_with_findings(conf, routes, &environment);
     let Some(config) = config else { return fail(&findings, super::check::WITH_ERRORS) };

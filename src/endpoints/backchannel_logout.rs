@@ -51,7 +51,7 @@ impl Endpoints {
             Err(error) => return Err(error),
         }
         if let Some(mark) = mark(notice)
-            && let Err(error) = self.sessions.tell(&mark, notice.refused_from).await
+            && let Err(error) = self.sessions.mark(&mark, notice.refused_from).await
         {
             let correlation_id = asked.correlation_id;
             tracing::warn!(%error, correlation_id, "a login that is being completed at this moment may outlive its logout");
@@ -60,8 +60,8 @@ impl Endpoints {
         let ended = self.sessions.end_all(&selector, REASON).await;
         if ended.is_err() {
             // What was not done may be asked for again.
-            let _ = self.sessions.unclaim(&id).await;
-        } else if let Err(error) = self.sessions.tell(&id, notice.refused_from).await {
+            let _ = self.sessions.release_claim(&id).await;
+        } else if let Err(error) = self.sessions.mark(&id, notice.refused_from).await {
             let correlation_id = asked.correlation_id;
             tracing::error!(%error, correlation_id, "a logout token was heeded, and cannot be noted as used (jti)");
         }

@@ -136,7 +136,7 @@ impl Endpoints {
     fn greet(&self, asked: Asked<'_>, session: Arc<Session>) {
         tracing::info!(
             correlation_id = asked.correlation_id,
-            session = %self.sessions.log_id(&session),
+            session = %session.log_id(),
             provider = %session.identity.provider,
             refresh_token = session.tokens.refresh_token.is_some(),
             "login completed"
@@ -165,7 +165,7 @@ impl Endpoints {
         match self.sessions.end_oldest(newest).await {
             Ok(0) => {}
             Ok(ended) => {
-                let session = self.sessions.log_id(newest);
+                let session = newest.log_id();
                 tracing::info!(ended, session, correlation_id, "older sessions gave way");
             }
             Err(error) => tracing::warn!(%error, correlation_id, "this person's older sessions could not be counted"),
@@ -183,7 +183,7 @@ impl Endpoints {
         let (issuer, person) = (&session.identity.issuer, &session.identity.subject);
         let of_login = session.idp_session.as_ref().map(|sid| ended_login(issuer, sid));
         for mark in of_login.into_iter().chain([ended_person(issuer, person)]) {
-            match self.sessions.told_since(&mark, begun).await {
+            match self.sessions.marked_since(&mark, begun).await {
                 Ok(false) => {}
                 Ok(true) => {
                     if let Err(error) = self.sessions.end(session, "backchannel_logout").await {

@@ -18,7 +18,7 @@ impl Endpoints {
         let services = self.broker.mapped_services(&session);
         tracing::info!(
             correlation_id = asked.correlation_id,
-            session = %self.sessions.log_id(&session),
+            session = %session.log_id(),
             services_count = services.len(),
             "Session status check successful"
         );
@@ -29,7 +29,7 @@ impl Endpoints {
             "authenticated": true,
             "user": user,
             "arn": session.identity.arn(),
-            "expires_at": self.sessions.expires_at(&session),
+            "expires_at": session.expires_at(),
             "services": services,
             "services_count": services.len(),
         });

@@ -11,7 +11,7 @@ impl Endpoints {
         let session = self.session_of(asked.parts, &asked.correlation_id).await?;
         let said = [
             ("x-user-id", escaped(&session.identity.subject)),
-            ("x-session-id", self.sessions.log_id(&session)),
+            ("x-session-id", session.log_id()),
             ("x-auth-time", session.authenticated_at.to_string()),
         ];
         let mut reply = Reply::empty(StatusCode::OK);

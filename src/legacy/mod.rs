@@ -15,8 +15,8 @@ use crate::routing::{CanonicalPath, join_base};
 use crate::telemetry::Metrics;
 use crate::upstream::UpstreamError;
 
-pub use service::{Busy, LegacyService, Slot, Verdict};
 pub(crate) use service::{EMPOWERID, as_service};
+pub use service::{LegacyService, Slot, Verdict};
 
 /// Everything below this belongs to the façade.
 pub(crate) const PREFIX: &str = "/api/v1/proxy/";

@@ -43,7 +43,7 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
             rate::by_caller(gateway, ctx, &route).await?;
             ctx.websocket = upgrade::upgrade(session, route.websocket)?;
             limit::declared(session, ctx.body_limit)?;
-            authorize::obtain_bearer(gateway, ctx, &destination.policy).await?;
+            authorize::obtain_bearer(gateway, ctx, &destination.token).await?;
             Ok(None)
         }
         Routed::Legacy(service) => Box::pin(legacy::enter(gateway, session, ctx, service)).await.map(|()| None),

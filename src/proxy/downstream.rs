@@ -32,16 +32,17 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Idle, header and body timeouts. The engine's own default for a kept connection is none at all,
 /// and an unconditional keep-alive would undo its decision to close (RFC 9112 §9.6).
 pub(super) fn set_timeouts(gateway: &Gateway, session: &mut Downstream) {
+    let server = gateway.server();
     if session.get_keepalive().is_some() {
         let leaving = gateway.is_leaving() || is_beyond(session);
-        session.set_keepalive((!leaving).then_some(gateway.idle_timeout.as_secs().max(1)));
+        session.set_keepalive((!leaving).then_some(server.idle_timeout.as_secs().max(1)));
     }
     // For who mounts the pipeline without the door, which holds later requests back: a HEAD is answered while
     // its body is still being fetched for the cache, and what comes meanwhile the engine would drop.
     let ahead = session.req_header().method == Method::HEAD;
     session.set_pipelining_enabled(ahead);
-    session.set_read_timeout(Some(gateway.body_timeout));
-    let write_time = write_time(gateway.body_timeout, gateway.min_body_rate, session.is_http2());
+    session.set_read_timeout(Some(server.body_timeout));
+    let write_time = write_time(server.body_timeout, server.min_body_rate, session.is_http2());
     session.set_write_timeout(write_time);
     session.set_total_drain_timeout(Some(LINGER));
 }

@@ -3,20 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use ipnet::IpNet;
 use url::Url;
 
 use super::memory::Memory;
 use super::rates::Rates;
-use crate::config::Config;
+use crate::config::{Config, ServerConfig};
 use crate::endpoints::Endpoints;
 use crate::legacy::Facade;
 use crate::oidc::BearerValidator;
 use crate::routing::{Route, RouteTable};
 use crate::telemetry::{AccessLog, Meters, Metrics};
-use crate::token::{TokenBroker, TokenPolicy};
+use crate::token::{RouteToken, TokenBroker};
 use crate::upstream::Upstream;
 
 /// What a route leads to.
@@ -25,7 +23,7 @@ pub struct Destination {
     /// Where.
     pub upstream: Arc<Upstream>,
     /// With which token.
-    pub policy: TokenPolicy,
+    pub token: RouteToken,
     /// What is counted for the route.
     pub meters: Arc<Meters>,
 }
@@ -74,20 +72,10 @@ pub struct Gateway {
     pub rates: Arc<Rates>,
     /// CORS and CSRF.
     pub origins: Origins,
-    /// `server.trusted_proxies`.
-    pub trusted_proxies: Vec<IpNet>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One line a request.
     pub access_log: AccessLog,
-    /// `server.idle_timeout`.
-    pub idle_timeout: Duration,
-    /// `server.body_timeout`.
-    pub body_timeout: Duration,
-    /// `server.min_body_rate`.
-    pub min_body_rate: u64,
-    /// `server.websocket_idle_timeout`; `None`: for ever.
-    pub websocket_idle_timeout: Option<Duration>,
     /// Set once this process is to be left: answers say so to their connections.
     pub leaving: Arc<AtomicBool>,
     /// Clients and requests that there are files for; one more request is refused, so that a new client is heard.
@@ -97,6 +85,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// `server:` of the settings.
+    #[must_use]
+    pub fn server(&self) -> &ServerConfig {
+        &self.written.settings.server
+    }
+
     /// The destination of a route of this table.
     #[must_use]
     pub fn destination(&self, route: &Route) -> Option<&Arc<Destination>> {

@@ -40,19 +40,17 @@ pub struct Bff {
 
 impl Bff {
     /// A pipeline over what the composition root built.
-    #[must_use]
-    pub fn over(gateway: Arc<Gateway>) -> Self {
+    pub(crate) fn over(gateway: Arc<Gateway>) -> Self {
         Self { current: Arc::new(ArcSwap::new(gateway)) }
     }
 
     /// What requests that begin now will use.
-    #[must_use]
-    pub fn gateway(&self) -> Arc<Gateway> {
+    pub(crate) fn gateway(&self) -> Arc<Gateway> {
         self.current.load_full()
     }
 
     /// From now on requests begin with `next`; those under way go on with the one returned.
-    pub fn replace(&self, next: Arc<Gateway>) -> Arc<Gateway> {
+    pub(crate) fn replace(&self, next: Arc<Gateway>) -> Arc<Gateway> {
         self.current.swap(next)
     }
 }

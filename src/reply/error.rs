@@ -51,6 +51,9 @@ pub enum ProxyError {
     /// No session, or a dead one.
     #[error("there is no live session; log in first")]
     NotAuthenticated,
+    /// The session lives, but only a new login brings a token for this service again: why.
+    #[error("the session is kept, but what its login gave for this service is over; log in again ({0})")]
+    LoginNeeded(String),
     /// Neither a session nor an access token, where either would do.
     #[error("there is neither a live session nor an access token; log in first, or send Authorization: Bearer")]
     NoCredential,

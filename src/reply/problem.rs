@@ -62,6 +62,7 @@ impl ProxyError {
             Self::NotAuthenticated | Self::NoCredential => {
                 (StatusCode::UNAUTHORIZED, "not_authenticated", "Not logged in")
             }
+            Self::LoginNeeded(_) => (StatusCode::UNAUTHORIZED, "not_authenticated", "A new login is needed"),
             Self::BearerMissing => (StatusCode::UNAUTHORIZED, "not_authenticated", "No access token"),
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token", "Access token not accepted"),
             Self::NoTokenAvailable(_) => (StatusCode::UNAUTHORIZED, "no_token_available", "No token for this service"),
@@ -129,7 +130,8 @@ impl ProxyError {
 #[must_use]
 pub fn from_error(error: &ProxyError, around: Circumstances<'_>) -> Reply {
     let Face { status, code, title } = error.face();
-    if matches!(error, ProxyError::NotAuthenticated | ProxyError::NoCredential) && around.navigation {
+    let login = matches!(error, ProxyError::NotAuthenticated | ProxyError::LoginNeeded(_) | ProxyError::NoCredential);
+    if login && around.navigation {
         let target = HeaderValue::from_str(around.login_url).unwrap_or_else(|_| HeaderValue::from_static(LOGIN));
         return Reply::empty(StatusCode::FOUND).with(LOCATION, target);
     }
@@ -174,6 +176,7 @@ mod tests {
             ProxyError::NoFilesOrPorts,
             ProxyError::ShortOfMemory,
             ProxyError::NotAuthenticated,
+            ProxyError::LoginNeeded(reason()),
             ProxyError::NoCredential,
             ProxyError::BearerMissing,
             ProxyError::InvalidToken,

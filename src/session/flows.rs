@@ -44,17 +44,17 @@ impl Sessions {
         Ok(opened.ok())
     }
 
-    /// Takes `id` for this caller, who tells it ([`Self::tell`]) or gives it back ([`Self::unclaim`]); `false` where it was
-    /// told before. Waits for another who has it; one who was killed has it for a few seconds.
+    /// Takes `id` for this caller, who marks it ([`Self::mark`]) or gives it back ([`Self::release_claim`]); `false` where it
+    /// was marked before. Waits for another who has it; one who was killed has it for a few seconds.
     pub async fn claim(&self, id: &str) -> Result<bool, StoreError> {
         // A store that is asked again after a lost answer knows its own note by its value: no two may be equal.
-        let (name, value) = (told_name(id), format!("claimed {}", random_text()?).into_bytes());
+        let (name, value) = (mark_name(id), format!("claimed {}", random_text()?).into_bytes());
         for _look in 0..CLAIM_LOOKS {
             let now = self.now()?;
             if self.store.put_note(&name, value.clone(), now.plus(CLAIM), now).await? {
                 return Ok(true);
             }
-            if self.was_told(id).await? {
+            if self.is_marked(id).await? {
                 return Ok(false);
             }
             tokio::time::sleep(CLAIM_LOOK).await;
@@ -63,28 +63,28 @@ impl Sessions {
     }
 
     /// Gives back what was claimed.
-    pub async fn unclaim(&self, id: &str) -> Result<(), StoreError> {
-        self.store.take_note(&told_name(id), self.now()?).await.map(drop)
+    pub async fn release_claim(&self, id: &str) -> Result<(), StoreError> {
+        self.store.take_note(&mark_name(id), self.now()?).await.map(drop)
     }
 
-    /// Whether `id` counts as told ([`Self::tell`]).
-    pub async fn was_told(&self, id: &str) -> Result<bool, StoreError> {
-        let note = self.store.read_note(&told_name(id), self.now()?).await?;
+    /// Whether `id` is marked ([`Self::mark`]).
+    pub async fn is_marked(&self, id: &str) -> Result<bool, StoreError> {
+        let note = self.store.read_note(&mark_name(id), self.now()?).await?;
         Ok(note.and_then(|note| Moment::read(&note)).is_some())
     }
 
-    /// Whether `id` was told after `moment`.
-    pub async fn told_since(&self, id: &str, moment: Moment) -> Result<bool, StoreError> {
-        let note = self.store.read_note(&told_name(id), self.now()?).await?;
-        Ok(note.and_then(|note| Moment::read(&note)).is_some_and(|told| told.is_after(moment)))
+    /// Whether `id` was marked after `moment`.
+    pub async fn marked_since(&self, id: &str, moment: Moment) -> Result<bool, StoreError> {
+        let note = self.store.read_note(&mark_name(id), self.now()?).await?;
+        Ok(note.and_then(|note| Moment::read(&note)).is_some_and(|marked| marked.is_after(moment)))
     }
 
-    /// From now on `id` counts as told, until `until`.
-    pub async fn tell(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
-        self.store.set_note(&told_name(id), self.moment().to_string().into_bytes(), until, self.now()?).await
+    /// Marks `id` until `until`.
+    pub async fn mark(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
+        self.store.set_note(&mark_name(id), self.moment().to_string().into_bytes(), until, self.now()?).await
     }
 
-    /// Now, to be compared with what others tell.
+    /// Now, to be compared with what others mark.
     #[must_use]
     pub fn moment(&self) -> Moment {
         Moment::now(&*self.clock)
@@ -93,7 +93,7 @@ impl Sessions {
     /// Ends a session whose browser has got another one.
     pub async fn replace(&self, old: &Session) -> Result<bool, StoreError> {
         let until = self.now()?.plus(FLOW_LIFETIME);
-        if let Err(error) = self.tell(&replaced_id(&old.key), until).await {
+        if let Err(error) = self.mark(&replaced_id(&old.key), until).await {
             tracing::warn!(%error, "it cannot be noted that a session was replaced");
         }
         self.end(old, "replaced").await
@@ -101,21 +101,21 @@ impl Sessions {
 
     /// Whether [`Self::replace`] ended it, lately.
     pub async fn was_replaced(&self, session: &Session) -> Result<bool, StoreError> {
-        self.was_told(&replaced_id(&session.key)).await
+        self.is_marked(&replaced_id(&session.key)).await
     }
 
     /// Asks every replica to leave `name` alone for `span`, and up to a second more: time is counted in seconds here.
-    pub async fn forbear(&self, name: &str, span: Duration) -> Result<(), StoreError> {
+    pub async fn back_off(&self, name: &str, span: Duration) -> Result<(), StoreError> {
         let now = self.now()?;
         // Of `now` and `span` each is cut to a whole second.
         let until = now.plus(span.saturating_add(Duration::from_millis(1_999)));
-        self.store.set_note(&forborne_name(name), until.to_string().into_bytes(), until, now).await
+        self.store.set_note(&back_off_name(name), until.to_string().into_bytes(), until, now).await
     }
 
     /// For how long `name` is to be left alone, if somebody asked for that.
-    pub async fn forborne(&self, name: &str) -> Result<Option<Duration>, StoreError> {
+    pub async fn backing_off(&self, name: &str) -> Result<Option<Duration>, StoreError> {
         let now = self.now()?;
-        let note = self.store.read_note(&forborne_name(name), now).await?;
+        let note = self.store.read_note(&back_off_name(name), now).await?;
         let until = note.and_then(|note| str::from_utf8(&note).ok()?.parse().ok()).map(UnixTime);
         Ok(until.map(|until| now.until(until)).filter(|left| !left.is_zero()))
     }
@@ -138,12 +138,12 @@ fn random_text() -> Result<String, StoreError> {
     draw::<12>().map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(no_random)
 }
 
-fn forborne_name(name: &str) -> String {
+fn back_off_name(name: &str) -> String {
     format!("forborne:{name}")
 }
 
 /// Others choose `id`: hashed, it has one length and no separators.
-fn told_name(id: &str) -> String {
+fn mark_name(id: &str) -> String {
     format!("told:{}", hashed(id))
 }
 

@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 
 /// Why a live connection is ended by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goodbye {
+pub enum EndReason {
     /// Its session is over: logout, revocation, expiry.
     SessionOver,
     /// The process stops.
@@ -23,7 +23,7 @@ pub enum Goodbye {
     Silent,
 }
 
-impl Goodbye {
+impl EndReason {
     /// A metric label.
     fn label(self) -> &'static str {
         match self {
@@ -56,14 +56,14 @@ struct Table {
 struct Entry {
     session: Option<Arc<Session>>,
     cord: oneshot::Sender<()>,
-    goodbye: Arc<OnceLock<Goodbye>>,
+    end_reason: Arc<OnceLock<EndReason>>,
     /// It would never end by itself: the end of the process does not wait for it.
     endless: bool,
 }
 
 impl Entry {
-    fn end(self, goodbye: Goodbye) {
-        let _ = self.goodbye.set(goodbye);
+    fn end(self, end_reason: EndReason) {
+        let _ = self.end_reason.set(end_reason);
         // Its other end may have gone by itself.
         let _ = self.cord.send(());
     }
@@ -75,7 +75,7 @@ pub struct Held {
     live: Arc<LiveConnections>,
     key: Option<SessionKey>,
     id: u64,
-    goodbye: Arc<OnceLock<Goodbye>>,
+    end_reason: Arc<OnceLock<EndReason>>,
 }
 
 /// The other end of a place: resolves when the connection is to be cut, or when its place is given up.
@@ -84,7 +84,7 @@ pub struct Cord {
     /// Whether it was pulled.
     pub pulled: oneshot::Receiver<()>,
     /// Why; also to be told from here.
-    pub goodbye: Arc<OnceLock<Goodbye>>,
+    pub end_reason: Arc<OnceLock<EndReason>>,
 }
 
 impl LiveConnections {
@@ -97,16 +97,16 @@ impl LiveConnections {
     /// Registers a connection. See [`Sessions::hold`](super::Sessions::hold) for one with a session.
     pub(super) fn hold(self: &Arc<Self>, session: Option<&Arc<Session>>) -> (Held, Cord) {
         let (cord, pulled) = oneshot::channel();
-        let goodbye = Arc::new(OnceLock::new());
+        let end_reason = Arc::new(OnceLock::new());
         let key = session.map(|session| session.key);
         let mut table = self.table();
         table.next = table.next.wrapping_add(1);
         let id = table.next;
-        let entry = Entry { session: session.cloned(), cord, goodbye: Arc::clone(&goodbye), endless: false };
+        let entry = Entry { session: session.cloned(), cord, end_reason: Arc::clone(&end_reason), endless: false };
         table.entries.entry(key).or_default().insert(id, entry);
         drop(table);
         self.metrics.live_connections.inc();
-        (Held { live: Arc::clone(self), key, id, goodbye: Arc::clone(&goodbye) }, Cord { pulled, goodbye })
+        (Held { live: Arc::clone(self), key, id, end_reason: Arc::clone(&end_reason) }, Cord { pulled, end_reason })
     }
 
     /// Ends everything of a session.
@@ -116,7 +116,7 @@ impl LiveConnections {
         let entries = table.entries.remove(&Some(*key));
         drop(table);
         for entry in entries.into_iter().flat_map(HashMap::into_values) {
-            entry.end(Goodbye::SessionOver);
+            entry.end(EndReason::SessionOver);
         }
     }
 
@@ -131,7 +131,7 @@ impl LiveConnections {
         table.entries.retain(|_, entries| !entries.is_empty());
         drop(table);
         for entry in ending {
-            entry.end(Goodbye::GoingAway);
+            entry.end(EndReason::GoingAway);
         }
     }
 
@@ -190,22 +190,22 @@ impl Held {
         let late = if closing { entries.remove(&self.id) } else { None };
         drop(table);
         if let Some(entry) = late {
-            entry.end(Goodbye::GoingAway);
+            entry.end(EndReason::GoingAway);
         }
     }
 
     /// Why it is being ended, if it is.
     #[must_use]
-    pub fn goodbye(&self) -> Option<Goodbye> {
-        self.goodbye.get().copied()
+    pub fn end_reason(&self) -> Option<EndReason> {
+        self.end_reason.get().copied()
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.live.metrics.live_connections.dec();
-        if let Some(goodbye) = self.goodbye() {
-            self.live.metrics.live_ended.with_label_values(&[goodbye.label()]).inc();
+        if let Some(end_reason) = self.end_reason() {
+            self.live.metrics.live_ended.with_label_values(&[end_reason.label()]).inc();
         }
         let mut table = self.live.table();
         let Some(entries) = table.entries.get_mut(&self.key) else { return };

@@ -1,18 +1,19 @@
 //! The login we hold for a browser: its cookie, its sealed record, and the cache close at hand.
 
 mod arn;
+mod change_feed;
 mod cookie;
 mod cookie_pairs;
 mod cookie_token;
-mod crowd;
 mod flow;
 mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod hearing;
+mod housekeeping;
 mod key;
 mod key_ring;
 mod lease;
+mod limits;
 mod live;
 mod model;
 mod moment;
@@ -24,7 +25,6 @@ mod sessions;
 mod shared;
 mod slide;
 pub mod store;
-mod tending;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -34,12 +34,12 @@ pub use arn::{arn, escaped};
 pub use cookie::{InvalidCookie, Reading, SessionCookie};
 pub use cookie_pairs::Cut;
 pub use cookie_token::CookieToken;
-pub use crowd::Crowded;
 pub use flow::{FLOW_LIFETIME, FlowBinding};
 pub use key::SessionKey;
 pub use key_ring::SecretError;
 pub use lease::Lease;
-pub use live::{Cord, Goodbye, Held, LiveConnections};
+pub use limits::Crowded;
+pub use live::{Cord, EndReason, Held, LiveConnections};
 pub use model::{AccessToken, Identity, NewSession, Session, Tokens};
 pub use moment::Moment;
 pub use ready::Ready;

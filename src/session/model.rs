@@ -85,6 +85,12 @@ impl Session {
         self.slide.end()
     }
 
+    /// What a log line and `X-Session-ID` may say of it.
+    #[must_use]
+    pub fn log_id(&self) -> String {
+        self.key.short()
+    }
+
     /// `X-Original-User`: who this is, to services and audits.
     #[must_use]
     pub fn original_user(&self) -> Option<HeaderValue> {

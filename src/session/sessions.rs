@@ -7,11 +7,11 @@ use futures::StreamExt as _;
 use futures::stream;
 use prometheus::IntCounter;
 
+use super::change_feed::ChangeFeed;
 use super::cookie_token::CookieToken;
-use super::crowd::Waiting;
-use super::hearing::Hearing;
 use super::key::SessionKey;
 use super::key_ring::SecretError;
+use super::limits::Waiting;
 use super::live::LiveConnections;
 use super::model::{NewSession, Session, Tokens};
 use super::near::{ENTRIES, NearCache};
@@ -19,7 +19,7 @@ use super::ready::Ready;
 use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
 use super::store::{
-    Counted, Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError,
+    AT_ONCE, Counted, Listener, MemoryStore, Record, RedisStore, Saved, Selector, SessionStore, SqliteStore, StoreError,
 };
 use crate::config::{SessionConfig, StoreConfig};
 use crate::crypto::NoRandom;
@@ -28,8 +28,6 @@ use crate::telemetry::Metrics;
 
 /// How often a look-up reads again when the session changes under its hands.
 const READS: usize = 4;
-/// Sessions of one person ended at once.
-const AT_ONCE: usize = 32;
 
 /// Why the sessions cannot be had at all.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +58,7 @@ pub struct Sessions {
     pub(super) sealer: Sealer,
     pub(super) near: Arc<NearCache>,
     pub(super) live: Arc<LiveConnections>,
-    pub(super) hearing: Arc<Hearing>,
+    pub(super) change_feed: Arc<ChangeFeed>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     near_hits: IntCounter,
@@ -84,14 +82,14 @@ impl Sessions {
         let store: Arc<dyn SessionStore> = Arc::new(Counted::new(store, metrics.store_errors.clone()));
         let near = Arc::new(NearCache::new(ENTRIES));
         let live = Arc::new(LiveConnections::new(Arc::clone(&metrics)));
-        let hearing = Arc::new(Hearing::new(Arc::clone(&near), Arc::clone(&live), Arc::clone(&clock)));
-        store.listen(Arc::clone(&hearing) as Arc<dyn Listener>);
+        let change_feed = Arc::new(ChangeFeed::new(Arc::clone(&near), Arc::clone(&live), Arc::clone(&clock)));
+        store.listen(Arc::clone(&change_feed) as Arc<dyn Listener>);
         Self {
             store,
             sealer,
             near,
             live,
-            hearing,
+            change_feed,
             clock,
             near_hits: metrics.session_lookups.with_label_values(&["near", "hit"]),
             metrics,
@@ -134,7 +132,7 @@ impl Sessions {
     /// The session as it was when the store was last heard, if that was not long ago.
     fn find_in_grace(&self, token: &CookieToken) -> Option<Arc<Session>> {
         let now = self.clock.now();
-        if self.hearing.trusts() || !self.hearing.bears(now, self.grace) {
+        if self.change_feed.trusts() || !self.change_feed.bears(now, self.grace) {
             return None;
         }
         let session = self.near.get(token).filter(|session| self.touch(session, now))?;
@@ -145,7 +143,7 @@ impl Sessions {
     /// [`Self::find`] without asking the store: `None` says nothing about the session.
     #[must_use]
     pub fn find_near(&self, token: &CookieToken) -> Option<Arc<Session>> {
-        if !self.hearing.trusts() {
+        if !self.change_feed.trusts() {
             return None;
         }
         let session = self.near.get(token)?;
@@ -322,12 +320,6 @@ impl Sessions {
         self.store.count_request(name, rate).await
     }
 
-    /// When the session ends if nobody uses it again, as known here.
-    #[must_use]
-    pub fn expires_at(&self, session: &Session) -> UnixTime {
-        session.expires_at()
-    }
-
     /// The token that `csrf.mode: token` asks for; the same for the life of the session.
     #[must_use]
     pub fn csrf_token(&self, session: &Session) -> String {
@@ -338,12 +330,6 @@ impl Sessions {
     #[must_use]
     pub fn csrf_matches(&self, session: &Session, given: &[u8]) -> bool {
         self.sealer.csrf_matches(&session.key, given)
-    }
-
-    /// What a log line and `X-Session-ID` may say of the session.
-    #[must_use]
-    pub fn log_id(&self, session: &Session) -> String {
-        session.key.short()
     }
 
     /// Uses the session: `false` when it is over. The store learns of it now and then, in the background.

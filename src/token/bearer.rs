@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use crate::session::AccessToken;
+use crate::session::{AccessToken, StoreError};
 
 /// `Authorization: Bearer …`, ready to be set. `Debug` hides it.
 #[derive(Debug, Clone)]
@@ -36,6 +36,12 @@ pub enum NoBearer {
     /// The session store has no room for what is to be renewed.
     #[error("{0}")]
     StoreFull(String),
+}
+
+impl From<StoreError> for NoBearer {
+    fn from(error: StoreError) -> Self {
+        if error.full { Self::StoreFull(error.to_string()) } else { Self::StoreDown(error.to_string()) }
+    }
 }
 
 impl NoBearer {

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
+use super::backoff::BackOffs;
 use super::bearer::{Bearer, NoBearer};
-use super::desk::{BACK_OFF, CACHED, Desk, LOGIN, MINTED, Target, named};
+use super::context::{BACK_OFF, CACHED, LOGIN, MINTED, RenewalContext, Target, named};
 use super::freshness::Freshness;
-use super::hold::Holds;
 use super::patience::wait_for;
 use super::policy::{Need, TokenPolicy};
-use super::renewal;
+use super::renewal::{Renewal, require_issuer};
 use super::shared::SharedTokens;
 use crate::config::{AudienceParameter, Settings};
 use crate::oidc::RelyingParty;
@@ -31,7 +31,7 @@ pub(super) struct Landed {
 /// Fetches, keeps and renews tokens. Cheap to share.
 #[derive(Debug)]
 pub struct TokenBroker {
-    desk: Arc<Desk>,
+    context: Arc<RenewalContext>,
     flights: SingleFlight<SessionKey, Landed>,
     /// Those of the brokers before this one, while there are any.
     earlier: Vec<SingleFlight<SessionKey, Landed>>,
@@ -61,7 +61,7 @@ impl TokenBroker {
         let (entry, threshold) = (relying_party.config(), settings.token_refresh_threshold);
         let (ours, party) = (Arc::clone(&sessions), Arc::clone(&relying_party));
         let shared = SharedTokens::new(ours, party, Arc::clone(&clock), Arc::clone(&metrics), threshold);
-        let desk = Desk {
+        let context = RenewalContext {
             hanging: Arc::clone(&shared.hanging),
             threshold,
             own_audience: entry.audience.clone(),
@@ -69,13 +69,13 @@ impl TokenBroker {
             sessions,
             clock,
             metrics,
-            down: Holds::new(),
-            slow: Holds::new(),
-            refused: Holds::new(),
+            down: BackOffs::new(),
+            slow: BackOffs::new(),
+            refused: BackOffs::new(),
             cached: settings.service_audiences.keys().map(String::as_str).chain([LOGIN]).map(named).collect(),
             relying_party,
         };
-        Self { desk: Arc::new(desk), flights: SingleFlight::default(), earlier: Vec::new(), shared, mapped }
+        Self { context: Arc::new(context), flights: SingleFlight::default(), earlier: Vec::new(), shared, mapped }
     }
 
     /// The same in the place of `old`, whose renewals go on.
@@ -97,16 +97,16 @@ impl TokenBroker {
 
     /// The token that the session holds, if it is fresh: then nobody is asked, and no token is copied.
     fn at_hand(&self, session: &Session, policy: &TokenPolicy) -> Option<Bearer> {
-        let desk = &self.desk;
+        let context = &self.context;
         let (held, label) = match policy {
-            TokenPolicy::Session(need) => (desk.held_for(session, need)?, &*need.service),
-            TokenPolicy::SessionPassthrough { .. } => (desk.aged(&session.tokens.login), LOGIN),
+            TokenPolicy::Session(need) => (context.held_for(session, need)?, &*need.service),
+            TokenPolicy::SessionPassthrough { .. } => (context.aged(&session.tokens.login), LOGIN),
             _ => return None,
         };
         let bearer = held.0.bearer().filter(|_| held.1 == Freshness::Fresh)?;
-        match desk.cached.get(label) {
-            Some(counter) => counter.get_or_init(|| desk.lookups(label, CACHED)).inc(),
-            None => desk.lookups(label, CACHED).inc(),
+        match context.cached.get(label) {
+            Some(counter) => counter.get_or_init(|| context.lookups(label, CACHED)).inc(),
+            None => context.lookups(label, CACHED).inc(),
         }
         Some(Bearer(bearer))
     }
@@ -119,7 +119,7 @@ impl TokenBroker {
             TokenPolicy::SessionPassthrough { .. } => self.own_token(session, Target::Login).await?,
             TokenPolicy::ServiceToken { need, cache_ttl } => self.shared.service_token(need, *cache_ttl).await?,
             TokenPolicy::OnBehalfOf { need, cache_ttl } => {
-                renewal::require_issuer(session, &self.desk.relying_party)?;
+                require_issuer(session, &self.context.relying_party)?;
                 let subject = self.own_token(session, Target::Login).await?;
                 self.shared.on_behalf_of(session, &subject, need, *cache_ttl).await?
             }
@@ -163,7 +163,7 @@ impl TokenBroker {
     pub fn mapped_services(&self, session: &Session) -> Vec<&str> {
         let works = |need: &&Arc<Need>| {
             let target = Target::Service(Arc::clone(need));
-            self.desk.held(session, &target).is_some_and(|(_, freshness)| freshness != Freshness::Over)
+            self.context.held(session, &target).is_some_and(|(_, freshness)| freshness != Freshness::Over)
         };
         self.mapped.iter().filter(works).map(|need| &*need.service).collect()
     }
@@ -171,7 +171,7 @@ impl TokenBroker {
     /// A token for nobody in particular is sent to nobody, whatever the mode.
     fn require_audience(&self, policy: &TokenPolicy) -> Result<(), NoBearer> {
         let Some(need) = policy.need().filter(|need| need.audience.is_none()) else { return Ok(()) };
-        self.desk.lookups(&need.service, "none").inc();
+        self.context.lookups(&need.service, "none").inc();
         Err(NoBearer::NotAvailable(format!(
             "no audience is configured for service `{0}`: add `service_audiences.{0}` to settings.yaml, or say in the \
              `token_policy` of its route which `audience` it wants, or that it wants none (`mode: none`)",
@@ -182,12 +182,12 @@ impl TokenBroker {
     /// One of the session's own tokens, renewed or fetched when due. Each look-up counts once.
     async fn own_token(&self, session: &Arc<Session>, target: Target) -> Result<AccessToken, NoBearer> {
         let found = self.look_up(session, &target).await;
-        let found = found.map_err(|reason| self.desk.or_login(reason, session, &target));
+        let found = found.map_err(|reason| self.context.or_login(reason, session, &target));
         let result = match &found {
             Ok((_, result)) => result,
             Err(reason) => reason.result(),
         };
-        self.desk.count_lookup(&target, result);
+        self.context.count_lookup(&target, result);
         found.map(|(token, _result)| token)
     }
 
@@ -195,26 +195,26 @@ impl TokenBroker {
     async fn look_up(&self, session: &Arc<Session>, target: &Target) -> Result<(AccessToken, &'static str), NoBearer> {
         let mut current = Arc::clone(session);
         for _round in 0..ROUNDS {
-            let desk = &self.desk;
-            let still_works = match desk.held(&current, target) {
+            let context = &self.context;
+            let still_works = match context.held(&current, target) {
                 Some((token, Freshness::Fresh)) => return Ok((token.clone(), CACHED)),
                 Some((token, Freshness::Due)) => Some((token.clone(), CACHED)),
                 _ => None,
             };
-            if let Some(known) = desk.known_obstacle(&current.key, target) {
+            if let Some(known) = context.known_obstacle(&current.key, target) {
                 return still_works.ok_or(known);
             }
-            let patience = still_works.as_ref().map(|_| desk.patience(&current.key));
-            let works = || still_works.as_ref().is_some_and(|(token, _)| desk.aged(token).1 != Freshness::Over);
+            let patience = still_works.as_ref().map(|_| context.patience(&current.key));
+            let works = || still_works.as_ref().is_some_and(|(token, _)| context.aged(token).1 != Freshness::Over);
             let Some((landed, ours)) = wait_for(self.fly(&current, target), patience, works).await else {
-                desk.slow.hold(current.key, (), BACK_OFF);
-                desk.hanging.outlasted(patience.unwrap_or_default());
+                context.slow.hold(current.key, (), BACK_OFF);
+                context.hanging.outlasted(patience.unwrap_or_default());
                 return still_works.ok_or_else(interrupted);
             };
             let still_works = works().then_some(still_works).flatten();
             let Some(landed) = landed else { return still_works.ok_or_else(interrupted) };
             match landed.outcome {
-                Ok(renewed) => match desk.held(&renewed, target) {
+                Ok(renewed) => match context.held(&renewed, target) {
                     // As young as it gets, even where it is due again already.
                     Some((token, _)) if landed.target == *target => {
                         return Ok((token.clone(), if ours { MINTED } else { CACHED }));
@@ -231,12 +231,12 @@ impl TokenBroker {
 
     /// What the session's flight brought, and whether it was begun for this.
     async fn fly(&self, session: &Arc<Session>, target: &Target) -> (Option<Landed>, bool) {
-        let (desk, session, wanted) = (Arc::clone(&self.desk), Arc::clone(session), target.clone());
+        let (context, session, wanted) = (Arc::clone(&self.context), Arc::clone(session), target.clone());
         let mut ours = false;
         let landed = self.flights.run(session.key, || {
             ours = true;
             async move {
-                let outcome = renewal::renew(&desk, &session, &wanted).await;
+                let outcome = Renewal::new(&context, &session, &wanted).run().await;
                 Landed { target: wanted, outcome }
             }
         });

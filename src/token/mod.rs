@@ -1,12 +1,12 @@
-//! Session → bearer for one service: which token a route wants ([`TokenPolicy`]), and who fetches
+//! Session → bearer for one service: which token a route wants ([`RouteToken`]), and who fetches
 //! it, exactly once however many requests wait ([`TokenBroker`]).
 
+mod backoff;
 mod bearer;
 mod broker;
-mod desk;
+mod context;
 mod fleet;
 mod freshness;
-mod hold;
 mod minted;
 mod patience;
 mod policy;
@@ -17,4 +17,4 @@ mod verdict;
 pub use bearer::{Bearer, NoBearer};
 pub use broker::TokenBroker;
 pub use minted::access_token;
-pub use policy::{Need, TokenPolicy};
+pub use policy::{Need, RouteToken, TokenPolicy};

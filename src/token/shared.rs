@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
+use super::backoff::BackOffs;
 use super::bearer::NoBearer;
-use super::desk::{BACK_OFF, CACHED, MINTED};
+use super::context::{BACK_OFF, CACHED, MINTED};
 use super::fleet::{Fleet, Source, Wanted};
 use super::freshness::{Freshness, freshness};
-use super::hold::Holds;
 use super::minted::{bounded, landed};
 use super::patience::{Hanging, wait_for};
 use super::policy::Need;
@@ -53,9 +53,9 @@ pub(super) struct SharedTokens {
     kept: Arc<Cache<SharedKey, AccessToken>>,
     flights: SingleFlight<SharedKey, Result<(AccessToken, Source), NoBearer>>,
     fleet: Arc<Fleet>,
-    obstacles: Arc<Holds<SharedKey, NoBearer>>,
+    obstacles: Arc<BackOffs<SharedKey, NoBearer>>,
     /// The last flight took long. Who has no token that works waits for one all the same.
-    slow: Arc<Holds<SharedKey, ()>>,
+    slow: Arc<BackOffs<SharedKey, ()>>,
     /// Known to whoever renews a session's tokens, too.
     pub(super) hanging: Arc<Hanging>,
 }
@@ -76,8 +76,8 @@ impl SharedTokens {
             threshold,
             kept: Arc::new(Cache::new(16_384)),
             flights: SingleFlight::default(),
-            obstacles: Arc::new(Holds::new()),
-            slow: Arc::new(Holds::new()),
+            obstacles: Arc::new(BackOffs::new()),
+            slow: Arc::new(BackOffs::new()),
             hanging: Arc::default(),
         }
     }

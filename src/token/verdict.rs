@@ -15,13 +15,11 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    fn of(self, service: &str) -> String {
-        let settings = format!("`service_audiences.{service}` and `service_scopes.{service}` in settings.yaml");
+    fn of(self, need: &Need) -> String {
+        let keys = format!("{}, {}", need.audience_key(), need.scopes_key());
         match self {
-            Self::Session => format!("{settings} and `audience_parameter` in idps.yaml"),
-            Self::Route => {
-                format!("the `token_policy` of its route, {settings}, and what the client may do at the provider")
-            }
+            Self::Session => format!("{keys} and `audience_parameter` in idps.yaml"),
+            Self::Route => format!("the `mode` of its route, {keys}, and what the client may do at the provider"),
         }
     }
 }
@@ -38,7 +36,7 @@ pub(super) fn misfit(need: Option<&Need>, token: &AccessToken, keys: Keys) -> Op
     Some(NoBearer::NotAvailable(format!(
         "the provider answered with {found} for service `{}`, wanted {wanted}: compare what it issues with {}",
         need.service,
-        keys.of(&need.service)
+        keys.of(need)
     )))
 }
 
@@ -58,7 +56,34 @@ pub(super) fn refused(error: &GrantError, issuer: &str, need: Option<&Need>, key
         None => format!(
             "the provider refused audience {} for service `{service}`: {error}; check {}",
             need.audience.as_deref().unwrap_or("-"),
-            keys.of(service)
+            keys.of(need)
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::resilience::UnixTime;
+    use crate::session::Ready;
+
+    #[test]
+    fn a_refusal_names_where_the_audience_is_written() {
+        let token = AccessToken {
+            secret: Secret::new("t"),
+            audience: vec!["other".to_owned()],
+            scopes: vec![],
+            issued_at: UnixTime(0),
+            expires_at: None,
+            ready: Ready::default(),
+        };
+        for (own_audience, named) in [(true, "`audience` in the `token_policy`"), (false, "`service_audiences.api`")] {
+            let (service, audience) = ("api".into(), Some("wanted".to_owned()));
+            let need = Need { place: "api".into(), service, audience, scopes: vec![], own_audience, own_scopes: false };
+            let reason = misfit(Some(&need), &token, Keys::Session).unwrap().to_string();
+            assert!(reason.contains(named) && reason.contains("`service_scopes.api`"), "{reason}");
+            assert_eq!(reason.contains("service_audiences"), !own_audience, "{reason}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ws_frames::{FrameCursor, masked_close_frame};
-use crate::session::{Cord, Goodbye};
+use crate::session::{Cord, EndReason};
 
 /// How one such connection is to be made.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl SeverableStream {
             return Poll::Ready(());
         }
         if self.silence.as_mut().is_some_and(|silence| silence.poll(context).is_ready()) {
-            let _ = self.cord.goodbye.set(Goodbye::Silent);
+            let _ = self.cord.end_reason.set(EndReason::Silent);
         } else if Pin::new(&mut self.cord.pulled).poll(context).is_pending() {
             return Poll::Pending;
         }
@@ -119,10 +119,10 @@ impl SeverableStream {
 
     /// Tells the service of a `WebSocket`, if that is possible at this moment.
     fn bid_farewell(&self) {
-        let Some(goodbye) = self.cord.goodbye.get() else { return };
+        let Some(end_reason) = self.cord.end_reason.get() else { return };
         let upgraded = self.silence.as_ref().is_some_and(|silence| silence.upgraded);
         if upgraded && self.said.as_ref().is_some_and(Said::may_close) {
-            let (code, reason) = close_code(*goodbye);
+            let (code, reason) = close_code(*end_reason);
             // Best effort: a service that takes no bytes learns it from the end of the connection.
             let _ = self.stream.try_write(&masked_close_frame(code, reason));
         }
@@ -137,11 +137,11 @@ impl SeverableStream {
 
 /// RFC 6455 §7.4.1: 1008 for a policy that is no longer met, 1001 for an end that goes away.
 #[must_use]
-pub fn close_code(goodbye: Goodbye) -> (u16, &'static str) {
-    match goodbye {
-        Goodbye::SessionOver => (1008, "session ended"),
-        Goodbye::GoingAway => (1001, "going away"),
-        Goodbye::Silent => (1001, "idle"),
+pub fn close_code(end_reason: EndReason) -> (u16, &'static str) {
+    match end_reason {
+        EndReason::SessionOver => (1008, "session ended"),
+        EndReason::GoingAway => (1001, "going away"),
+        EndReason::Silent => (1001, "idle"),
     }
 }
 

@@ -140,6 +140,18 @@ fn routes_are_listed_in_order_of_precedence() {
 }
 
 #[test]
+fn a_token_exchange_without_a_session_is_impossible() {
+    for auth in [AuthMode::Bearer, AuthMode::None] {
+        let mut config = config();
+        let mut exchanged = route(60, "exchanged", "/exchanged", "crud_service");
+        (exchanged.auth, exchanged.token_policy) = (auth, Some(policy(TokenMode::OnBehalfOf, None)));
+        config.routes = vec![exchanged];
+        let (page, status) = explain::render(&config, &Method::GET, "/exchanged").unwrap();
+        assert!(status == 1 && page.contains("none possible: 401 no_token_available"), "{auth:?}: {page}");
+    }
+}
+
+#[test]
 fn every_request_is_explained() {
     let mut config = config();
     let mut text = String::new();

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::Report;
-use crate::cli::bearer::Bearer;
+use crate::cli::routes::token;
 use crate::config::{AudienceParameter, Config, IdpConfig, Place, RouteConfig};
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::routing::RouteTable;
-use crate::token::TokenPolicy;
+use crate::token::{RouteToken, TokenPolicy};
 
 /// One audience and who wants it.
 struct Wanted {
@@ -70,9 +70,7 @@ fn unmapped(config: &Config) -> BTreeMap<String, (String, Place)> {
     let mut services = BTreeMap::new();
     // The check has refused what cannot be built.
     for route in RouteTable::build(&config.routes).iter().flat_map(RouteTable::in_order) {
-        if let Bearer::Own(target) | Bearer::Service(target) | Bearer::Exchanged(target) = Bearer::of(route, config)
-            && target.audience.is_none()
-        {
+        if token(route, config).need().is_some_and(|need| need.audience.is_none()) {
             let first = || (route.id.to_string(), route.written_at.clone());
             services.entry(route.target_service.to_string()).or_insert_with(first);
         }
@@ -105,11 +103,11 @@ fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
     let service = &route.target_service;
     let file = config.conf_dir.join("settings.yaml").display().to_string();
     let key = |key| format!("{}: routes[{}].token_policy.{key}", route.written_at, route.id);
-    let (need, asked) = match TokenPolicy::of(service, Some(written), &config.settings) {
-        TokenPolicy::ServiceToken { need, .. } => (need, Asked::ForOurselves(key("mode"))),
-        TokenPolicy::Session(need) if written.audience.is_some() => (need, Asked::AtLogins),
+    let (need, asked) = match RouteToken::of(service, Some(written), route.auth, &config.settings) {
+        RouteToken::By(TokenPolicy::ServiceToken { need, .. }) => (need, Asked::ForOurselves(key("mode"))),
+        RouteToken::By(TokenPolicy::Session(need)) if need.own_audience => (need, Asked::AtLogins),
         // With an audience of the service's, it is looked at there.
-        TokenPolicy::OnBehalfOf { need, .. } if written.audience.is_some() => (need, Asked::LaterOn),
+        RouteToken::By(TokenPolicy::OnBehalfOf { need, .. }) if need.own_audience => (need, Asked::LaterOn),
         _ => return None,
     };
     let place = |own: bool, word, map: &str| if own { key(word) } else { format!("{file}: {map}.{service}") };
@@ -117,8 +115,8 @@ fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
         service: format!("{service} (route {})", route.id),
         audience: need.audience.clone()?,
         scopes: need.scopes.clone(),
-        place: place(written.audience.is_some(), "audience", "service_audiences"),
-        scopes_place: place(written.scopes.is_some(), "scopes", "service_scopes"),
+        place: place(need.own_audience, "audience", "service_audiences"),
+        scopes_place: place(need.own_scopes, "scopes", "service_scopes"),
         asked,
     })
 }

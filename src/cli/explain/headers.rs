@@ -1,4 +1,4 @@
-//! What is set and what is cut on the way to a service: the same lists as the proxy goes by.
+//! What is set and what is cut on the way to a service; what is cut, by the proxy's own lists.
 
 use super::page::Page;
 use crate::proxy::{IDENTITY, IDENTITY_PREFIXES};
@@ -10,18 +10,12 @@ const SET_ANEW: &str = "x-correlation-id";
 
 /// Writes both rows. `own`: what is set for this request alone. `kept`: the client's `Authorization` travels on.
 pub(super) fn explain(page: &mut Page, own: &[String], kept: bool) {
-    let mut label = "Headers set";
     let always = "X-Correlation-ID, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Via, traceparent";
-    for line in own.iter().map(String::as_str).chain([always]) {
-        page.row(std::mem::take(&mut label), line);
-    }
+    page.rows("Headers set", own.iter().map(String::as_str).chain([always]));
     let names = IDENTITY.iter().filter(|name| **name != SET_ANEW).map(|name| spelled(name));
     let families = IDENTITY_PREFIXES.iter().map(|prefix| format!("{}*", spelled(prefix)));
     let authorization = (!kept).then(|| "Authorization".to_owned());
-    let mut label = "Headers cut";
-    for line in lines(authorization.into_iter().chain(families).chain(names)) {
-        page.row(std::mem::take(&mut label), line);
-    }
+    page.rows("Headers cut", lines(authorization.into_iter().chain(families).chain(names)));
     page.more("in any case, also with `_` or `.`; and every hop-by-hop header");
     page.more("our own cookies out of Cookie; the others pass byte for byte");
 }

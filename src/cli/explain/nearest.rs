@@ -10,14 +10,9 @@ const LIKENESS: f64 = 0.6;
 pub fn explain(page: &mut Page, table: &RouteTable, path: &CanonicalPath) {
     let decoded = path.decoded();
     let routes = table.in_order();
-    let near = routes
-        .iter()
-        .map(|route| (likeness(route, &decoded), route))
-        // Of equals the first, which is the more specific.
-        .fold(
-            None,
-            |best: Option<(f64, _)>, next| if best.is_none_or(|(most, _)| next.0 > most) { Some(next) } else { best },
-        );
+    // Of equals the last counts: the first in order, which is the more specific.
+    let likenesses = routes.iter().rev().map(|route| (likeness(route, &decoded), route));
+    let near = likenesses.max_by(|(one, _), (other, _)| one.total_cmp(other));
     match near.filter(|(likeness, _)| *likeness >= LIKENESS) {
         Some((_, route)) => {
             let pattern = route.pattern().as_str();

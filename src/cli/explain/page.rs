@@ -1,5 +1,7 @@
 //! Labelled rows, for eyes at three in the morning.
 
+use std::iter;
+
 /// Text in two columns.
 pub struct Page(String);
 
@@ -15,6 +17,13 @@ impl Page {
     pub fn row(&mut self, label: &str, text: impl AsRef<str>) {
         let text = text.as_ref();
         self.0.extend([&format!("{label:WIDTH$}"), text, "\n"]);
+    }
+
+    /// Lines under one label.
+    pub fn rows(&mut self, label: &str, lines: impl IntoIterator<Item = impl AsRef<str>>) {
+        for (label, line) in iter::once(label).chain(iter::repeat("")).zip(lines) {
+            self.row(label, line);
+        }
     }
 
     /// Another line under the same label.

@@ -4,10 +4,10 @@ use http::Method;
 
 use super::page::Page;
 use super::{ANSWERED, REFUSED, headers};
-use crate::cli::bearer::{Bearer, Target};
-use crate::cli::routes::upstream_url;
+use crate::cli::routes::{token, upstream_url};
 use crate::config::{AuthMode, Config, CsrfMode, RateLimitKey};
 use crate::routing::{CanonicalPath, Route};
+use crate::token::{Need, RouteToken, TokenPolicy};
 
 /// Writes the rows; the exit status says whether anybody can get through.
 pub fn explain(
@@ -18,17 +18,17 @@ pub fn explain(
     path: &CanonicalPath,
     query: &str,
 ) -> u8 {
-    let bearer = Bearer::of(route, config);
+    let token = token(route, config);
     explain_needs(page, config, route, method);
     explain_rate(page, route);
     let url = upstream_url(route, config, &route.upstream_path(path));
     page.row("Upstream", format!("{method} {url}{query}"));
     explain_service(page, config, route);
-    explain_token(page, config, route, &bearer);
-    if bearer.is_hopeless() {
+    explain_token(page, config, route, &token);
+    if token == RouteToken::Impossible || token.need().is_some_and(|need| need.audience.is_none()) {
         return REFUSED;
     }
-    explain_headers(page, config, route, &bearer);
+    explain_headers(page, config, route, &token);
     ANSWERED
 }
 
@@ -80,52 +80,52 @@ fn explain_service(page: &mut Page, config: &Config, route: &Route) {
     page.more(format!("service `{}`; connect {connect}; first byte {time}", route.target_service));
 }
 
-fn explain_token(page: &mut Page, config: &Config, route: &Route, bearer: &Bearer<'_>) {
+fn explain_token(page: &mut Page, config: &Config, route: &Route, token: &RouteToken) {
     let settings = config.conf_dir.join("settings.yaml");
-    match bearer {
-        Bearer::AsSent => page.row("Token", "none is added; an Authorization header passes as the client sent it"),
-        Bearer::Callers => page.row("Token", "the caller's own, unchanged"),
-        Bearer::Nothing => page.row("Token", "none (token_policy.mode is none)"),
-        Bearer::Login => page.row("Token", "the session's login access token, as it is (session_passthrough)"),
-        Bearer::Impossible => {
+    match token {
+        RouteToken::AsSent => {
+            page.row("Token", "none is added; an Authorization header passes as the client sent it");
+        }
+        RouteToken::Callers => page.row("Token", "the caller's own, unchanged"),
+        RouteToken::By(TokenPolicy::None) => page.row("Token", "none (token_policy.mode is none)"),
+        RouteToken::By(TokenPolicy::SessionPassthrough { .. }) => {
+            page.row("Token", "the session's login access token, as it is (session_passthrough)");
+        }
+        RouteToken::Impossible => {
             page.row("Token", "none possible: 401 no_token_available for everybody");
-            page.more(format!("token_policy needs a session, but auth is none: {}", route.written_at));
+            page.more(format!("token_policy needs a session, which auth does not ask for: {}", route.written_at));
         }
-        Bearer::Own(target) => explain_target(page, "the session's own for this service", target),
-        Bearer::Service(target) => {
-            explain_target(page, "service_token: client_credentials, one token shared by all users", target);
+        RouteToken::By(TokenPolicy::Session(need)) => explain_need(page, "the session's own for this service", need),
+        RouteToken::By(TokenPolicy::ServiceToken { need, .. }) => {
+            explain_need(page, "service_token: client_credentials, one token shared by all users", need);
         }
-        Bearer::Exchanged(target) => {
-            explain_target(page, "on_behalf_of: token exchange for the session's user", target);
+        RouteToken::By(TokenPolicy::OnBehalfOf { need, .. }) => {
+            explain_need(page, "on_behalf_of: token exchange for the session's user", need);
         }
     }
-    let written = route.token_policy.as_ref().is_some_and(|policy| policy.audience.is_some());
-    match bearer {
-        Bearer::Own(target) | Bearer::Service(target) | Bearer::Exchanged(target) => {
-            let key = format!("service_audiences.{} in {}", route.target_service, settings.display());
-            match target.audience {
-                None => page.more(format!("NO AUDIENCE: 401 no_token_available for everybody; set {key}")),
-                Some(_) if written => page.more(format!("audience from token_policy, {}", route.written_at)),
-                Some(_) => page.more(format!("audience from {key}")),
-            }
+    if let Some(need) = token.need() {
+        let key = format!("service_audiences.{} in {}", route.target_service, settings.display());
+        match need.audience {
+            None => page.more(format!("NO AUDIENCE: 401 no_token_available for everybody; set {key}")),
+            Some(_) if need.own_audience => page.more(format!("audience from token_policy, {}", route.written_at)),
+            Some(_) => page.more(format!("audience from {key}")),
         }
-        _ => {}
     }
 }
 
-fn explain_target(page: &mut Page, what: &str, target: &Target<'_>) {
+fn explain_need(page: &mut Page, what: &str, need: &Need) {
     page.row("Token", what);
-    if let Some(audience) = target.audience {
+    if let Some(audience) = &need.audience {
         page.more(format!("audience {audience} (compared with `aud` before it is sent)"));
     }
-    let scopes = if target.scopes.is_empty() { "the provider's default".into() } else { target.scopes.join(" ") };
+    let scopes = if need.scopes.is_empty() { "the provider's default".into() } else { need.scopes.join(" ") };
     page.more(format!("scopes   {scopes}"));
 }
 
-fn explain_headers(page: &mut Page, config: &Config, route: &Route, bearer: &Bearer<'_>) {
+fn explain_headers(page: &mut Page, config: &Config, route: &Route, token: &RouteToken) {
     let mut own = Vec::new();
-    let kept = matches!(bearer, Bearer::AsSent | Bearer::Callers);
-    if !kept && *bearer != Bearer::Nothing {
+    let kept = token.is_the_clients();
+    if !kept && *token != RouteToken::By(TokenPolicy::None) {
         own.push("Authorization: Bearer <token>".to_owned());
     }
     if route.auth != AuthMode::None {

@@ -46,7 +46,7 @@ pub use flight::Fault;
 pub use invalidation::Site;
 pub use key::Caller;
 pub use parts::parts;
-pub use recall::{Bypassed, Question, Recall, failure_of};
+pub use recall::{Question, Recall, failure_of};
 pub use stale_if_error::Failure;
 
 use crate::config::LegacyConfig;

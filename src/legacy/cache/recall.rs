@@ -266,7 +266,7 @@ impl Recall {
 
     /// `cache_not_modified_filter`.
     #[must_use]
-    pub fn not_modified(&self, session: &Session, response: &ResponseHeader) -> bool {
+    pub fn not_modified(session: &Session, response: &ResponseHeader) -> bool {
         let request = session.req_header();
         validation::not_modified(&request.method, &request.headers, response.status, &response.headers)
     }

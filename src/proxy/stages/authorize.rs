@@ -1,23 +1,24 @@
-//! Obtain the bearer that the route's token policy wants.
+//! Obtain the bearer that the route wants.
 
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
-use crate::token::{NoBearer, TokenPolicy};
+use crate::token::{NoBearer, RouteToken, TokenPolicy};
 
 /// Puts the bearer into the context, or says why there is none.
 pub(in crate::proxy) async fn obtain_bearer(
     gateway: &Gateway,
     ctx: &mut RequestContext,
-    policy: &TokenPolicy,
+    token: &RouteToken,
 ) -> Result<(), ProxyError> {
-    let obtained = match (policy, ctx.who.session()) {
-        (TokenPolicy::None, _) => return Ok(()),
-        (_, Some(session)) => gateway.broker.bearer(session, policy).await,
+    let obtained = match (token, ctx.who.session()) {
+        (RouteToken::AsSent | RouteToken::Callers | RouteToken::By(TokenPolicy::None), _) => return Ok(()),
+        (RouteToken::By(policy), Some(session)) => gateway.broker.bearer(session, policy).await,
         // A token of our own is nobody's in particular.
-        (TokenPolicy::ServiceToken { .. }, None) => gateway.broker.service_bearer(policy).await,
-        // What the caller brought, if anything, travels on.
-        (_, None) => return Ok(()),
+        (RouteToken::By(policy), None) => gateway.broker.service_bearer(policy).await,
+        (RouteToken::Impossible, _) => {
+            Err(NoBearer::NotAvailable("the `token_policy` of the route needs `auth: session`".to_owned()))
+        }
     };
     let service = ctx.service.as_deref().unwrap_or_default();
     match obtained {
@@ -31,7 +32,7 @@ pub(in crate::proxy) async fn obtain_bearer(
             let (reason, correlation_id) = (none.to_string(), &*ctx.correlation_id);
             tracing::warn!(service, reason, token_found = false, correlation_id, "NO_TOKEN_AVAILABLE");
             let helps = matches!(none, NoBearer::LoginNeeded(_));
-            Err(if helps { ProxyError::NotAuthenticated } else { ProxyError::NoTokenAvailable(reason) })
+            Err(if helps { ProxyError::LoginNeeded(reason) } else { ProxyError::NoTokenAvailable(reason) })
         }
         Err(NoBearer::ProviderDown(reason)) => {
             let correlation_id = &*ctx.correlation_id;

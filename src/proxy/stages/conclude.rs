@@ -42,7 +42,7 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
     if !gateway.access_log.wanted() {
         return;
     }
-    let hash = ctx.who.session().map(|login| gateway.endpoints.sessions.log_id(login));
+    let hash = ctx.who.session().map(|login| login.log_id());
     gateway.access_log.write(&AccessLine {
         timestamp: SystemClock::timestamp(),
         correlation_id: &ctx.correlation_id,

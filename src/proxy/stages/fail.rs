@@ -18,10 +18,10 @@ use crate::upstream::Turn;
 /// Answers a request that the engine gave up, where an answer can still be given.
 pub(in crate::proxy) async fn answer(session: &mut Downstream, ctx: &mut RequestContext, cause: &Error) -> FailToProxy {
     let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-    if let Some(goodbye) = ctx.live.as_ref().and_then(|live| live.goodbye())
+    if let Some(end_reason) = ctx.live.as_ref().and_then(|live| live.end_reason())
         && downstream::answered(session)
     {
-        return hold::bid_farewell(session, ctx, goodbye).await;
+        return hold::bid_farewell(session, ctx, end_reason).await;
     }
     let Some(error) = explain(ctx, cause) else { return nothing };
     // Before the client hears of it: its next request may follow at once.

@@ -92,7 +92,7 @@ pub(in crate::proxy) fn client_origin(gateway: &Gateway, session: &Downstream) -
 /// Who asks: the peer, or whom trusted proxies in front of us name.
 pub(in crate::proxy) fn client_address(gateway: &Gateway, session: &Downstream) -> Option<IpAddr> {
     let peer = downstream::client_ip(session)?;
-    Some(client(peer, &gateway.trusted_proxies, &session.req_header().headers))
+    Some(client(peer, &gateway.server().trusted_proxies, &session.req_header().headers))
 }
 
 /// RFC 9110 §7.6.2. Zero was answered here.
@@ -146,7 +146,7 @@ struct Client {
 impl Client {
     fn of(gateway: &Gateway, session: &Downstream, request: &RequestHeader) -> Self {
         let address = downstream::client_ip(session);
-        let told = address.map(|address| believed(address, &gateway.trusted_proxies, &request.headers));
+        let told = address.map(|address| believed(address, &gateway.server().trusted_proxies, &request.headers));
         let told = told.unwrap_or_default();
         let value = |text: Option<String>| text.and_then(|text| HeaderValue::try_from(text).ok());
         let own_proto = if downstream::is_tls(session) { "https" } else { "http" };

@@ -17,7 +17,7 @@ use crate::list_fields::members;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::reply::ProxyError;
-use crate::session::{Goodbye, Held};
+use crate::session::{EndReason, Held};
 use crate::upstream::{FrameCursor, Severable, WebSocketTimeouts, close_code, close_frame};
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
@@ -47,8 +47,8 @@ enum Form {
 
 impl Live {
     /// Why it is being ended, if it is.
-    pub(in crate::proxy) fn goodbye(&self) -> Option<Goodbye> {
-        self.held.goodbye()
+    pub(in crate::proxy) fn end_reason(&self) -> Option<EndReason> {
+        self.held.end_reason()
     }
 
     /// Its connection to the service; below 0 before there is one.
@@ -77,7 +77,7 @@ pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> 
         to_client,
         from_client,
     }));
-    let timeouts = WebSocketTimeouts { handshake: ctx.timeout(), silence: ctx.gateway.websocket_idle_timeout };
+    let timeouts = WebSocketTimeouts { handshake: ctx.timeout(), silence: ctx.gateway.server().websocket_idle_timeout };
     Some(Severable { cord, websocket: ctx.websocket.then_some(timeouts), socket, upgraded })
 }
 
@@ -125,25 +125,25 @@ pub(in crate::proxy) fn from_client(body: Option<&Bytes>, ctx: &mut RequestConte
 pub(in crate::proxy) async fn bid_farewell(
     session: &mut Downstream,
     ctx: &mut RequestContext,
-    goodbye: Goodbye,
+    end_reason: EndReason,
 ) -> FailToProxy {
     session.set_keepalive(None);
-    tracing::debug!(correlation_id = &*ctx.correlation_id, ?goodbye, "a live connection is ended");
+    tracing::debug!(correlation_id = &*ctx.correlation_id, ?end_reason, "a live connection is ended");
     if let Some(live) = &mut ctx.live {
         match live.form {
             Form::Body => {}
             Form::Events => drop(session.write_response_body(None, true).await),
-            Form::WebSocket => close_websocket(session, live, goodbye).await,
+            Form::WebSocket => close_websocket(session, live, end_reason).await,
         }
     }
     FailToProxy { error_code: 0, can_reuse_downstream: false }
 }
 
-async fn close_websocket(session: &mut Downstream, live: &mut Live, goodbye: Goodbye) {
+async fn close_websocket(session: &mut Downstream, live: &mut Live, end_reason: EndReason) {
     if !live.to_client.between_frames() || live.to_client.closed() {
         return;
     }
-    let (code, reason) = close_code(goodbye);
+    let (code, reason) = close_code(end_reason);
     let frame = Bytes::from(close_frame(code, reason));
     let said = tokio::time::timeout(FAREWELL, session.write_response_body(Some(frame), false)).await;
     if !matches!(said, Ok(Ok(()))) {
@@ -161,10 +161,10 @@ async fn close_websocket(session: &mut Downstream, live: &mut Live, goodbye: Goo
 
 /// What to tell a client whose answer had not begun.
 pub(in crate::proxy) fn refusal(ctx: &RequestContext) -> Option<ProxyError> {
-    match ctx.live.as_ref()?.goodbye()? {
-        Goodbye::SessionOver => Some(ProxyError::NotAuthenticated),
-        Goodbye::Silent => Some(ProxyError::UpstreamTimeout(ctx.timeout())),
+    match ctx.live.as_ref()?.end_reason()? {
+        EndReason::SessionOver => Some(ProxyError::NotAuthenticated),
+        EndReason::Silent => Some(ProxyError::UpstreamTimeout(ctx.timeout())),
         // Not reached: `GoingAway` is said only to answers that have begun.
-        Goodbye::GoingAway => Some(ProxyError::Internal),
+        EndReason::GoingAway => Some(ProxyError::Internal),
     }
 }

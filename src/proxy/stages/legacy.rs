@@ -10,7 +10,7 @@ use crate::proxy::context::{LegacyCall, RequestContext};
 use crate::proxy::gateway::Gateway;
 use crate::reply::ProxyError;
 use crate::routing::Methods;
-use crate::token::TokenPolicy;
+use crate::token::{RouteToken, TokenPolicy};
 use crate::upstream::Turn;
 
 use super::{authenticate, authorize, fail, limit, upgrade};
@@ -36,8 +36,11 @@ pub(in crate::proxy) async fn enter(
     ctx.body_limit = Some(gateway.facade.max_body_size);
     upgrade::upgrade(session, false)?;
     limit::declared(session, ctx.body_limit)?;
-    let policy = TokenPolicy::SessionPassthrough { service: Arc::clone(&service.name) };
-    authorize::obtain_bearer(gateway, ctx, &policy).await?;
+    let token = match ctx.who.session() {
+        Some(_) => RouteToken::By(TokenPolicy::SessionPassthrough { service: Arc::clone(&service.name) }),
+        None => RouteToken::Callers,
+    };
+    authorize::obtain_bearer(gateway, ctx, &token).await?;
     ctx.legacy = Some(LegacyCall { service, slot: None, permit: None });
     Ok(())
 }

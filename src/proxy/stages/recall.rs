@@ -169,7 +169,7 @@ pub(in crate::proxy) fn admit(
 }
 
 pub(in crate::proxy) fn not_modified(session: &Downstream, response: &ResponseHeader, ctx: &RequestContext) -> bool {
-    ctx.recall.as_ref().is_some_and(|recall| recall.not_modified(session, response))
+    ctx.recall.is_some() && Recall::not_modified(session, response)
 }
 
 /// Whether the client gets the stale answer: while somebody asks again, or in the place of `error`, which the engine

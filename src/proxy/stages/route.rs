@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, MAX_FORWARDS};
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::config::AuthMode;
 use crate::endpoints::Endpoint;
 use crate::legacy::{Called, LegacyService};
 use crate::proxy::Downstream;
@@ -14,7 +13,6 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Destination, Gateway};
 use crate::reply::{LOGIN, ProxyError, Reply};
 use crate::routing::{CanonicalPath, Lookup, Methods, Route, join_base};
-use crate::token::TokenPolicy;
 
 /// Whose request this is.
 pub(in crate::proxy) enum Routed {
@@ -55,8 +53,7 @@ pub(in crate::proxy) fn route(
             ctx.upstream = Some(Arc::clone(&destination.upstream));
             ctx.streaming = route.streaming;
             ctx.body_limit = route.max_body_size;
-            let replaced = matches!(destination.policy, TokenPolicy::None | TokenPolicy::ServiceToken { .. });
-            ctx.keeps_authorization = route.auth != AuthMode::Session && !replaced;
+            ctx.keeps_authorization = destination.token.is_the_clients();
             Ok(Routed::Theirs(Arc::clone(route), Arc::clone(destination)))
         }
         Lookup::MethodNotAllowed { allow } => Err(ProxyError::MethodNotAllowed { allow }),

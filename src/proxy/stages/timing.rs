@@ -109,7 +109,8 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
         }
         Turn::Client => {
             ctx.hop.asked = None;
-            let (rate, window) = (ctx.gateway.min_body_rate, ctx.gateway.body_timeout);
+            let server = ctx.gateway.server();
+            let (rate, window) = (server.min_body_rate, server.body_timeout);
             let pace = session.is_http2().then(|| ctx.hop.upload.get_or_insert_with(|| Pace::new(rate, window)).wait());
             Deadline::of_upload(socket, pace, upstream.timeout)
         }

@@ -20,6 +20,9 @@ pub use sqlite::SqliteStore;
 use super::key::SessionKey;
 use crate::resilience::{Rate, Standing, UnixTime};
 
+/// Questions under way at once, where there are many.
+pub(in crate::session) const AT_ONCE: usize = 32;
+
 /// A session at rest: what logout and administration need in the clear, the rest sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {

@@ -7,20 +7,20 @@ use super::*;
 const MOMENT: Duration = Duration::from_millis(500);
 
 #[tokio::test(start_paused = true)]
-async fn what_is_claimed_is_waited_for_until_it_is_told_or_given_back() {
+async fn what_is_claimed_is_waited_for_until_it_is_marked_or_given_back() {
     let sessions = house().sessions;
     assert!(sessions.claim("jti").await.unwrap());
     assert!(sessions.claim("another").await.unwrap());
-    assert!(!sessions.was_told("jti").await.unwrap(), "not yet");
+    assert!(!sessions.is_marked("jti").await.unwrap(), "not yet");
     let mut second = pin!(sessions.claim("jti"));
     assert!(timeout(MOMENT, &mut second).await.is_err(), "it waits");
-    sessions.unclaim("jti").await.unwrap();
+    sessions.release_claim("jti").await.unwrap();
     assert!(second.await.unwrap(), "what was given back may be had");
     let mut third = pin!(sessions.claim("jti"));
     assert!(timeout(MOMENT, &mut third).await.is_err(), "it waits");
-    sessions.tell("jti", UnixTime(10_060)).await.unwrap();
+    sessions.mark("jti", UnixTime(10_060)).await.unwrap();
     assert!(!third.await.unwrap(), "it was done by another one");
-    assert!(sessions.was_told("jti").await.unwrap() && !sessions.claim("jti").await.unwrap());
+    assert!(sessions.is_marked("jti").await.unwrap() && !sessions.claim("jti").await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

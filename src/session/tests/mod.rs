@@ -1,8 +1,8 @@
 //! The room as a whole: over a store that can be held up, broken and counted.
 
+mod change_feed;
 mod claims;
 mod handled;
-mod hearing;
 mod live;
 mod near;
 mod shared;
@@ -112,14 +112,14 @@ async fn use_slides_the_end_and_the_absolute_end_stands() {
         house.clock.advance(Duration::from_secs(1));
         assert!(house.sessions.find(&token).await.unwrap().is_some());
     }
-    assert_eq!(house.sessions.expires_at(&session), UnixTime(10_104));
+    assert_eq!(session.expires_at(), UnixTime(10_104));
     assert_eq!(house.store.touches.load(Ordering::SeqCst), 0, "not told before a twentieth of the lifetime");
     for _ in 0..10 {
         house.clock.advance(Duration::from_secs(99));
         assert!(house.sessions.find(&token).await.unwrap().is_some());
     }
     eventually(|| house.store.touches.load(Ordering::SeqCst) == 10).await;
-    assert_eq!(house.sessions.expires_at(&session), UnixTime(11_000));
+    assert_eq!(session.expires_at(), UnixTime(11_000));
     house.clock.advance(Duration::from_secs(6));
     assert!(house.sessions.find(&token).await.unwrap().is_none());
 }

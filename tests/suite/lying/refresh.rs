@@ -236,16 +236,18 @@ async fn without_a_refresh_token_people_log_in_again_once_what_their_login_gave_
         .route(&route("behalf", "on_behalf_of"));
     let edge = setup.provider_at(&liar.base).start().await;
     let ways = ["/api/own/x", "/pass/x", "/behalf/x"];
-    let code = async |browser: &Browser, path: &str| {
-        problem(browser.get(edge.url(path)).await).await["code"].as_str().unwrap().to_owned()
-    };
+    let told = async |browser: &Browser, path: &str| problem(browser.get(edge.url(path)).await).await;
+    let code = async |browser: &Browser, path: &str| told(browser, path).await["code"].as_str().unwrap().to_owned();
     let access_token = liar.sign(&json!({ "aud": OWN }));
     let given = |seconds: u32| json!({ "access_token": access_token, "expires_in": seconds });
     let browser = logged_in(&edge, &liar, &given(8)).await;
     assert_eq!(browser.get(edge.url(ways[0])).await.status(), 200, "it works");
     tokio::time::sleep(Duration::from_millis(8_200)).await;
     for path in ways {
-        assert_eq!(code(&browser, path).await, "not_authenticated", "{path}");
+        let told = told(&browser, path).await;
+        assert_eq!(told["code"], "not_authenticated", "{path}");
+        let detail = told["detail"].as_str().unwrap();
+        assert!(detail.contains("the session is kept") && detail.contains("offline_access"), "{path}: {detail}");
         let page = browser.client.get(edge.url(path)).header("sec-fetch-mode", "navigate");
         let page = page.header("sec-fetch-dest", "document").send().await.unwrap();
         let login = format!("/auth/login?return_to={}", path.replace('/', "%2F"));

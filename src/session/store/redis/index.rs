@@ -6,7 +6,7 @@ use futures::future::join_all;
 use futures::stream;
 use redis::Value;
 
-use super::super::{Record, Selector, StoreError};
+use super::super::{AT_ONCE, Record, Selector, StoreError};
 use super::ask::Question;
 use super::key::{LISTS, session_key};
 use super::record::{first_number, number, unclear};
@@ -14,8 +14,6 @@ use super::{RedisStore, script};
 use crate::resilience::UnixTime;
 use crate::session::SessionKey;
 
-/// Questions under way at once.
-const AT_ONCE: usize = 32;
 /// Members read at once.
 const PAGE: usize = 1_000;
 /// What is listed stays somewhat longer than what it lists, so that its end is counted.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
+use super::backoff::BackOffs;
 use super::bearer::NoBearer;
 use super::freshness::{Freshness, freshness};
-use super::hold::Holds;
 use super::patience::Hanging;
 use super::policy::Need;
 use crate::oidc::RelyingParty;
@@ -55,7 +55,7 @@ impl Target {
 
 /// Everything a flight needs; shared by all of them.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct RenewalContext {
     pub(super) sessions: Arc<Sessions>,
     pub(super) relying_party: Arc<RelyingParty>,
     pub(super) clock: Arc<dyn Clock>,
@@ -64,16 +64,16 @@ pub(super) struct Desk {
     /// The own audience of the login entry: what the login token is renewed for.
     pub(super) own_audience: Option<String>,
     pub(super) resource_indicators: bool,
-    pub(super) down: Holds<SessionKey, String>,
+    pub(super) down: BackOffs<SessionKey, String>,
     /// The last flight took long. Who has no token that works waits for one all the same.
-    pub(super) slow: Holds<SessionKey, ()>,
+    pub(super) slow: BackOffs<SessionKey, ()>,
     pub(super) hanging: Arc<Hanging>,
-    pub(super) refused: Holds<(SessionKey, Target), String>,
+    pub(super) refused: BackOffs<(SessionKey, Target), String>,
     /// The counter of every service's usual look-up, found at its first use.
     pub(super) cached: HashMap<String, OnceLock<IntCounter>>,
 }
 
-impl Desk {
+impl RenewalContext {
     /// What the session holds for `target`, and how fresh it is.
     pub(super) fn held<'a>(&self, session: &'a Session, target: &Target) -> Option<(&'a AccessToken, Freshness)> {
         match target {

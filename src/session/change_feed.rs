@@ -15,8 +15,8 @@ use crate::resilience::{Clock, UnixTime};
 
 const HEARING: i64 = i64::MAX;
 
-/// The ear of one process.
-pub(super) struct Hearing {
+/// What one process is told of the changes that others make.
+pub(super) struct ChangeFeed {
     near: Arc<NearCache>,
     live: Arc<LiveConnections>,
     clock: Arc<dyn Clock>,
@@ -24,7 +24,7 @@ pub(super) struct Hearing {
     deaf_since: AtomicI64,
 }
 
-impl Hearing {
+impl ChangeFeed {
     pub(super) fn new(near: Arc<NearCache>, live: Arc<LiveConnections>, clock: Arc<dyn Clock>) -> Self {
         Self { near, live, clock, deaf_since: AtomicI64::new(HEARING) }
     }
@@ -40,7 +40,7 @@ impl Hearing {
     }
 }
 
-impl Listener for Hearing {
+impl Listener for ChangeFeed {
     fn changed(&self, key: &SessionKey) {
         self.near.remove(key);
         self.live.doubt(key);
@@ -69,8 +69,8 @@ impl Listener for Hearing {
     }
 }
 
-impl fmt::Debug for Hearing {
+impl fmt::Debug for ChangeFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hearing({})", self.trusts())
+        write!(f, "ChangeFeed({})", self.trusts())
     }
 }

@@ -8,11 +8,11 @@ use quick_cache::sync::Cache;
 /// Reasons by key, each for a limited time. Bounded: when full, the oldest is forgotten, which costs
 /// one more try.
 #[derive(Debug)]
-pub(super) struct Holds<K: Hash + Eq + Clone, R: Clone> {
+pub(super) struct BackOffs<K: Hash + Eq + Clone, R: Clone> {
     held: Cache<K, (Instant, R)>,
 }
 
-impl<K: Hash + Eq + Clone, R: Clone> Holds<K, R> {
+impl<K: Hash + Eq + Clone, R: Clone> BackOffs<K, R> {
     pub(super) fn new() -> Self {
         Self { held: Cache::new(16_384) }
     }

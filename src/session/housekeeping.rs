@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use futures::StreamExt as _;
+use futures::stream;
 
 use super::live::{Cord, Held, LiveConnections};
 use super::model::Session;
 use super::sessions::Sessions;
-use super::store::StoreError;
-
-/// Questions to the store at once, where many live sessions are in doubt.
-const AT_ONCE: usize = 32;
+use super::store::{AT_ONCE, StoreError};
 
 impl Sessions {
     /// How often [`Self::watch_round`] is due: bounds how long another process's logout is unknown here.
@@ -52,7 +50,7 @@ impl Sessions {
     }
 
     /// Ends live connections with their sessions, for as long as it is polled.
-    pub async fn watch_live(self: &Arc<Self>) {
+    pub async fn watch_live(&self) {
         loop {
             tokio::select! {
                 () = self.live.doubted() => {}
@@ -63,20 +61,13 @@ impl Sessions {
     }
 
     /// Asks the store for every live session that is in doubt, and ends what is over.
-    pub async fn live_round(self: &Arc<Self>) {
-        if !self.hearing.trusts() {
+    pub async fn live_round(&self) {
+        if !self.change_feed.trusts() {
             // No change is told meanwhile: the store is asked for every live session.
             self.live.doubt_all();
         }
-        let mut asking = JoinSet::new();
-        for session in self.live.take_doubts(self.clock.now()) {
-            if asking.len() >= AT_ONCE {
-                let _ = asking.join_next().await;
-            }
-            let sessions = Arc::clone(self);
-            asking.spawn(async move { sessions.look_at(&session).await });
-        }
-        while asking.join_next().await.is_some() {}
+        let doubtful = stream::iter(self.live.take_doubts(self.clock.now()));
+        doubtful.for_each_concurrent(AT_ONCE, |session| async move { self.look_at(&session).await }).await;
     }
 
     async fn look_at(&self, session: &Session) {
@@ -84,7 +75,7 @@ impl Sessions {
             Ok(Some(_)) => {}
             Ok(None) => self.live.end(&session.key),
             // As for requests: what cannot be asked for goes on for the grace and no longer.
-            Err(_) if !self.hearing.trusts() && !self.hearing.bears(self.clock.now(), self.grace) => {
+            Err(_) if !self.change_feed.trusts() && !self.change_feed.bears(self.clock.now(), self.grace) => {
                 self.live.end(&session.key);
             }
             Err(_) => self.live.doubt_later(&session.key),
