@@ -14,28 +14,48 @@ pub(super) const EVERY: Duration = Duration::from_millis(50);
 pub(super) fn look(gateway: &Gateway) {
     let Some(resident) = resident() else { return };
     let Some(most) = allowed(&gateway.written.settings.server) else { return };
-    match gateway.memory.note(resident, most) {
-        Some(true) => tracing::error!(resident, most, large_answers = gateway.memory.large(), "MEMORY_SHORT"),
-        Some(false) => tracing::info!(resident, most, "there is memory again"),
+    // What waits in the kernel for slow readers is the group's, too, and may be ten times what waits here.
+    let sockets = ALLOWED.as_ref().and_then(|allowed| sockets(allowed.stat.as_deref()?)).unwrap_or_default();
+    match gateway.memory.note(resident.saturating_add(sockets), most) {
+        Some(true) => tracing::error!(resident, sockets, most, large_answers = gateway.memory.large(), "MEMORY_SHORT"),
+        Some(false) => tracing::info!(resident, sockets, most, "there is memory again"),
         None => {}
     }
 }
 
+// Nobody moves a running process to another group.
+static ALLOWED: LazyLock<Option<Allowed>> = LazyLock::new(|| limit(Path::new("/")));
+
 /// Bytes this process may take.
 pub(super) fn allowed(server: &ServerConfig) -> Option<u64> {
-    // Nobody moves a running process to another group.
-    static ALLOWED: LazyLock<Option<u64>> = LazyLock::new(|| limit(Path::new("/")));
-    server.max_memory.into_iter().chain(*ALLOWED).min()
+    server.max_memory.into_iter().chain(ALLOWED.as_ref().map(|allowed| allowed.bytes)).min()
+}
+
+/// What there may be.
+#[derive(Debug, PartialEq, Eq)]
+struct Allowed {
+    bytes: u64,
+    /// Where it is a group of version 2 that says so: what that group's memory is made of.
+    stat: Option<PathBuf>,
 }
 
 /// Bytes this process may have: of the machine, or what its control groups allow (cgroups(7)), the least of all.
-fn limit(root: &Path) -> Option<u64> {
+fn limit(root: &Path) -> Option<Allowed> {
     let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().flat_map(|line| limits(root, line)).filter_map(|file| {
         // Version 2 says `max` where there is none; version 1 a number beyond all machines.
-        std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+        let bytes = std::fs::read_to_string(&file).ok()?.trim().parse::<u64>().ok()?;
+        let stat = file.ends_with("memory.max").then(|| file.with_file_name("memory.stat"));
+        Some(Allowed { bytes, stat })
     });
-    limits.chain(said(&root.join("proc/meminfo"), "MemTotal:")).min()
+    let machine = said(&root.join("proc/meminfo"), "MemTotal:").map(|bytes| Allowed { bytes, stat: None });
+    limits.chain(machine).min_by_key(|allowed| allowed.bytes)
+}
+
+/// Bytes of a group in the buffers of sockets: version 2 counts them, and ends the process for them.
+fn sockets(stat: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(stat).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("sock "))?.trim().parse().ok()
 }
 
 /// The files that may limit one line of `/proc/self/cgroup`, `ID:CONTROLLERS:PATH`: its group's and those above. In a
@@ -82,6 +102,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
+        let limit = |dir: &Path| super::limit(dir).map(|allowed| allowed.bytes);
         assert_eq!(limit(dir.path()), None);
         write("proc/meminfo", "MemTotal:        2048 kB\nMemFree: 1 kB\n");
         assert_eq!(limit(dir.path()), Some(2 << 20));
@@ -93,5 +114,12 @@ mod tests {
         assert_eq!(limit(dir.path()), Some(1 << 20));
         write("sys/fs/cgroup/memory.max", "524288\n");
         assert_eq!(limit(dir.path()), Some(1 << 19));
+        write("sys/fs/cgroup/memory.stat", "anon 7\nsock 4096\nsocket 9\n");
+        let stat = super::limit(dir.path()).and_then(|allowed| allowed.stat);
+        assert_eq!(
+            stat.and_then(|stat| sockets(&stat)),
+            Some(4096),
+            "buffers of sockets count where the group counts them"
+        );
     }
 }
