@@ -152,7 +152,8 @@ impl Recall {
         let id = meta.extensions().get::<EntryId>().copied();
         let in_vain = id.is_some() && self.seen == id;
         self.seen = id;
-        let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        // The clock was put back: nobody can say how old it is.
+        let Some(age) = age(meta) else { return Some(ForcedFreshness::ForceMiss) };
         self.lookup.alone.store(policy.serves_once(), Ordering::Relaxed);
         self.found = Some(insufficient(policy.lifetime, age));
         let covered = |failure| !self.directives.no_cache && policy.cover(age, failure);
@@ -187,7 +188,7 @@ impl Recall {
     pub fn should_serve_stale(&self, session: &Session, error: Option<&Error>) -> bool {
         let Some(meta) = session.cache.maybe_cache_meta() else { return false };
         let Some(policy) = meta.extensions().get::<Arc<StoragePolicy>>() else { return false };
-        let age = SystemClock::moment().duration_since(meta.epoch()).unwrap_or_default();
+        let Some(age) = age(meta) else { return false };
         match error {
             None => !self.directives.wants_validation(age),
             Some(error) if *error.esource() == ErrorSource::Downstream => false,
@@ -292,6 +293,14 @@ impl Recall {
     }
 }
 
+/// How long ago it was made; `None` where that is yet to come, and not only by what clocks are set right by.
+pub(super) fn age(meta: &CacheMeta) -> Option<Duration> {
+    match SystemClock::moment().duration_since(meta.epoch()) {
+        Ok(age) => Some(age),
+        Err(ahead) => (ahead.duration() <= CLOCK_STEP).then_some(Duration::ZERO),
+    }
+}
+
 /// An answer of the service, though a bad one, is no disconnection.
 #[must_use]
 pub fn failure_of(error: &Error) -> Failure {
@@ -313,6 +322,9 @@ fn takes_back(status: StatusCode) -> bool {
     );
     !status.is_server_error() && !of_the_request
 }
+
+/// What a clock may be put back without a word.
+const CLOCK_STEP: Duration = Duration::from_secs(2);
 
 /// What the engine's predictor and lock go by.
 pub(super) const PASSING: &str = "passing";

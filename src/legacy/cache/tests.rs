@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use super::admission::StoragePolicy;
 use super::entry::describe;
 use super::key::{Caller, Known, Lookup, Resource};
+use super::recall::age;
 use super::shelf::Shelf;
 use super::storage::ShelfStorage;
 use crate::resilience::SystemClock;
@@ -192,6 +193,17 @@ async fn an_update_keeps_the_body_and_may_change_the_audience() {
     assert_eq!(room.read(&ada).await.as_deref(), Some(&b"body"[..]));
     assert_eq!(room.read(&key("bob", "/x", "")).await, None);
     assert_eq!(room.shelf.size().0, 1);
+}
+
+#[test]
+fn what_a_clock_that_was_put_back_made_younger_is_of_no_known_age() {
+    let ahead = |span: Duration| {
+        let header = ResponseHeader::build(200, None).unwrap();
+        age(&describe(&Arc::new(policy(false, &[])), SystemClock::moment() + span, header))
+    };
+    assert!(ahead(Duration::ZERO).is_some_and(|age| age < Duration::from_secs(1)));
+    assert_eq!(ahead(Duration::from_secs(1)), Some(Duration::ZERO), "clocks are set right by so much");
+    assert_eq!(ahead(Duration::from_secs(3600)), None);
 }
 
 #[tokio::test]
