@@ -1,14 +1,17 @@
 //! `GET /auth/session`: the one question a single-page application asks at start.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{Asked, Endpoints};
 use crate::reply::{ProxyError, Reply};
+use crate::session::Session;
 
 impl Endpoints {
     pub(super) async fn session_status(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
-        let session = match self.session_of(asked.parts, &asked.correlation_id).await {
+        let session = match self.mapped_session(&asked).await {
             Ok(session) => session,
             Err(ProxyError::NotAuthenticated) => {
                 return Ok(Reply::json(StatusCode::UNAUTHORIZED, &json!({ "authenticated": false })));
@@ -39,5 +42,14 @@ impl Endpoints {
             fields.insert("csrf_token".to_owned(), Value::from(self.sessions.csrf_token(&session)));
         }
         Ok(Reply::json(StatusCode::OK, &body))
+    }
+
+    /// The session as it is once its services are mapped.
+    async fn mapped_session(&self, asked: &Asked<'_>) -> Result<Arc<Session>, ProxyError> {
+        let session = self.session_of(asked.parts, &asked.correlation_id).await?;
+        if !self.broker.wait_until_mapped(&session).await {
+            return Ok(session);
+        }
+        self.session_of(asked.parts, &asked.correlation_id).await
     }
 }

@@ -59,6 +59,24 @@ where
         }
     }
 
+    /// The same for work that nobody waits for yet.
+    pub fn start<F, W>(&self, key: K, work: W)
+    where
+        W: FnOnce() -> F,
+        F: Future<Output = V> + Send + 'static,
+    {
+        drop(self.join_or_start(key, work));
+    }
+
+    /// Waits for the end of the flight under `key`; whether there was one.
+    pub async fn ended(&self, key: &K) -> bool {
+        let flight = self.flights.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let Some(mut flight) = flight else { return false };
+        // However it ends.
+        let _ = flight.wait_for(Option::is_some).await;
+        true
+    }
+
     /// How many flights there are at this moment.
     #[must_use]
     pub fn under_way(&self) -> usize {

@@ -3,6 +3,7 @@
 //! outlives the client who started it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backoff::BackOffs;
 use super::bearer::{Bearer, NoBearer};
@@ -18,6 +19,8 @@ use crate::resilience::{Clock, SingleFlight};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
+/// What a page waits for its services right after a login.
+const MAPPING: Duration = Duration::from_secs(1);
 /// A session has one flight at a time, and each round may be lost to another of its tokens: more than anybody needs.
 const ROUNDS: usize = 1_000;
 
@@ -38,6 +41,8 @@ pub struct TokenBroker {
     shared: SharedTokens,
     /// Every service with an audience: mapped right after login.
     mapped: Vec<Arc<Need>>,
+    /// Sessions whose services are being mapped.
+    mapping: SingleFlight<SessionKey, ()>,
 }
 
 impl TokenBroker {
@@ -75,7 +80,8 @@ impl TokenBroker {
             cached: settings.service_audiences.keys().map(String::as_str).chain([LOGIN]).map(named).collect(),
             relying_party,
         };
-        Self { context: Arc::new(context), flights: SingleFlight::default(), earlier: Vec::new(), shared, mapped }
+        let (flights, mapping) = (SingleFlight::default(), SingleFlight::default());
+        Self { context: Arc::new(context), flights, earlier: Vec::new(), shared, mapped, mapping }
     }
 
     /// The same in the place of `old`, whose renewals go on.
@@ -138,7 +144,7 @@ impl TokenBroker {
     /// Fetches the token of every mapped service, one after the other, in the background.
     pub fn map_in_background(self: &Arc<Self>, session: Arc<Session>) {
         let broker = Arc::clone(self);
-        tokio::spawn(async move {
+        self.mapping.start(session.key, || async move {
             for need in &broker.mapped {
                 match broker.own_token(&session, Target::Service(Arc::clone(need))).await {
                     Err(NoBearer::NotAvailable(reason)) => {
@@ -150,6 +156,12 @@ impl TokenBroker {
                 }
             }
         });
+    }
+
+    /// A page asks for its services as soon as the login is over: waits until they are mapped, but not for long. Whether
+    /// there was something to wait for.
+    pub async fn wait_until_mapped(&self, session: &Session) -> bool {
+        tokio::time::timeout(MAPPING, self.mapping.ended(&session.key)).await.unwrap_or(true)
     }
 
     /// Renewals under way. What they bring may be a session's only refresh token, whoever still waits for it.
