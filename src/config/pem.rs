@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Collector, Diagnostic};
+use super::mask::is_pem;
 use super::node::Node;
 use super::reader::{Located, refuse};
 use super::scalar::{quote, text};
@@ -25,7 +26,16 @@ pub(super) fn key_file(node: &Node, found: &Collector) -> Option<PathBuf> {
 }
 
 fn pem_file<T>(node: &Node, found: &Collector, read: impl Fn(&Path) -> Result<T, String>) -> Option<PathBuf> {
-    let path = PathBuf::from(text(node, found)?);
+    let written = text(node, found)?;
+    if is_pem(&written) {
+        return refuse(
+            node,
+            found,
+            "a path is wanted here, and this is the PEM itself",
+            "write it to a file and name its path",
+        );
+    }
+    let path = PathBuf::from(written);
     let named = quote(&node.spot, &path.to_string_lossy());
     if let Err(error) = std::fs::File::open(&path) {
         let label = "relative paths begin at the working directory";
