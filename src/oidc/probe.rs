@@ -7,6 +7,7 @@ use super::discovery::Metadata;
 use super::error::{FetchError, GrantError, IdpError, quote, said};
 use super::grant::{Ask, Grant};
 use super::http::Endpoint;
+use super::jwks::algorithm;
 use super::random;
 use super::relying_party::RelyingParty;
 
@@ -42,9 +43,21 @@ impl RelyingParty {
         self.discovery.fetch().await
     }
 
-    /// How many usable signing keys the provider publishes.
-    pub async fn published_keys(&self) -> Result<usize, IdpError> {
-        self.jwks.get().await.map(|keys| keys.len())
+    /// How many usable signing keys the provider publishes, and how many of them are for an algorithm that is allowed.
+    pub async fn published_keys(&self) -> Result<(usize, usize), IdpError> {
+        let allowed: Vec<_> = self.idp.algorithms.iter().filter_map(|name| algorithm(name)).collect();
+        let keys = self.jwks.get().await?;
+        let fitting = keys.iter().filter(|key| allowed.iter().any(|one| key.fits(*one))).count();
+        Ok((keys.len(), fitting))
+    }
+
+    /// Whether an ID token may be signed with an algorithm that is allowed. A provider that does not tell may.
+    pub fn allows_what_is_signed(&self, told: &[String]) -> bool {
+        let allowed = |name: &String| {
+            let found = algorithm(name);
+            found.is_some() && self.idp.algorithms.iter().any(|one| algorithm(one) == found)
+        };
+        told.is_empty() || told.iter().any(allowed)
     }
 
     /// `{public_url}/auth/callback`, as the provider must have it registered.
