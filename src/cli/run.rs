@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{complain, environment, fail};
+use super::{complain, fail, load};
 use crate::app::{self, Sockets};
 use crate::config::{Config, LogFormat};
 use crate::proxy::Bff;
@@ -14,7 +14,7 @@ pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
     if let Err(error) = app::hear_signals() {
         return fail(&format!("error: signals cannot be received: {error}"), 1);
     }
-    let (config, findings) = Config::load_with_findings(conf, routes, &environment);
+    let (config, findings) = load(conf, routes);
     let Some(config) = config else { return fail(&findings, super::check::WITH_ERRORS) };
     if !findings.diagnostics().is_empty() {
         // Warnings are for people; they do not stop the start.

@@ -8,7 +8,7 @@ use super::mask::is_pem;
 use super::node::Node;
 use super::reader::{Located, refuse};
 use super::scalar::{quote, text};
-use crate::pem::{Unfit, authorities, certificates, certified, private_key};
+use crate::pem::{Unfit, authorities, certificates, certified, out_of_time, private_key};
 
 /// The path of a PEM file with a certificate chain.
 pub(super) fn certificate_file(node: &Node, found: &Collector) -> Option<PathBuf> {
@@ -44,6 +44,15 @@ fn pem_file<T>(node: &Node, found: &Collector, read: impl Fn(&Path) -> Result<T,
     match read(&path) {
         Ok(_) => Some(path),
         Err(reason) => refuse(node, found, format!("{named} cannot be used: {reason}"), "not such a PEM file"),
+    }
+}
+
+/// Browsers refuse it now, though it can be served.
+pub(super) fn check_dates(certificate: &Located<PathBuf>, found: &Collector) {
+    let leaf = certificates(&certificate.value).ok().and_then(|chain| chain.into_iter().next());
+    if let Some(fault) = leaf.as_ref().and_then(out_of_time) {
+        let warning = Diagnostic::warning(&certificate.spot, format!("the certificate {fault}"));
+        found.push(warning.label("browsers refuse it"));
     }
 }
 
