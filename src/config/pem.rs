@@ -1,6 +1,7 @@
 //! PEM files named in the configuration: there, and of use. What is of use is said in `pem`, once for this check
 //! and for those who run by the files.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Collector, Diagnostic};
@@ -35,15 +36,19 @@ fn pem_file<T>(node: &Node, found: &Collector, read: impl Fn(&Path) -> Result<T,
             "write it to a file and name its path",
         );
     }
-    let path = PathBuf::from(written);
+    let path = PathBuf::from(&written);
     let named = quote(&node.spot, &path.to_string_lossy());
     if let Err(error) = std::fs::File::open(&path) {
-        let label = "relative paths begin at the working directory";
+        let label = match error.kind() {
+            ErrorKind::NotFound if written.starts_with("file:") => "a path here, without `file:`",
+            ErrorKind::NotFound if path.is_relative() => "relative paths begin at the working directory",
+            _ => "",
+        };
         return refuse(node, found, format!("cannot read {named}: {error}"), label);
     }
     match read(&path) {
         Ok(_) => Some(path),
-        Err(reason) => refuse(node, found, format!("{named} cannot be used: {reason}"), "not such a PEM file"),
+        Err(reason) => refuse(node, found, format!("{named} cannot be used: {reason}"), ""),
     }
 }
 

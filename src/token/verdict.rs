@@ -15,7 +15,11 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    fn of(self, service: &str) -> String {
+    fn of(self, need: &Need) -> String {
+        if matches!(self, Self::Session) && need.place != need.service {
+            return "the `token_policy` of its route and `audience_parameter` in idps.yaml".to_owned();
+        }
+        let service = &need.service;
         let settings = format!("`service_audiences.{service}` and `service_scopes.{service}` in settings.yaml");
         match self {
             Self::Session => format!("{settings} and `audience_parameter` in idps.yaml"),
@@ -38,7 +42,7 @@ pub(super) fn misfit(need: Option<&Need>, token: &AccessToken, keys: Keys) -> Op
     Some(NoBearer::NotAvailable(format!(
         "the provider answered with {found} for service `{}`, wanted {wanted}: compare what it issues with {}",
         need.service,
-        keys.of(&need.service)
+        keys.of(need)
     )))
 }
 
@@ -58,7 +62,7 @@ pub(super) fn refused(error: &GrantError, issuer: &str, need: Option<&Need>, key
         None => format!(
             "the provider refused audience {} for service `{service}`: {error}; check {}",
             need.audience.as_deref().unwrap_or("-"),
-            keys.of(service)
+            keys.of(need)
         ),
     })
 }

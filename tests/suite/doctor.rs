@@ -4,7 +4,7 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{AUDIENCES, DOCTORED, Provider, SECRET, Setup, Upstream, doctor, free_port};
+use crate::harness::{AUDIENCES, DOCTORED, Provider, Redis, SECRET, Setup, Upstream, doctor, free_port};
 use crate::liar::{Canned, Liar};
 
 const UNKNOWN: &str = "https://unknown.example.test";
@@ -103,6 +103,14 @@ async fn what_the_provider_signs_with_is_compared_too() {
         bad.iter().any(|line| line.contains("signs with PS512") && line.contains("idps[main].algorithms")),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn an_https_issuer_at_a_port_of_plain_http_says_so() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1]));
+    let (code, page) = doctor(setup, &answers_anything_with_http().await, "nobody").await;
+    assert_only(&page, code, &["it speaks no TLS there: http instead of https?", "idps[main].issuer"]);
 }
 
 #[tokio::test]
@@ -288,6 +296,16 @@ async fn a_store_that_does_not_open_names_its_key() {
         .store("sqlite:/proc/nowhere/sessions.db");
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["session store sqlite", "conf/settings.yaml", "session.store"]);
+}
+
+#[tokio::test]
+async fn a_redis_that_wants_a_password_says_so() {
+    let (provider, client) = client("doctor-redis", &json!({})).await;
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("do-not-tell"));
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).store(&redis.url());
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["it wants a password: `session.redis.password`", "conf/settings.yaml", "session.store"]);
 }
 
 #[tokio::test]
