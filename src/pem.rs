@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey};
-use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::ring::default_provider;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{Error, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
 
 const NO_CERTIFICATE: &str = "it holds no `-----BEGIN CERTIFICATE-----`";
 const BAD_CERTIFICATE: &str = "it holds a certificate that cannot be read";
@@ -29,6 +31,26 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let leaf = chain.first().ok_or_else(|| NO_CERTIFICATE.to_owned())?;
     ParsedCertificate::try_from(leaf).map_err(|_error| BAD_CERTIFICATE.to_owned())?;
     Ok(chain)
+}
+
+/// What the clock says against a certificate, with the date; `None`: nothing.
+pub(crate) fn out_of_time(certificate: &CertificateDer<'_>) -> Option<String> {
+    let leaf = ParsedCertificate::try_from(certificate).ok()?;
+    let (nobody, algorithms) = (RootCertStore::empty(), default_provider().signature_verification_algorithms.all);
+    // Whoever signed it: its dates are looked at first.
+    match verify_server_cert_signed_by_trust_anchor(&leaf, &nobody, &[], UnixTime::now(), algorithms) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(format!("has expired on {}", date(not_after)))
+        }
+        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+            Some(format!("is not valid before {}", date(not_before)))
+        }
+        _ => None,
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs()))
 }
 
 /// The key of a file; TLS can sign with it.

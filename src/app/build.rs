@@ -30,7 +30,7 @@ pub enum StartError {
     #[error("idps.yaml, entry `{0}`: {1}")]
     Idp(String, SetupError),
     /// The session store or its secret.
-    #[error("session: {0}")]
+    #[error("session: {0}{key}", key = key_of(.0))]
     Sessions(#[from] OpenError),
     /// The cookie's name or attributes.
     #[error("session: {0}")]
@@ -66,6 +66,14 @@ pub enum StartError {
     /// The engine.
     #[error("the server cannot start: {0}")]
     Engine(String),
+}
+
+/// Which key to change; a secret's error names its own.
+fn key_of(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Store(_) => " (settings.yaml, session.store)",
+        OpenError::Secret(_) => "",
+    }
 }
 
 /// What a process has once, whatever its configuration says.

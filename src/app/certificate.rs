@@ -40,6 +40,9 @@ impl Certificate {
         let read = certified(&self.written)?;
         let new = read.cert != self.current.load().cert;
         if new {
+            if let Some(fault) = read.cert.first().and_then(pem::out_of_time) {
+                tracing::warn!("the new certificate {fault}: browsers refuse it (settings.yaml, server.tls.cert)");
+            }
             self.current.store(Arc::new(read));
         }
         Ok(new)

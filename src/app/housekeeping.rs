@@ -60,6 +60,12 @@ pub(super) fn warm(party: &Arc<RelyingParty>) {
     tokio::spawn(async move {
         match party.warm().await {
             Ok(()) => tracing::info!(issuer = party.issuer(), "the identity provider answers"),
+            Err(error) if error.is_about_issuer() => tracing::error!(
+                %error,
+                "the identity provider cannot be used: change idps[{}].issuer in idps.yaml; live sessions go on, nobody \
+                 can log in",
+                party.name()
+            ),
             Err(error) => tracing::error!(
                 %error,
                 "the identity provider does not answer; live sessions go on, logins wait until it does"

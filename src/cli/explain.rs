@@ -29,6 +29,9 @@ pub fn render(config: &Config, method: &Method, target: &str) -> Result<(String,
     let table = RouteTable::build(&config.routes)?;
     let (raw, query) = split_target(target);
     let mut page = Page::new(&format!("{method} {raw}{query}"));
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        page.more("Methods are written in capitals: no browser sends one like this.");
+    }
     if let Some(error) = objection(&head(config, method, target)) {
         let status = refuse(&mut page, &error);
         return Ok((page.into_text(), status));

@@ -8,14 +8,14 @@ pub mod explain;
 pub mod routes;
 mod run;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use http::Method;
 
 use crate::app::Sockets;
-use crate::config::Config;
+use crate::config::{Config, Findings};
 
 /// The edge proxy for single-page applications: one cookie in, an audience-bound bearer token out.
 #[derive(Debug, Parser)]
@@ -86,7 +86,7 @@ impl Cli {
                 run::run(&folders.conf, &folders.routes, sockets)
             }
             Command::Check(folders) => {
-                let (code, text) = check::check(&folders.conf, &folders.routes, &environment);
+                let (code, text) = check::tell(&load(&folders.conf, &folders.routes));
                 say(&text);
                 folders.hint_if_missing();
                 ExitCode::from(code)
@@ -140,6 +140,16 @@ impl Folders {
             Err(error) => fail(&error, check::WITH_ERRORS),
         }
     }
+}
+
+/// The configuration, and what is to be said of it and of the whole environment.
+fn load(conf: &Path, routes: &Path) -> (Option<Config>, Findings) {
+    let (config, mut findings) = Config::load_with_findings(conf, routes, &environment);
+    if let Some(config) = &config {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        config.check_environment(names, &mut findings);
+    }
+    (config, findings)
 }
 
 fn environment(name: &str) -> Option<String> {

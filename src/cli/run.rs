@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{complain, environment, fail, without_signals};
+use super::{complain, fail, load, without_signals};
 use crate::app::{self, Sockets};
 use crate::config::{Config, LogFormat};
 use crate::proxy::Bff;
@@ -16,7 +16,7 @@ pub(super) fn run(conf: &Path, routes: &Path, sockets: Sockets) -> ExitCode {
     if let Err(error) = app::hear_signals() {
         return without_signals(&error);
     }
-    let (config, findings) = Config::load_with_findings(conf, routes, &environment);
+    let (config, findings) = load(conf, routes);
     let Some(config) = config else { return fail(&findings, super::check::WITH_ERRORS) };
     if !findings.diagnostics().is_empty() {
         // Warnings are for people; they do not stop the start.

@@ -35,6 +35,13 @@ fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
 
 /// The `kind` called `name` is none of the `known` ones.
 fn points_nowhere(spot: &Spot, kind: &str, name: &str, known: &[&str], found: &Collector) {
+    let mut once: Vec<&str> = Vec::new();
+    for name in known.iter().filter(|name| !name.is_empty()) {
+        if !once.contains(name) {
+            once.push(name);
+        }
+    }
+    let known = once;
     let error = Diagnostic::error(spot, format!("no {kind} is named {}", quote(spot, name)));
     let error = error.label(suggest(name, known.iter().copied()));
     found.push(error.note(format!("defined: {}", listed(known.iter().copied()))));

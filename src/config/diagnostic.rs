@@ -49,9 +49,14 @@ impl Diagnostic {
 
     /// About a file or folder that cannot be read at all.
     pub(super) fn unreadable(path: &std::path::Path, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, ..Self::of_file(path, message) }
+    }
+
+    /// A warning about a file as a whole.
+    pub(super) fn of_file(path: &std::path::Path, message: impl Into<String>) -> Self {
         let place = Place { file: path.to_owned(), line: 0, column: 0 };
         let (label, notes) = (String::new(), Vec::new());
-        Self { severity: Severity::Error, message: message.into(), place, snippet: None, label, notes }
+        Self { severity: Severity::Warning, message: message.into(), place, snippet: None, label, notes }
     }
 
     /// Text beside the caret.
@@ -129,6 +134,12 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Adds what no file tells.
+    pub(super) fn add(&mut self, more: impl Iterator<Item = Diagnostic>) {
+        self.diagnostics.extend(more);
+        self.diagnostics.sort_by(|one, other| one.place.cmp(&other.place));
+    }
+
     /// All of them.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics

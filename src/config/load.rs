@@ -12,13 +12,18 @@ use super::diagnostic::{Collector, Diagnostic, Findings};
 use super::mask::{secrets_of, secrets_of_text};
 use super::model::{Config, LegacyConfig, Settings};
 use super::node::Node;
-use super::read::{RouteFile, WrittenSettings, by_name, read_idps, read_legacy, read_route_file, read_settings};
+use super::read::{
+    RouteFile, WrittenSettings, by_name, read_idps, read_legacy, read_route_file, read_settings, strays,
+};
+use super::reader::suggest;
 use super::source::{Position, Source, Span, Spot};
 use super::variable::{Environment, resolve};
 use super::yaml::parse;
 
 /// No sane configuration file is larger, in bytes.
 const MAX_FILE: usize = 16 << 20;
+/// What is read in the folder of the configuration.
+const READ: [&str; 3] = ["settings.yaml", "idps.yaml", "legacy_services.yaml"];
 
 impl Config {
     /// Reads and checks `settings.yaml`, `idps.yaml` and (if there) `legacy_services.yaml` in `conf_dir` and every
@@ -44,9 +49,19 @@ impl Config {
         let findings = found.into_findings();
         (config.filter(|_| findings.errors() == 0), findings)
     }
+
+    /// Adds a warning for each of these environment variables that would override a legacy service, were it there.
+    pub(crate) fn check_environment(&self, names: impl Iterator<Item = String>, findings: &mut Findings) {
+        let file = self.conf_dir.join("legacy_services.yaml");
+        findings.add(strays(&self.legacy, names).into_iter().map(|(name, nearest)| {
+            let warning = Diagnostic::of_file(&file, format!("the environment variable `{name}` is for no service"));
+            if nearest.is_empty() { warning } else { warning.note(nearest) }
+        }));
+    }
 }
 
 fn load(conf_dir: &Path, routes_dir: &Path, env: Environment<'_>, found: &Collector) -> Option<Config> {
+    check_strangers(conf_dir, routes_dir, found);
     let settings = read_file(&conf_dir.join("settings.yaml"), env, found);
     let settings = settings.and_then(|node| read_settings(&node, found));
     let idps = read_file(&conf_dir.join("idps.yaml"), env, found).and_then(|node| read_idps(&node, found));
@@ -107,10 +122,26 @@ fn finish_settings(written: WrittenSettings, login: String) -> Option<Settings> 
     })
 }
 
+/// Files beside ours that look as if they were read: `legacy_services.yml`.
+fn check_strangers(conf_dir: &Path, routes_dir: &Path, found: &Collector) {
+    let same = conf_dir.canonicalize().ok() == routes_dir.canonicalize().ok();
+    // A folder that cannot be read is reported with what is missing in it.
+    for path in yaml_files(conf_dir).unwrap_or_default() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if same || READ.contains(&name.as_str()) {
+            continue;
+        }
+        let warning = Diagnostic::of_file(&path, "nobody reads this file");
+        let near = suggest(&name.replace('-', "_"), READ.into_iter());
+        let warning = if near.is_empty() { warning } else { warning.note(near) };
+        found.push(warning.note(format!("read are {} here, and routes in {}", READ.join(", "), routes_dir.display())));
+    }
+}
+
 /// Every route file merged, and whether each could be read.
 fn read_routes(routes_dir: &Path, env: Environment<'_>, found: &Collector) -> (RouteFile, bool) {
     let mut merged = RouteFile::default();
-    let paths = match route_files(routes_dir) {
+    let paths = match yaml_files(routes_dir) {
         Ok(paths) if paths.is_empty() => {
             found.push(Diagnostic::unreadable(routes_dir, "this folder holds no route file (`*.yaml`)"));
             return (merged, false);
@@ -136,9 +167,9 @@ fn read_routes(routes_dir: &Path, env: Environment<'_>, found: &Collector) -> (R
     (merged, complete)
 }
 
-fn route_files(routes_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(routes_dir)? {
+    for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if !hidden && matches!(path.extension().and_then(OsStr::to_str), Some("yaml" | "yml")) {

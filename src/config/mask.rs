@@ -5,15 +5,34 @@ use super::node::{Node, Value};
 use super::source::{Position, Source, Span};
 
 const SECRET_KEYS: [&str; 5] = ["secret", "client_secret", "empowerid_api_key", "password", "sentinel_password"];
-const SECRET_WORDS: [&str; 9] =
-    ["secret", "password", "passwd", "passphrase", "pwd", "api_key", "apikey", "private_key", "credential"];
+const SECRET_WORDS: [&str; 11] = [
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "api_key",
+    "apikey",
+    "private_key",
+    "signing_key",
+    "key_data",
+    "credential",
+];
+/// What carries somebody's rights, by the end of its name: `access_token`, `proxy-authorization`.
+const SECRET_ENDS: [&str; 6] = ["_pass", "token", "authorization", "bearer", "jwt", "cookie"];
+
+/// The first line of a PEM, and the same in base64.
+const PEM_BEGINS: [&str; 2] = ["-----BEGIN", "LS0tLS1CRUdJTi"];
+const PEM_ENDS: &str = "-----END";
+/// No key is shorter in base64.
+const SHORTEST_KEY: usize = 60;
 
 /// Whether what stands behind `key` is covered. Near misses count: `client_secert: hunter2` is still a secret.
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "_");
     SECRET_WORDS.iter().any(|word| key.contains(word))
         || key == "pass"
-        || key.ends_with("_pass")
+        || SECRET_ENDS.iter().any(|end| key.ends_with(end))
         // A service may be named after it, but hardly like this.
         || (key.starts_with("empowerid_") && key.ends_with("_key"))
         || SECRET_KEYS.iter().any(|known| is_slip(known, &key))
@@ -26,7 +45,25 @@ fn is_slip(known: &str, key: &str) -> bool {
 
 /// Whether `text` must not be shown: it may carry credentials, or a secret behind its key.
 pub(super) fn holds_secret(text: &str) -> bool {
-    has_credentials(text) || behind_secret_key(text).is_some_and(|from| from < text.chars().count())
+    has_credentials(text)
+        || is_pem(text)
+        || text.trim().contains(['\n', '\r'])
+        || names_secret(text)
+        || behind_secret_key(text).is_some_and(|from| from < text.chars().count())
+}
+
+/// Whether `text` is a key or certificate itself, where a path may be wanted: in PEM, or in base64 alone.
+pub(super) fn is_pem(text: &str) -> bool {
+    let base64 = |letter: char| letter.is_ascii_alphanumeric() || "+/=".contains(letter);
+    // A sequence of DER begins with 0x30.
+    let der = text.starts_with('M') && text.len() >= SHORTEST_KEY && text.chars().all(base64);
+    der || PEM_BEGINS.iter().any(|begin| text.contains(begin))
+}
+
+/// Whether `text` takes a secret from a variable that is named like one, wherever it was put.
+fn names_secret(text: &str) -> bool {
+    let name = |rest: &str| rest.chars().take_while(|letter| is_part_of_name(*letter)).collect::<String>();
+    text.split("${").skip(1).any(|rest| is_secret_key(&name(rest)))
 }
 
 /// Whether `text` may carry credentials as `scheme://user:password@host` does. A password with a `/`, `?` or `#` in it
@@ -73,6 +110,7 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
     let mut found = Vec::new();
     // How deep the key stands, and whether as an item of a list: then the next one is not its value.
     let mut inside: Option<(usize, bool)> = None;
+    let mut in_pem = false;
     for (index, line) in source.lines().iter().enumerate() {
         let indent = line.chars().take_while(|letter| letter.is_whitespace()).count();
         let blank = line.trim().is_empty();
@@ -89,7 +127,9 @@ pub(super) fn secrets_of_text(source: &Source) -> Vec<Span> {
             inside = Some((indent, item));
         }
         let value = line.split_once(": ").map_or(line.as_str(), |(_key, value)| value);
-        let from = if has_credentials(value) { Some(indent) } else { from };
+        in_pem |= is_pem(value);
+        let from = if in_pem || has_credentials(value) { Some(indent) } else { from };
+        in_pem &= !value.contains(PEM_ENDS);
         let end = line.chars().count();
         if let Some(from) = from.filter(|from| *from < end) {
             let at = |column: usize| Position { line: index + 1, column: column + 1 };
@@ -183,6 +223,28 @@ mod tests {
         for key in ["path", "server", "store", "empowerid", "empowerid_portal", "key_id", "session", "base_url"] {
             assert!(!is_secret_key(key), "{key}");
         }
+    }
+
+    #[test]
+    fn a_key_is_a_secret_wherever_it_stands_and_so_is_what_its_variable_says() {
+        let base64 = format!("MC4CAQAwBQYDK2Vw{}", "B".repeat(48));
+        for text in ["-----BEGIN PRIVATE KEY----- MIG", "LS0tLS1CRUdJTiBQUklWQVRF", &base64, "one\ntwo", "${MY_TOKEN}"]
+        {
+            assert!(holds_secret(text), "{text}");
+        }
+        for harmless in ["/run/tls/key.pem", "MyCertificates/tls.key", "one\n", "${TLS_KEY}", "${TOKEN_HOST:-x}"] {
+            assert!(!holds_secret(harmless), "{harmless}");
+        }
+        for key in ["Authorization", "accessToken", "bearer", "id-token", "jwt", "Set-Cookie", "client_key_data"] {
+            assert!(is_secret_key(key), "{key}");
+        }
+        for key in ["authorization_url", "token_url", "token_policy", "cookie_name", "client_key", "auth"] {
+            assert!(!is_secret_key(key), "{key}");
+        }
+        let text = "a:\n  key: |\n-----BEGIN PRIVATE KEY-----\nMIG\n-----END PRIVATE KEY-----\n  b: : 1\n";
+        let hidden = secrets_of_text(&Source::new(std::path::Path::new("a.yaml"), text));
+        let lines: Vec<usize> = hidden.iter().map(|span| span.start.line).collect();
+        assert_eq!(lines, [3, 4, 5]);
     }
 
     #[test]

@@ -14,11 +14,23 @@ const WILDCARD: &str = "path";
 pub(super) fn read_pattern(node: &Node, found: &Collector) -> Option<Pattern> {
     let written = text(node, found)?;
     match Pattern::parse(&written) {
-        Ok(pattern) => Some(pattern),
+        Ok(pattern) => {
+            if let Some(name) = colon_name(&written) {
+                let warning = Diagnostic::warning(&node.spot, format!("`:{name}` is taken to the letter"));
+                found.push(warning.label(format!("`{{{name}}}` takes any segment")));
+            }
+            Some(pattern)
+        }
         Err(error) => {
             refuse(node, found, format!("the path {}: {error}", quote(&node.spot, &written)), hint(&error, &written))
         }
     }
+}
+
+/// The name of a segment as other routers write it: `/:user`.
+fn colon_name(written: &str) -> Option<&str> {
+    let named = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    written.split('/').filter_map(|segment| segment.strip_prefix(':')).find(named)
 }
 
 /// What to do about it.

@@ -5,6 +5,31 @@ use super::mask::named;
 use super::node::{Entry, Node, Scalar, Value};
 use super::source::Spot;
 
+/// Keys that have one place, and which.
+const HOMES: [(&[&str], &str); 6] = [
+    (&["routes", "services"], "into a file of the folder of the routes"),
+    (&["idps"], "into idps.yaml"),
+    (
+        &["legacy_services", "legacy_service_timeouts", "circuit_breaker", "response_cache", "request_limits"],
+        "into legacy_services.yaml",
+    ),
+    (
+        &[
+            "server",
+            "auth",
+            "session",
+            "token_refresh_threshold",
+            "service_audiences",
+            "service_scopes",
+            "cors",
+            "csrf",
+        ],
+        "to the left margin of settings.yaml",
+    ),
+    (&["listen", "admin_listen", "public_url", "trusted_proxies", "shutdown_grace"], "under `server` in settings.yaml"),
+    (&["store", "cookie_name", "same_site", "lifetime_seconds"], "under `session` in settings.yaml"),
+];
+
 /// A value together with the place it was written at.
 #[derive(Debug, Clone)]
 pub(super) struct Located<T> {
@@ -79,7 +104,11 @@ impl<'a> MapReader<'a> {
     pub(super) fn finish(self) {
         for entry in self.entries.iter().filter(|entry| !self.allowed.contains(&entry.key.as_str())) {
             let error = Diagnostic::error(&entry.key_spot, format!("unknown key {}", named(&entry.key)));
-            let label = suggest(&entry.key, self.allowed.iter().copied());
+            let at_home = HOMES.iter().find(|(keys, _)| keys.contains(&entry.key.as_str()));
+            let label = match at_home {
+                Some((_, home)) => format!("it belongs {home}"),
+                None => suggest(&entry.key, self.allowed.iter().copied()),
+            };
             self.found.push(error.label(label).note(format!("allowed here: {}", self.allowed.join(", "))));
         }
     }

@@ -14,6 +14,9 @@ use super::secret::Secret;
 use super::source::Spot;
 use super::unit::{DURATION_FORMS, SIZE_FORMS, parse_duration, parse_size};
 
+/// Of what would be right without them.
+const UNQUOTE: &str = "it is quoted: remove the quotes";
+
 /// `` `text` ``, which stands at `spot`, for a message; a secret is not repeated.
 pub(super) fn quote(spot: &Spot, text: &str) -> String {
     if spot.is_hidden() { "this value".to_owned() } else { quote_text(text) }
@@ -47,7 +50,15 @@ pub(super) fn boolean(node: &Node, found: &Collector) -> Option<bool> {
     match (scalar.plain, scalar.text.as_str()) {
         (true, "true") => Some(true),
         (true, "false") => Some(false),
-        (_, text) => refuse(node, found, format!("expected true or false, found {}", quote(&node.spot, text)), ""),
+        (plain, text) => {
+            let label = match text.to_lowercase().as_str() {
+                "true" | "false" if !plain => UNQUOTE,
+                "true" | "yes" | "on" => "did you mean `true`?",
+                "false" | "no" | "off" => "did you mean `false`?",
+                _ => "",
+            };
+            refuse(node, found, format!("expected true or false, found {}", quote(&node.spot, text)), label)
+        }
     }
 }
 
@@ -55,14 +66,15 @@ pub(super) fn boolean(node: &Node, found: &Collector) -> Option<bool> {
 pub(super) fn whole(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Node, &Collector) -> Option<u64> {
     move |node, found| {
         let scalar = scalar(node, "a whole number", found)?;
-        let number = scalar.text.parse().ok().filter(|number| scalar.plain && range.contains(number));
-        number.or_else(|| {
+        let number = scalar.text.parse().ok().filter(|number| range.contains(number));
+        let quoted = number.is_some() && !scalar.plain;
+        number.filter(|_| !quoted).or_else(|| {
             let (low, high) = (range.start(), range.end());
             refuse(
                 node,
                 found,
                 format!("expected a whole number from {low} to {high}, found {}", quote(&node.spot, &scalar.text)),
-                "",
+                if quoted { UNQUOTE } else { "" },
             )
         })
     }

@@ -4,6 +4,7 @@
 use super::diagnostic::{Collector, Diagnostic};
 use super::mask::named;
 use super::node::{Entry, Node, Scalar, Value};
+use super::scalar::quote;
 
 /// Looks up one environment variable; `None` is unset.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -13,6 +14,11 @@ pub(super) fn resolve(node: &mut Node, env: Environment<'_>, found: &Collector) 
     match &mut node.value {
         Value::Scalar(scalar) => match substitute(&scalar.text, env) {
             Ok(text) => {
+                if is_bare(&scalar.text) {
+                    let message = format!("{} is not replaced", quote(&node.spot, &scalar.text));
+                    let warning = Diagnostic::warning(&node.spot, message).label("a variable is written `${NAME}`");
+                    found.push(warning.note("where the dollar is meant, write `$$`"));
+                }
                 let alone = scalar.text.starts_with("${") && scalar.text.find('}') == Some(scalar.text.len() - 1);
                 *scalar = Scalar { text, plain: scalar.plain || alone };
             }
@@ -48,6 +54,14 @@ fn drop_duplicates(entries: &mut Vec<Entry>, found: &Collector) {
             false
         }
     });
+}
+
+/// `$NAME`, and nothing beside it: what a shell would replace.
+fn is_bare(text: &str) -> bool {
+    let named = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+    text.strip_prefix('$').is_some_and(|name| {
+        !name.is_empty() && name.chars().all(named) && !name.starts_with(|letter: char| letter.is_ascii_digit())
+    })
 }
 
 /// `text` with every variable replaced, or what is wrong with it.

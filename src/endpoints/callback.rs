@@ -241,7 +241,7 @@ fn login_failed(error: &LoginError, retry: &str, asked: Asked<'_>) -> Reply {
         return provider_page(error, retry, asked);
     }
     let LoginError::Denied { error: code, description } = error else {
-        return refused(&error.to_string(), retry, asked);
+        return refused(&with_hint(error), retry, asked);
     };
     if let Some(status) = trouble(code) {
         return trouble_page(status, error, retry, asked);
@@ -249,6 +249,15 @@ fn login_failed(error: &LoginError, retry: &str, asked: Asked<'_>) -> Reply {
     tracing::warn!(%error, correlation_id = asked.correlation_id, "the provider refused a login");
     let text = format!("The login service refused: {} ({code})", description.as_deref().unwrap_or("no reason given"));
     message_page(StatusCode::FORBIDDEN, "You were not logged in", &text, retry, asked.correlation_id)
+}
+
+/// What is wrong, and what to look at where it is about our client.
+fn with_hint(error: &LoginError) -> String {
+    match error {
+        LoginError::Token(grant) => grant.about_client().map(|hint| format!("{error}; {hint}")),
+        _ => None,
+    }
+    .unwrap_or_else(|| error.to_string())
 }
 
 /// RFC 6749 §4.1.2.1: the codes that stand for a 500 and a 503, which a redirect cannot be.

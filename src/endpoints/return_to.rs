@@ -17,7 +17,9 @@ pub(super) fn safe(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> 
 
 fn resolve(wanted: &str, public_url: &Url, allowed_hosts: &[String]) -> Option<String> {
     // Browsers drop tabs and newlines and read `\` as `/`: what they would rewrite is refused.
-    if wanted.len() > MOST || wanted.contains('\\') || wanted.chars().any(|char| char.is_control() || char == ' ') {
+    // A blank inside is encoded by whoever reads the address, here as there; around it, it would be cut off.
+    let rewritten = wanted.contains('\\') || wanted.chars().any(char::is_control) || wanted.trim_matches(' ') != wanted;
+    if wanted.len() > MOST || rewritten {
         return None;
     }
     if wanted.starts_with('/') {
@@ -67,6 +69,12 @@ mod tests {
     }
 
     #[test]
+    fn a_blank_inside_is_encoded() {
+        assert_eq!(safe_on_app("/search for/it?q=a b#c d"), "/search%20for/it?q=a%20b#c%20d");
+        assert_eq!(safe_on_app("https://other.example.com/?q=a b"), "https://other.example.com/?q=a%20b");
+    }
+
+    #[test]
     fn what_is_too_long_when_it_is_sent_becomes_the_front_page() {
         let path = |letters: usize| format!("/{}", "\u{20ac}".repeat(letters));
         assert_eq!(safe_on_app(&path(200)), format!("/{}", "%E2%82%AC".repeat(200)));
@@ -90,6 +98,9 @@ mod tests {
             "/\t/evil.com",
             "/\n/evil.com",
             " /x",
+            "/x ",
+            "https://other.example .com/",
+            "/ //evil.com\\",
             "",
             "x",
             "evil.com",

@@ -57,11 +57,16 @@ impl RelyingParty {
         let lately = asked.is_some_and(|when| when.elapsed() < ASKED_LATELY);
         for audience in audiences.iter().filter(|_| !lately) {
             if refuses(&self.http, self.question(endpoint.clone(), "openid", Some(audience))).await {
+                let written = if self.idp.audience.as_ref() == Some(audience) {
+                    format!("idps[{}].audience in idps.yaml", self.name())
+                } else {
+                    "service_audiences in settings.yaml, or the token_policy.audience of a route".to_owned()
+                };
                 tracing::error!(
                     idp = self.name(),
                     audience,
                     "the provider refuses this audience (invalid_target): allow it for this client at the provider, \
-                     or correct service_audiences in settings.yaml"
+                     or correct {written}"
                 );
                 self.refused.add(audience);
             }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use super::claims::words;
 use super::error::{FetchError, IdpError, SetupError, quote};
 use super::http::{Endpoint, HttpClient, is_safe};
 use super::kept::Kept;
@@ -32,6 +33,8 @@ pub struct Metadata {
     pub announces_iss: bool,
     /// JWS algorithms of client assertions; empty: not told.
     pub assertion_algorithms: Vec<String>,
+    /// JWS algorithms of ID tokens; empty: not told.
+    pub id_token_algorithms: Vec<String>,
     /// Endpoints of the document that no login needs and that cannot be used; they are left out.
     pub unusable: Vec<Unusable>,
 }
@@ -72,6 +75,7 @@ struct Document {
     end_session_endpoint: Option<Value>,
     authorization_response_iss_parameter_supported: Option<bool>,
     token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    id_token_signing_alg_values_supported: Option<Value>,
 }
 
 /// What `idps.yaml` writes.
@@ -178,6 +182,7 @@ impl Written {
             end_session,
             announces_iss: false,
             assertion_algorithms: Vec::new(),
+            id_token_algorithms: Vec::new(),
             unusable: Vec::new(),
         }
     }
@@ -209,6 +214,7 @@ impl Written {
             end_session: choose_optional(&endpoints.end_session, found.end_session_endpoint, END_SESSION),
             announces_iss: found.authorization_response_iss_parameter_supported.unwrap_or(false),
             assertion_algorithms: found.token_endpoint_auth_signing_alg_values_supported.unwrap_or_default(),
+            id_token_algorithms: found.id_token_signing_alg_values_supported.as_ref().map(words).unwrap_or_default(),
             unusable,
             issuer: found.issuer,
         })

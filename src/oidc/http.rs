@@ -184,7 +184,11 @@ fn describe(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    quote(&cause.to_string())
+    let words = cause.to_string();
+    if words.contains("InvalidContentType") {
+        return "it speaks no TLS there: http instead of https?".to_owned();
+    }
+    quote(&words)
 }
 
 /// https, or http on this machine: codes and tokens travel here.

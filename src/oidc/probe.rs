@@ -7,6 +7,7 @@ use super::discovery::Metadata;
 use super::error::{FetchError, GrantError, IdpError, quote, said};
 use super::grant::{Ask, Grant};
 use super::http::Endpoint;
+use super::jwks::algorithm;
 use super::random;
 use super::relying_party::RelyingParty;
 
@@ -42,9 +43,17 @@ impl RelyingParty {
         self.known.discovery.fetch().await
     }
 
-    /// How many usable signing keys the provider publishes.
-    pub async fn published_keys(&self) -> Result<usize, IdpError> {
-        self.known.jwks.get().await.map(|keys| keys.len())
+    /// How many usable signing keys the provider publishes, and how many of them are for an algorithm that is allowed.
+    pub async fn published_keys(&self) -> Result<(usize, usize), IdpError> {
+        let keys = self.known.jwks.get().await?;
+        let fitting = keys.iter().filter(|key| self.idp.algorithms.iter().any(|one| key.fits(*one))).count();
+        Ok((keys.len(), fitting))
+    }
+
+    /// Whether an ID token may be signed with an algorithm that is allowed. A provider that does not tell may.
+    pub fn allows_what_is_signed(&self, told: &[String]) -> bool {
+        let allowed = |name: &String| algorithm(name).is_some_and(|found| self.idp.algorithms.contains(&found));
+        told.is_empty() || told.iter().any(allowed)
     }
 
     /// `{public_url}/auth/callback`, as the provider must have it registered.

@@ -26,6 +26,8 @@ pub struct TokenResponse {
     pub audience: Vec<String>,
     /// As answered, else as the JWT says, else as asked for (RFC 6749 §5.1).
     pub scopes: Vec<String>,
+    /// The answer or the JWT names some.
+    pub scopes_told: bool,
     /// When we asked: never later than the provider's own time of issue.
     pub issued_at: UnixTime,
     /// From `expires_in`, which is not believed beyond the span of a JWT, else `exp` of one. `None`: the provider did
@@ -66,6 +68,7 @@ pub(super) fn read(body: &[u8], ask: &Ask<'_>, asked_at: UnixTime) -> Result<Tok
     let lifetime = written.expires_in.as_ref().and_then(seconds).map(|told| span.map_or(told, |span| told.min(span)));
     Ok(TokenResponse {
         audience: claims.audience().unwrap_or_default(),
+        scopes_told: scopes.iter().take(2).any(|one| !one.is_empty()),
         scopes: scopes.into_iter().find(|one| !one.is_empty()).unwrap_or_default(),
         issued_at: asked_at,
         expires_at: lifetime.map(|span| asked_at.plus(span)).or(end),

@@ -94,6 +94,7 @@ fn what_failed(error: &pingora::Error) -> String {
     if words.contains("InvalidContentType") {
         return "it answers with something that is no TLS".to_owned();
     }
-    let words = words.strip_prefix("TLS connect() failed: ").unwrap_or(&words);
+    let words = words.rsplit("invalid peer certificate: ").next().unwrap_or(&words);
+    let words = words.strip_prefix("TLS connect() failed: ").unwrap_or(words);
     words.split(", SNI: ").next().unwrap_or(words).to_owned()
 }

@@ -4,7 +4,8 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{AUDIENCES, DOCTORED, Provider, Setup, Upstream, doctor, free_port};
+use crate::harness::{AUDIENCES, DOCTORED, Provider, Redis, SECRET, Setup, Upstream, doctor, free_port};
+use crate::liar::{Canned, Liar};
 
 const UNKNOWN: &str = "https://unknown.example.test";
 
@@ -47,7 +48,7 @@ async fn a_configuration_that_works_is_green_throughout() {
     for found in ["analytics_service at", "crud_service at", "old at", "answers", "keeps"] {
         assert!(lines(&page, "✓").iter().any(|line| line.contains(found)), "{found}:\n{page}");
     }
-    assert!(page.trim_end().ends_with("11 ✓, 0 ✗, 0 not tested: all is well"), "{page}");
+    assert!(page.trim_end().ends_with("12 ✓, 0 ✗, 0 not tested: all is well"), "{page}");
 }
 
 #[tokio::test]
@@ -62,7 +63,54 @@ async fn a_wrong_secret_names_its_key() {
     assert_only(&page, code, &["invalid_client", "conf/idps.yaml", "idps[main].client_secret"]);
     assert!(!page.contains("not-the-one"), "a secret is never shown:\n{page}");
     let skipped = lines(&page, "-");
-    assert!(skipped.len() == 1 && skipped[0].contains(AUDIENCES[1]), "{page}");
+    assert!(skipped.len() == 2 && skipped[1].contains(AUDIENCES[1]), "{page}");
+}
+
+#[tokio::test]
+async fn a_client_that_nobody_knows_is_one_fault() {
+    let provider = Provider::shared();
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1]));
+    let (code, page) = doctor(setup, &provider.issuer, "doctor-nobody-knows").await;
+    assert_only(&page, code, &["invalid_client", "conf/idps.yaml", "client_id"]);
+}
+
+#[tokio::test]
+async fn algorithms_that_no_key_is_for_name_their_key() {
+    let (provider, client) = client("doctor-algorithms", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let secret = format!("client_secret: \"{SECRET}\"");
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
+        .client_auth(&[&secret, "algorithms: [ES384]"], &json!({}));
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["signing keys", "none of them for ES384", "conf/idps.yaml", "idps[main].algorithms"]);
+}
+
+#[tokio::test]
+async fn what_the_provider_signs_with_is_compared_too() {
+    let liar = Liar::start().await;
+    let mut document = liar.document();
+    document["id_token_signing_alg_values_supported"] = json!(["PS512"]);
+    liar.answer("/.well-known/openid-configuration", Canned::json(&document));
+    let upstream = Upstream::start().await;
+    let setup = Setup::new()
+        .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
+        .client_auth(&["client_secret: x", "algorithms: [ES256]"], &json!({}));
+    let (_, page) = doctor(setup, &liar.base, "bff").await;
+    let bad = lines(&page, "✗");
+    assert!(
+        bad.iter().any(|line| line.contains("signs with PS512") && line.contains("idps[main].algorithms")),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn an_https_issuer_at_a_port_of_plain_http_says_so() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1]));
+    let (code, page) = doctor(setup, &answers_anything_with_http().await, "nobody").await;
+    assert_only(&page, code, &["it speaks no TLS there: http instead of https?", "idps[main].issuer"]);
 }
 
 #[tokio::test]
@@ -74,7 +122,7 @@ async fn a_provider_that_is_down_names_its_issuer() {
     let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &issuer, "nobody").await;
     assert_only(&page, code, &["discovery", "cannot be reached", "conf/idps.yaml", "idps[main].issuer"]);
-    assert_eq!(lines(&page, "-").len(), 2, "{page}");
+    assert_eq!(lines(&page, "-").len(), 3, "{page}");
 }
 
 #[tokio::test]
@@ -119,6 +167,31 @@ async fn a_wrong_audience_names_its_service() {
     let words = [UNKNOWN, "invalid_target", "conf/settings.yaml", "service_audiences.crud_service", client];
     assert_only(&page, code, &words);
     assert!(lines(&page, "✓").iter().any(|line| line.contains(AUDIENCES[1])), "{page}");
+}
+
+#[tokio::test]
+async fn an_audience_of_our_own_that_is_wrong_names_the_entry() {
+    let (provider, client) = client("doctor-own-audience", &json!({})).await;
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).own_audience(UNKNOWN);
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &[UNKNOWN, "at a login", "conf/idps.yaml: idps[main].audience", client]);
+}
+
+#[tokio::test]
+async fn a_scope_that_is_not_granted_is_named() {
+    let (provider, client) = client("doctor-scope", &json!({})).await;
+    let upstream = Upstream::start().await;
+    // The second answer says nothing of scopes at all.
+    for scopes in ["application.all nobody.grants", "nobody.grants"] {
+        let setup = Setup::new()
+            .service("analytics", &upstream.url(), Some(AUDIENCES[1]))
+            .scope_of_service("analytics", scopes);
+        let (_, page) = doctor(setup, &provider.issuer, client).await;
+        let told = lines(&page, "-");
+        assert!(told.len() == 1 && told[0].contains("came without scope nobody.grants;"), "{page}");
+        assert!(told[0].contains("conf/settings.yaml: service_scopes.analytics_service"), "{page}");
+    }
 }
 
 /// `check` warns of it; the doctor says what comes of it, once a service.
@@ -225,6 +298,16 @@ async fn a_store_that_does_not_open_names_its_key() {
         .store("sqlite:/proc/nowhere/sessions.db");
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["session store sqlite", "conf/settings.yaml", "session.store"]);
+}
+
+#[tokio::test]
+async fn a_redis_that_wants_a_password_says_so() {
+    let (provider, client) = client("doctor-redis", &json!({})).await;
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("do-not-tell"));
+    let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).store(&redis.url());
+    let (code, page) = doctor(setup, &provider.issuer, client).await;
+    assert_only(&page, code, &["it wants a password: `session.redis.password`", "conf/settings.yaml", "session.store"]);
 }
 
 #[tokio::test]

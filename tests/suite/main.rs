@@ -53,6 +53,7 @@ mod login;
 mod lying;
 mod marks;
 mod modes;
+mod named;
 mod outage;
 mod over_http2;
 mod page;

@@ -185,6 +185,7 @@ fn every_request_is_explained() {
     ask(&config, Method::GET, "/machine?a#b");
     ask(&config, Method::GET, "/machine?a b");
     ask(&config, Method::GET, "http://localhost:8080?from=/machine");
+    ask(&config, Method::from_bytes(b"get").unwrap(), "/machine");
     ask(&config, Method::from_bytes(&[b'A'; 100]).unwrap(), "/machine");
     let (page, status) =
         explain::render(&config, &Method::GET, &format!("/machine?{}", "a".repeat(16 * 1024))).unwrap();

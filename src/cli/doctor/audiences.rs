@@ -27,6 +27,8 @@ struct Wanted {
 enum Asked {
     /// At logins, and then with what they gave.
     AtLogins,
+    /// At logins only, for the login's own token, which is sent as it is.
+    WithTheLogin,
     /// With a token of the user.
     LaterOn,
     /// For a token of our own, as it is asked for here. File and key of the policy that says so.
@@ -34,7 +36,7 @@ enum Asked {
 }
 
 pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&RelyingParty>, report: &mut Report<'_>) {
-    let (all, unmapped) = (wanted(config), unmapped(config));
+    let (all, unmapped) = (wanted(config, idp), unmapped(config));
     if all.is_empty() && unmapped.is_empty() {
         return;
     }
@@ -52,13 +54,15 @@ pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&Rel
         }
         return;
     };
-    let at_logins = all.iter().filter(|one| matches!(one.asked, Asked::AtLogins));
-    let distinct: BTreeSet<String> = at_logins.map(|one| one.audience.clone()).collect();
+    let at_login = |one: &&Wanted| matches!(one.asked, Asked::AtLogins | Asked::WithTheLogin);
+    let distinct: BTreeSet<String> = all.iter().filter(at_login).map(|one| one.audience.clone()).collect();
     party.sort_out_audiences(&Vec::from_iter(distinct)).await;
     for one in &all {
-        if matches!(one.asked, Asked::AtLogins) && party.refuses_audience(&one.audience) {
+        if at_login(&one) && party.refuses_audience(&one.audience) {
             let place = format!("{} (or allow it for client {} at the provider)", one.place, idp.client_id);
             report.bad(what(one), "the provider refuses it at a login (invalid_target)", place);
+        } else if matches!(one.asked, Asked::WithTheLogin) {
+            report.good(what(one), "a login is not refused for it");
         } else {
             mint(party, one, report).await;
         }
@@ -82,8 +86,9 @@ fn what(one: &Wanted) -> String {
     format!("{} for {}", one.audience, one.service)
 }
 
-/// `service_audiences`, and the policies of routes that ask for tokens of their own or name an audience of their own.
-fn wanted(config: &Config) -> Vec<Wanted> {
+/// The entry's own, `service_audiences`, and the policies of routes that ask for tokens of their own or name an audience
+/// of their own.
+fn wanted(config: &Config, idp: &IdpConfig) -> Vec<Wanted> {
     let settings = &config.settings;
     let file = config.conf_dir.join("settings.yaml").display().to_string();
     let scopes_of = |service: &str| settings.service_scopes.get(service).cloned().unwrap_or_default();
@@ -95,7 +100,17 @@ fn wanted(config: &Config) -> Vec<Wanted> {
         scopes_place: format!("{file}: service_scopes.{service}"),
         asked: Asked::AtLogins,
     });
-    mapped.chain(config.routes.iter().filter_map(|route| of_route(config, route))).collect()
+    // Only a `resource` can be asked for without a page.
+    let own = idp.audience.as_ref().filter(|_| idp.audience_parameter == AudienceParameter::Resource);
+    let own = own.map(|audience| Wanted {
+        service: "the login itself".to_owned(),
+        audience: audience.clone(),
+        scopes: Vec::new(),
+        place: format!("{}: idps[{}].audience", config.conf_dir.join("idps.yaml").display(), idp.name),
+        scopes_place: String::new(),
+        asked: Asked::WithTheLogin,
+    });
+    own.into_iter().chain(mapped).chain(config.routes.iter().filter_map(|route| of_route(config, route))).collect()
 }
 
 fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
@@ -124,7 +139,7 @@ fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
 async fn mint(party: &RelyingParty, one: &Wanted, report: &mut Report<'_>) {
     let ask = |scopes| Ask { audience: Some(&one.audience), scopes };
     match party.client_credentials(&ask(&one.scopes)).await {
-        Ok(tokens) => compare(party, one, &tokens, "", report),
+        Ok(tokens) => compare(party, one, (&tokens, &one.scopes), "", report),
         Err(error) if matches!(one.asked, Asked::ForOurselves(_)) => refused(party, one, &error, report),
         Err(GrantError::Refused { error, .. }) if error == "invalid_scope" && !one.scopes.is_empty() => {
             let note = format!(
@@ -133,7 +148,7 @@ async fn mint(party: &RelyingParty, one: &Wanted, report: &mut Report<'_>) {
                 one.scopes_place
             );
             match party.client_credentials(&ask(&[])).await {
-                Ok(tokens) => compare(party, one, &tokens, &note, report),
+                Ok(tokens) => compare(party, one, (&tokens, &[]), &note, report),
                 Err(error) => judge(party, one, &error, report),
             }
         }
@@ -142,8 +157,22 @@ async fn mint(party: &RelyingParty, one: &Wanted, report: &mut Report<'_>) {
 }
 
 /// Exactly what the request path compares before it sends a token on.
-fn compare(party: &RelyingParty, one: &Wanted, tokens: &TokenResponse, note: &str, report: &mut Report<'_>) {
+fn compare(
+    party: &RelyingParty,
+    one: &Wanted,
+    (tokens, asked): (&TokenResponse, &[String]),
+    note: &str,
+    report: &mut Report<'_>,
+) {
     if tokens.audience.contains(&one.audience) {
+        // A JWT that names none has none (RFC 9068 §2.2.3), but for Entra's word for all that was allowed elsewhere.
+        let named = |scope: &str| tokens.scopes.iter().any(|one| one == scope);
+        let came = |scope: &&str| if tokens.scopes_told { named(scope) } else { scope.ends_with("/.default") };
+        let missing: Vec<&str> = asked.iter().map(String::as_str).filter(|scope| !came(scope)).collect();
+        if !missing.is_empty() {
+            let found = format!("the token came without scope {}; a login may be refused", missing.join(" "));
+            return report.skip(what(one), format_args!("{found}: {}", one.scopes_place));
+        }
         report.good(what(one), format_args!("a token was minted, and its aud says so{note}"));
         return;
     }

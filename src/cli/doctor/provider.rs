@@ -49,10 +49,7 @@ pub(super) async fn examine(
         report.skip("everything else of this provider", "nothing is known of it");
         return None;
     }
-    match party.published_keys().await {
-        Ok(count) => report.good("signing keys", format_args!("{count} usable")),
-        Err(error) => report.bad("signing keys", error, places.key("jwks_url")),
-    }
+    count_keys(&party, &places, report).await;
     let users_log_in = idp.name == settings.auth.idp;
     if !users_log_in && idp.endpoints.introspection.is_none() {
         report.skip("client authentication", "no login and no introspection with this entry");
@@ -60,7 +57,7 @@ pub(super) async fn examine(
     }
     let known = prove_client(&party, &places, report).await;
     if users_log_in {
-        look_for_the_way_back(&party, &places, report).await;
+        look_for_the_way_back(&party, known, &places, report).await;
     }
     known.then_some(party)
 }
@@ -83,6 +80,26 @@ async fn discover(party: &RelyingParty, places: &Places, report: &mut Report<'_>
         }
     }
     true
+}
+
+async fn count_keys(party: &RelyingParty, places: &Places, report: &mut Report<'_>) {
+    let what = "signing keys";
+    let (all, fitting) = match party.published_keys().await {
+        Ok(counts) => counts,
+        Err(error) => return report.bad(what, error, places.key("jwks_url")),
+    };
+    let allowed: Vec<String> = party.config().algorithms.iter().map(|one| format!("{one:?}")).collect();
+    let allowed = allowed.join(", ");
+    let told = party.metadata().map(|metadata| metadata.id_token_algorithms.clone()).unwrap_or_default();
+    if fitting == 0 {
+        let found = format!("{all} published, none of them for {allowed}: every token is refused");
+        report.bad(what, found, places.key("algorithms"));
+    } else if party.allows_what_is_signed(&told) {
+        report.good(what, format_args!("{fitting} usable"));
+    } else {
+        let found = format!("the provider signs with {}, and only {allowed} is believed", told.join(", "));
+        report.bad(what, found, places.key("algorithms"));
+    }
 }
 
 async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report<'_>) -> bool {
@@ -113,7 +130,7 @@ async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report
     true
 }
 
-async fn look_for_the_way_back(party: &RelyingParty, places: &Places, report: &mut Report<'_>) {
+async fn look_for_the_way_back(party: &RelyingParty, known: bool, places: &Places, report: &mut Report<'_>) {
     let what = "way back from a login";
     let uri = party.redirect_uri();
     match party.ask_way_back().await {
@@ -123,6 +140,7 @@ async fn look_for_the_way_back(party: &RelyingParty, places: &Places, report: &m
             let place = format!("{}: {key}, or the client at the provider", places.settings);
             report.bad(what, format_args!("a login would end in {error}: {words}"), place);
         }
+        Ok(WayBack::Page) if !known => report.skip(what, "the client must be known to the provider first"),
         Ok(WayBack::Page) => {
             let found = format!("the provider does not send browsers back to {uri}; it must be registered there");
             report.bad(what, found, format_args!("{}: server.public_url, or register it", places.settings));

@@ -24,19 +24,25 @@ impl<'a> Report<'a> {
     /// It works.
     pub(super) fn good(&mut self, what: impl Display, found: impl Display) {
         self.good += 1;
-        (self.print)(&format!("✓ {what}: {found}\n"));
+        self.line(&format!("✓ {what}: {found}"));
     }
 
     /// It does not; `place` is the file and the key to change.
     pub(super) fn bad(&mut self, what: impl Display, found: impl Display, place: impl Display) {
         self.bad += 1;
-        (self.print)(&format!("✗ {what}: {found} → change {place}\n"));
+        self.line(&format!("✗ {what}: {found} → change {place}"));
     }
 
     /// It could not be tested.
     pub(super) fn skip(&mut self, what: impl Display, why: impl Display) {
         self.skipped += 1;
-        (self.print)(&format!("- {what}: {why}\n"));
+        self.line(&format!("- {what}: {why}"));
+    }
+
+    /// Whatever others have said in it, it stays one line.
+    fn line(&mut self, text: &str) {
+        let text: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        (self.print)(&format!("{text}\n"));
     }
 
     /// Prints the sum; whether nothing is wrong.
@@ -58,13 +64,13 @@ mod tests {
         let mut print = |text: &str| page.push_str(text);
         let mut report = Report::new(&mut print);
         report.section("The store");
-        report.good("answers", "yes");
+        report.good("answers", "yes,\u{1b}[2J\nalways");
         report.bad("writes", "locked", "conf/settings.yaml: session.store");
         report.skip("reads", "nothing was written");
         assert!(!report.finish());
         assert_eq!(
             page,
-            "The store\n✓ answers: yes\n✗ writes: locked → change conf/settings.yaml: session.store\n\
+            "The store\n✓ answers: yes, [2J always\n✗ writes: locked → change conf/settings.yaml: session.store\n\
              - reads: nothing was written\n\n1 ✓, 1 ✗, 1 not tested: something must be changed\n"
         );
     }

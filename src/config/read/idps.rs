@@ -141,7 +141,14 @@ fn plain_name(node: &Node, found: &Collector) -> Option<String> {
 /// Kept as written: it is compared byte for byte with `iss`.
 fn issuer(node: &Node, found: &Collector) -> Option<String> {
     secure_url(node, found)?;
-    text(node, found)
+    let issuer = text(node, found)?;
+    match issuer.trim_end_matches('/').strip_suffix("/.well-known/openid-configuration") {
+        Some(instead) => {
+            let label = format!("the issuer is what stands before: `{instead}`, if its document says so");
+            refuse(node, found, "this is the address of a discovery document, not an issuer", label)
+        }
+        None => Some(issuer),
+    }
 }
 
 fn read_mapping(node: &Node, found: &Collector) -> Option<Vec<(Located<String>, String)>> {

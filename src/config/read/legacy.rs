@@ -32,7 +32,8 @@ pub(in crate::config) fn read_legacy(node: &Node, env: Environment<'_>, found: &
     map.finish();
     for (name, _) in timeouts.iter().filter(|(name, _)| !urls.iter().any(|(known, _)| known.value == name.value)) {
         let error = Diagnostic::error(&name.spot, format!("no legacy service is named `{}`", name.value));
-        found.push(error.label(suggest(&name.value, urls.iter().map(|(known, _)| known.value.as_str()))));
+        let known = urls.iter().map(|(known, _)| known.value.as_str()).filter(|known| is_plain(known));
+        found.push(error.label(suggest(&name.value, known)));
     }
     check_variables(&urls, found);
     for (name, url) in urls {
@@ -53,20 +54,25 @@ pub(in crate::config) fn read_legacy(node: &Node, env: Environment<'_>, found: &
 
 /// It is one segment of `/api/v1/proxy/{service}/…`.
 fn check_name(name: &Located<String>, found: &Collector) {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if name.value.is_empty() || name.value.starts_with('.') || !name.value.bytes().all(plain) {
+    if !is_plain(&name.value) {
         let error = Diagnostic::error(&name.spot, format!("{} is not a service name", quote(&name.spot, &name.value)));
         found.push(error.label("it is one segment of a path: letters, digits, `.`, `_` and `-` only"));
     }
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(plain)
 }
 
 /// Who sets a variable means one service.
 fn check_variables<T>(named: &[(Located<String>, T)], found: &Collector) {
     let mut first = HashMap::new();
     for (name, _) in named {
-        if let Some(other) = first.insert(variable(name), name) {
+        if let Some(other) = first.insert(variable(&name.value), name) {
             let message = format!("`{}` and `{}` are overridden by the same variables", other.value, name.value);
-            let warning = Diagnostic::warning(&name.spot, message).label(format!("{}_URL moves both", variable(name)));
+            let warning =
+                Diagnostic::warning(&name.spot, message).label(format!("{}_URL moves both", variable(&name.value)));
             let warning = warning.note("letters count as capitals there, `-` and `.` as `_`");
             found.push(warning.note(format!("the other one is written at {}", other.spot.place())));
         }
@@ -74,8 +80,20 @@ fn check_variables<T>(named: &[(Located<String>, T)], found: &Collector) {
 }
 
 /// What the names of its environment variables begin with.
-fn variable(name: &Located<String>) -> String {
-    format!("LEGACY_SERVICE_{}", name.value.to_uppercase().replace(['-', '.'], "_"))
+fn variable(name: &str) -> String {
+    format!("LEGACY_SERVICE_{}", name.to_uppercase().replace(['-', '.'], "_"))
+}
+
+/// Those of `names` that have the form of an override and are none, with a hint for each.
+pub(in crate::config) fn strays(legacy: &LegacyConfig, names: impl Iterator<Item = String>) -> Vec<(String, String)> {
+    let known = |what| legacy.services.keys().map(move |name| format!("{}_{what}", variable(name)));
+    let known: Vec<String> = known("URL").chain(known("TIMEOUT")).collect();
+    let formed = |name: &String| {
+        let service = name.strip_prefix("LEGACY_SERVICE_");
+        service.is_some_and(|rest| ["_URL", "_TIMEOUT"].iter().any(|end| rest.len() > end.len() && rest.ends_with(end)))
+    };
+    let strays = names.filter(|name| formed(name) && !known.contains(name));
+    strays.map(|name| (name.clone(), suggest(&name, known.iter().map(String::as_str)))).collect()
 }
 
 /// The value of `LEGACY_SERVICE_<NAME>_<WHAT>`, if it is set and not empty.
@@ -86,7 +104,7 @@ fn overridden<T>(
     found: &Collector,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Option<T> {
-    let variable = format!("{}_{what}", variable(name));
+    let variable = format!("{}_{what}", variable(&name.value));
     let text = env(&variable).filter(|text| !text.is_empty())?;
     match parse(&text) {
         Ok(value) => Some(value),
@@ -116,4 +134,28 @@ fn read_cache(node: &Node, config: &mut LegacyConfig, found: &Collector) -> Opti
     config.cache_max_bytes = map.field("max_bytes", size).unwrap_or(config.cache_max_bytes);
     map.finish();
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_has_the_form_of_an_override_and_is_for_no_service_is_told() {
+        let mut legacy = LegacyConfig::default();
+        let base_url = url::Url::parse("http://x").unwrap();
+        let service = LegacyServiceConfig { base_url, timeout: Duration::from_secs(1) };
+        legacy.services.insert("res-admin".to_owned(), service);
+        let set = [
+            "PATH",
+            "LEGACY_SERVICE_URL",
+            "LEGACY_SERVICE_X_PORT",
+            "LEGACY_SERVICE_RES_ADMIN_URL",
+            "LEGACY_SERVICE_RES_ADMIN_TIMEOUT",
+            "LEGACY_SERVICE_RES_ADMN_URL",
+        ];
+        let near = "did you mean `LEGACY_SERVICE_RES_ADMIN_URL`?".to_owned();
+        let expected = vec![("LEGACY_SERVICE_RES_ADMN_URL".to_owned(), near)];
+        assert_eq!(strays(&legacy, set.into_iter().map(str::to_owned)), expected);
+    }
 }

@@ -12,7 +12,7 @@ mod settings;
 mod store;
 
 pub(super) use idps::{WrittenIdps, read_idps};
-pub(super) use legacy::read_legacy;
+pub(super) use legacy::{read_legacy, strays};
 pub(super) use routes::{RouteFile, WrittenRoute, read_route_file};
 pub(super) use services::WrittenService;
 pub(super) use settings::{WrittenSettings, by_name, read_settings};

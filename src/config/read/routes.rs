@@ -175,7 +175,12 @@ fn method(node: &Node, found: &Collector) -> Option<Method> {
         return Method::from_bytes(known.as_bytes()).ok();
     }
     let error = Diagnostic::error(&node.spot, format!("{} is not an HTTP method", quote(&node.spot, &name)));
-    let label = suggest(&name, METHODS.into_iter());
+    let several: Vec<&str> = name.split([',', ' ']).filter(|one| !one.is_empty()).collect();
+    let label = if several.len() > 1 && several.iter().all(|one| METHODS.contains(one)) {
+        format!("write a list: `[{}]`", several.join(", "))
+    } else {
+        suggest(&name, METHODS.into_iter())
+    };
     found.push(error.label(label).note(format!("allowed here: {}", METHODS.join(", "))));
     None
 }

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::config::diagnostic::{Collector, Diagnostic};
 use crate::config::node::Node;
-use crate::config::pem::{certificate_file, key_file, pair};
+use crate::config::pem::{certificate_file, check_dates, key_file, pair};
 use crate::config::reader::{Located, MapReader, one_or_many, refuse};
 use crate::config::scalar::{
     duration, is_loopback, network, positive_duration, quote, size, socket_address, text, url, whole,
@@ -61,6 +61,7 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
             check_tls(&written, tls.as_ref().map(|tls| &tls.spot), found);
             if !tls_written && trusted.as_ref().is_none_or(Vec::is_empty) {
                 check_balancer(&written, found);
+                check_port(&written, &listen, found);
             }
             Some(written.value)
         }
@@ -195,6 +196,18 @@ fn check_balancer(public_url: &Located<Url>, found: &Collector) {
     }
 }
 
+/// Browsers are sent to the port of `public_url`, and their `Origin` has it.
+fn check_port(public_url: &Located<Url>, listen: &[Located<SocketAddr>], found: &Collector) {
+    let Some(port) = public_url.value.port_or_known_default() else { return };
+    let heard = |address: &Located<SocketAddr>| [0, port].contains(&address.value.port());
+    if public_url.value.scheme() == "http" && !listen.iter().any(heard) {
+        let message = format!("`public_url` has port {port}, and `listen` has not");
+        let warning = Diagnostic::warning(&public_url.spot, message);
+        let warning = warning.label("logins come back to this port");
+        found.push(warning.note("where something in front listens there, name it in `trusted_proxies`"));
+    }
+}
+
 /// Only a loopback listener tells what the browser will see.
 fn default_url(listen: Option<SocketAddr>, tls: bool, spot: &Spot, found: &Collector) -> Option<Url> {
     let local = listen.filter(|address| address.ip().is_loopback() && !tls);
@@ -211,6 +224,9 @@ fn read_tls(node: &Node, found: &Collector) -> Option<CertifiedPair> {
     let cert = map.required("cert", certificate_file);
     let key = map.required("key", key_file);
     map.finish();
+    if let Some(cert) = &cert {
+        check_dates(cert, found);
+    }
     Some(pair(cert?.value, key?, found))
 }
 

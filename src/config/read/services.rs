@@ -10,6 +10,9 @@ use crate::config::reader::{Located, MapReader, entries};
 use crate::config::scalar::{positive_duration, url};
 use crate::config::{Place, ServiceConfig, ServiceTlsConfig};
 
+/// Nobody waits longer for an answer to begin.
+const LONG: Duration = Duration::from_secs(3600);
+
 /// A service and the place of its name; without `config` if that could not be read, so that the name is still known.
 pub(in crate::config) struct WrittenService {
     pub(in crate::config) name: Located<String>,
@@ -27,10 +30,16 @@ pub(super) fn read_services(node: &Node, found: &Collector) -> Option<Vec<Writte
 fn read_service(node: &Node, written_at: Place, found: &Collector) -> Option<ServiceConfig> {
     let mut map = MapReader::new(node, found)?;
     let base_url = map.required("base_url", url);
-    let timeout = map.field("timeout", positive_duration).unwrap_or(Duration::from_secs(30));
+    let timeout = map.located("timeout", positive_duration);
     let connect_timeout = map.field("connect_timeout", positive_duration).unwrap_or(Duration::from_secs(5));
     let tls = map.located("tls", read_tls);
     map.finish();
+    if let Some(long) = timeout.as_ref().filter(|timeout| timeout.value > LONG) {
+        let message = format!("this service may take {} hours to answer", long.value.as_secs() / 3600);
+        let warning = Diagnostic::warning(&long.spot, message);
+        found.push(warning.label("a number counts seconds; milliseconds are written `500ms`"));
+    }
+    let timeout = timeout.map_or(Duration::from_secs(30), |timeout| timeout.value);
     let base_url = base_url?.value;
     if let Some(tls) = tls.as_ref().filter(|_| base_url.scheme() == "http") {
         let warning = Diagnostic::warning(&tls.spot, "`tls` has no effect: `base_url` is plain http");

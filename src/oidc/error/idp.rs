@@ -47,3 +47,16 @@ pub enum IdpError {
     #[error("the request was interrupted in this process")]
     Interrupted,
 }
+
+impl IdpError {
+    /// It answers, and is not what `issuer` says: time mends nothing.
+    pub fn is_about_issuer(&self) -> bool {
+        match self {
+            Self::WrongIssuer { .. } => true,
+            Self::Discovery { cause, .. } => {
+                matches!(cause, FetchError::Malformed(_) | FetchError::Status(300..=407 | 409..=428 | 430..=499))
+            }
+            _ => false,
+        }
+    }
+}

@@ -100,9 +100,15 @@ impl Setup {
         self
     }
 
+    /// `service_scopes` of `{name}_service`, and nothing else.
+    pub(crate) fn scope_of_service(mut self, name: &str, scope: &str) -> Self {
+        self.scopes.push((format!("{name}_service"), scope.to_owned()));
+        self
+    }
+
     /// `service_scopes` of `{name}_service`; also asked for at login, or the provider would refuse it later.
     pub(crate) fn service_scope(mut self, name: &str, scope: &str) -> Self {
-        self.scopes.push((format!("{name}_service"), scope.to_owned()));
+        self = self.scope_of_service(name, scope);
         write!(self.oauth_scopes, " {scope}").unwrap();
         self
     }

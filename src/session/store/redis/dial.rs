@@ -36,6 +36,11 @@ impl NoConnection {
 
 impl From<redis::RedisError> for NoConnection {
     fn from(error: redis::RedisError) -> Self {
+        // What is said to the first command of all, which names no password because none is written.
+        if error.to_string().contains("HELLO must be called with") {
+            let words = "it wants a password: `session.redis.password`, or in `session.store`";
+            return Self::Misconfigured(words.to_owned());
+        }
         let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
         let config = [ErrorKind::AuthenticationFailed, ErrorKind::InvalidClientConfig, ErrorKind::RESP3NotSupported];
         if refused || config.contains(&error.kind()) {
