@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pingora_bff::config::{CertifiedPair, RedisTlsConfig};
 use pingora_bff::resilience::UnixTime;
 use pingora_bff::session::SessionKey;
-use pingora_bff::session::store::{Listener, Record, RedisStore, Saved, SessionStore};
+use pingora_bff::session::store::{Listener, Record, RedisStore, Saved, SessionStore, StoreError};
 use pingora_bff::telemetry::Metrics;
 
 use crate::harness::{Cluster, Redis, Sentinels, free_port, redis_config, redis_store, scale};
@@ -175,6 +175,30 @@ async fn a_killed_server_is_an_error_and_comes_back_within_a_second() {
     assert_eq!(store.load(&key(1), NOW).await.unwrap(), Some(record(1, 1)));
     assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
     eventually!("news is heard again", ear.turns() == (1, 2));
+}
+
+/// How long it takes until the lease is there.
+async fn granted(lease: impl Future<Output = Result<Option<u64>, StoreError>>) -> Duration {
+    let asked = Instant::now();
+    assert!(lease.await.unwrap().is_some());
+    asked.elapsed()
+}
+
+/// Another replica may have a new refresh token that nobody could store, and come back later.
+#[tokio::test]
+async fn after_an_outage_strangers_wait_for_a_lease_and_its_holder_does_not() {
+    let (mut redis, span) = (Redis::start(""), Duration::from_secs(3));
+    let store = redis_store(&redis.url());
+    assert!(granted(store.lease("held", "holder", span, NOW)).await < BOUND, "nothing was lost");
+    redis.kill9();
+    eventually!("it is lost", store.ping().await.is_err());
+    redis.start_again();
+    eventually!("it is back", store.ping().await.is_ok());
+    let holder = granted(store.renew_lease("held", "holder", span, NOW));
+    let stranger = granted(store.lease("mine", "stranger", span, NOW));
+    let (holder, stranger) = tokio::join!(holder, stranger);
+    assert!(holder < BOUND, "{holder:?}");
+    assert!(stranger > Duration::from_secs(1), "{stranger:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
