@@ -58,7 +58,7 @@ pub(super) struct Link {
     numbers: AtomicU64,
     /// When the last answered question was asked.
     proved: Mutex<Instant>,
-    /// When it came back last; `None`: it was never lost.
+    /// When it came back last; `None`: it was there at the first attempt, and ever since.
     back: Mutex<Option<Instant>>,
     pub(super) copies: Copies,
 }
@@ -86,9 +86,9 @@ impl Link {
         Arc::new(Self { name, state, trouble, numbers, proved, back: Mutex::new(None), copies: Copies::default() })
     }
 
-    /// Runs until it is aborted.
-    pub(super) async fn keep(self: Arc<Self>, around: Arc<impl Surroundings>) {
-        let (mut pause, mut lost) = (BACK_OFF.0, false);
+    /// Runs until it is aborted. `lost`: another server had the keys before.
+    pub(super) async fn keep(self: Arc<Self>, around: Arc<impl Surroundings>, mut lost: bool) {
+        let mut pause = BACK_OFF.0;
         loop {
             let begun = Instant::now();
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +119,10 @@ impl Link {
                         continue;
                     }
                 }
-                Err(why) => self.stay_down(&why, &*around),
+                Err(why) => {
+                    self.stay_down(&why, &*around);
+                    lost = true;
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
