@@ -59,7 +59,11 @@ pub(super) fn warm(party: &Arc<RelyingParty>) {
     let party = Arc::clone(party);
     tokio::spawn(async move {
         match party.warm().await {
-            Ok(()) => tracing::info!(issuer = party.issuer(), "the identity provider answers"),
+            Ok(true) => tracing::info!(issuer = party.issuer(), "the identity provider answers"),
+            Ok(false) => tracing::info!(
+                issuer = party.issuer(),
+                "discovery fails; the endpoints and keys that are known are enough for logins"
+            ),
             Err(error) if error.is_about_issuer() => tracing::error!(
                 %error,
                 "the identity provider cannot be used: change idps[{}].issuer in idps.yaml; live sessions go on, nobody \

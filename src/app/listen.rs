@@ -33,7 +33,9 @@ const READ_BUFFER: usize = 0;
 /// Head and body of a small answer together: one write, one packet.
 const WRITE_BUFFER: usize = 4 * 1024;
 
-/// Linux takes no more before a question to a silent peer, and the engine closes a connection that it cannot set up.
+/// Linux takes no less and no more before a question to a silent peer, and the engine closes a connection that it cannot
+/// set up.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 const LONGEST_SILENCE: Duration = Duration::from_secs(32_767);
 /// Between two questions to a peer that is silent.
 const PROBE: Duration = Duration::from_secs(10);
@@ -106,7 +108,7 @@ where
         socket.so_reuseport = None;
         // Of a client that takes nothing any more, the kernel would keep the connection and what is unsent.
         socket.tcp_keepalive = Some(TcpKeepalive {
-            idle: server.idle_timeout.min(LONGEST_SILENCE),
+            idle: server.idle_timeout.clamp(SHORTEST_SILENCE, LONGEST_SILENCE),
             interval: PROBE,
             count: 6,
             user_timeout: server.body_timeout.min(LONGEST_SILENCE),

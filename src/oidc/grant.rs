@@ -40,12 +40,12 @@ impl Grant<'_> {
     }
 
     /// What no log may repeat.
-    pub(super) fn secret(&self) -> Option<&Secret> {
+    pub(super) fn secrets(&self) -> Vec<&Secret> {
         match self {
-            Self::Code { code, .. } => Some(code),
-            Self::Refresh { token } => Some(token),
-            Self::Exchange { subject } => Some(subject),
-            Self::ClientCredentials => None,
+            Self::Code { code, verifier, .. } => vec![code, verifier],
+            Self::Refresh { token } => vec![token],
+            Self::Exchange { subject } => vec![subject],
+            Self::ClientCredentials => Vec::new(),
         }
     }
 

@@ -101,14 +101,14 @@ impl RelyingParty {
     }
 
     /// Fetches discovery and keys now. An error leaves the program degraded: logins fail until a
-    /// later attempt, made when somebody needs it, succeeds.
-    pub async fn warm(&self) -> Result<(), IdpError> {
-        match self.known.discovery.fetch().await {
-            // What is written, or was fetched before, is enough to go on with.
-            Err(IdpError::Discovery { .. }) if self.known.discovery.peek().is_some() => {}
-            fetched => drop(fetched?),
-        }
-        self.known.jwks.get().await.map(drop)
+    /// later attempt, made when somebody needs it, succeeds. `false`: there is no discovery, and what is written, or was
+    /// fetched before, is enough to go on with.
+    pub async fn warm(&self) -> Result<bool, IdpError> {
+        let discovered = match self.known.discovery.fetch().await {
+            Err(IdpError::Discovery { .. }) if self.known.discovery.peek().is_some() => false,
+            fetched => fetched.map(|_| true)?,
+        };
+        self.known.jwks.get().await.map(|_| discovered)
     }
 
     /// Whether discovery and keys are in hand.

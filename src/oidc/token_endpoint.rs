@@ -1,6 +1,7 @@
 //! The token endpoint (RFC 6749 §3.2): every grant goes through [`TokenEndpoint::redeem`], so that a
 //! provider that is down is told apart from one that says no in one place.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -20,6 +21,8 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub(super) struct TokenEndpoint {
     auth: ClientAuth,
+    /// What no log may repeat, in whatever way it is sent.
+    client_secret: Option<Secret>,
     audience_parameter: AudienceParameter,
     discovery: Discovery,
     http: HttpClient,
@@ -36,6 +39,16 @@ struct Refusal {
     suberror: Option<Value>,
 }
 
+/// What a refusal is about (RFC 6749 §5.2, RFC 8707 §2).
+const CODES: [&str; 6] = [
+    "invalid_request",
+    "invalid_client",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "invalid_target",
+];
+
 /// With these Entra ID says `invalid_grant` of the service that was asked for, and the grant goes on: nobody consented
 /// to it, or it has conditions of its own.
 const OF_THE_SERVICE: [&str; 4] = ["basic_action", "additional_action", "message_only", "consent_required"];
@@ -49,7 +62,8 @@ impl TokenEndpoint {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { auth, audience_parameter: idp.audience_parameter, discovery, http, clock, metrics }
+        let (client_secret, audience_parameter) = (idp.client_secret.clone(), idp.audience_parameter);
+        Self { auth, client_secret, audience_parameter, discovery, http, clock, metrics }
     }
 
     /// Turns `grant` into tokens. Tried once: a code or rotating refresh token must not be sent twice.
@@ -73,7 +87,7 @@ impl TokenEndpoint {
                 rotated: token_response::refresh_token_of(&answer.body),
             });
         }
-        Err(refusal(&answer, grant.secret()))
+        Err(self.refusal(&answer, grant.secrets()))
     }
 
     /// RFC 7009 §2.1. Nothing is asked of a provider that has no such endpoint.
@@ -84,13 +98,20 @@ impl TokenEndpoint {
         form.add("token", refresh_token.expose()).add("token_type_hint", "refresh_token");
         let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
         let answer = self.http.post(Endpoint::Revocation, url, form.finish(), authorization).await?;
-        if (200..300).contains(&answer.status) { Ok(()) } else { Err(refusal(&answer, Some(refresh_token))) }
+        if (200..300).contains(&answer.status) { Ok(()) } else { Err(self.refusal(&answer, vec![refresh_token])) }
+    }
+
+    fn refusal<'a>(&'a self, answer: &Answer, mut sent: Vec<&'a Secret>) -> GrantError {
+        sent.extend(&self.client_secret);
+        // The longest first: of one that contains another, the rest would stay.
+        sent.sort_by_key(|secret| Reverse(secret.expose().len()));
+        refusal(answer, &sent)
     }
 }
 
 /// A refusal counts only where it is one: a 4xx that speaks OAuth. A gateway's error page, an
-/// overloaded server and a rate limit say nothing about our token. Some providers repeat what was `offered`: it is blotted out.
-fn refusal(answer: &Answer, offered: Option<&Secret>) -> GrantError {
+/// overloaded server and a rate limit say nothing about our token. Some providers repeat what was `sent`: it is blotted out.
+fn refusal(answer: &Answer, sent: &[&Secret]) -> GrantError {
     let status = answer.status;
     if !(400..500).contains(&status) || matches!(status, 408 | 429) {
         return GrantError::Failed { status };
@@ -98,9 +119,9 @@ fn refusal(answer: &Answer, offered: Option<&Secret>) -> GrantError {
     let Ok(Refusal { error, error_description, suberror }) = serde_json::from_slice(&answer.body) else {
         return GrantError::Failed { status };
     };
-    let blotted = |text: String| match offered {
-        Some(secret) if !secret.expose().is_empty() => quote(&text.replace(secret.expose(), "…")),
-        _ => quote(&text),
+    let blotted = |text: String| {
+        let secrets = sent.iter().map(|secret| secret.expose()).filter(|secret| !secret.is_empty());
+        quote(&secrets.fold(text, |text, secret| text.replace(secret, "…")))
     };
     let description = blotted(error_description.unwrap_or_default());
     let suberror = suberror.as_ref().and_then(Value::as_str).filter(|word| OF_THE_SERVICE.contains(word));
@@ -110,6 +131,8 @@ fn refusal(answer: &Answer, offered: Option<&Secret>) -> GrantError {
             of_service: suberror.is_some(),
         },
         "server_error" | "temporarily_unavailable" => GrantError::Failed { status },
+        // A short secret may be part of a word that others look for.
+        code if CODES.contains(&code) => GrantError::Refused { error, description },
         _ => GrantError::Refused { error: blotted(error), description },
     }
 }
@@ -120,8 +143,8 @@ mod tests {
 
     #[test]
     fn only_a_4xx_that_says_so_is_invalid_grant() {
-        let offered = Secret::new("rt-7");
-        let judge = |status, body: &str| refusal(&Answer { status, location: None, body: body.into() }, Some(&offered));
+        let token = Secret::new("rt-7");
+        let judge = |status, body: &str| refusal(&Answer { status, location: None, body: body.into() }, &[&token]);
         let spent = r#"{"error":"invalid_grant","error_description":"spent\n"}"#;
         let invalid =
             |description: &str, of_service| GrantError::InvalidGrant { description: description.into(), of_service };
@@ -155,5 +178,24 @@ mod tests {
             assert_eq!(judge(status, body), GrantError::Failed { status }, "{body}");
             assert!(judge(status, body).is_provider_down());
         }
+    }
+
+    #[test]
+    fn whatever_was_sent_is_blotted_out_of_what_is_said() {
+        let [code, verifier, own] = ["c-1client", "v-2", "client"].map(Secret::new);
+        let redirect_uri = url::Url::parse("https://app.example/auth/callback").unwrap();
+        let grant = Grant::Code { code: &code, redirect_uri: &redirect_uri, verifier: &verifier };
+        let mut sent = grant.secrets();
+        sent.push(&own);
+        let judge = |error: &str| {
+            let body =
+                serde_json::json!({ "error": error, "error_description": "c-1client, v-2 and client are wrong" });
+            match refusal(&Answer { status: 401, location: None, body: body.to_string().into() }, &sent) {
+                GrantError::Refused { error, description } => (error, description),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(judge("invalid_client"), ("invalid_client".to_owned(), "…, … and … are wrong".to_owned()));
+        assert_eq!(judge("no client").0, "no …");
     }
 }

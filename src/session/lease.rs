@@ -33,7 +33,7 @@ impl Lease {
             let mut failed = false;
             loop {
                 tokio::time::sleep(if failed { AGAIN } else { self.span / 3 }).await;
-                let answer = self.store.lease(&self.name, &self.holder, self.span, self.clock.now()).await;
+                let answer = self.store.renew_lease(&self.name, &self.holder, self.span, self.clock.now()).await;
                 match &answer {
                     Ok(None) => tracing::warn!("a lease ended while its work goes on, and another process has it"),
                     Err(error) if !failed => tracing::warn!(%error, "a lease cannot be renewed; its work goes on"),

@@ -16,14 +16,14 @@ pub(super) enum Freshness {
     Over,
 }
 
-/// Due when less than `threshold` remains, or than a third of a life that is no longer than that; and never before half of
-/// a life is over, or a life of little more than `threshold` were renewed all the time. A token whose end nobody told is
+/// Due when less than `threshold` remains, or than a third of a life that is no longer than that; and never before a third
+/// of a life is over, or a life of little more than `threshold` were renewed all the time. A token whose end nobody told is
 /// used until somebody refuses it.
 pub(super) fn freshness(token: &AccessToken, now: UnixTime, threshold: Duration) -> Freshness {
     let Some(end) = token.expires_at else { return Freshness::Fresh };
     let remaining = now.until(end);
     let life = token.issued_at.until(end);
-    let margin = if life > threshold { threshold.min(life / 2) } else { life / 3 };
+    let margin = if life > threshold { threshold.min(life / 3 * 2) } else { life / 3 };
     if remaining.is_zero() {
         Freshness::Over
     } else if remaining < margin {
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(freshness(&hour, UnixTime(3300), threshold), Freshness::Fresh);
         assert_eq!(freshness(&hour, UnixTime(3301), threshold), Freshness::Due);
         assert_eq!(freshness(&hour, UnixTime(3600), threshold), Freshness::Over);
-        for (life, due_from) in [(600, 301), (400, 201), (310, 156), (300, 201), (90, 61)] {
+        for (life, due_from) in [(600, 301), (450, 151), (420, 141), (330, 111), (300, 201), (90, 61)] {
             let token = token(0, Some(life));
             assert_eq!(freshness(&token, UnixTime(due_from - 1), threshold), Freshness::Fresh, "{life}");
             assert_eq!(freshness(&token, UnixTime(due_from), threshold), Freshness::Due, "{life}");

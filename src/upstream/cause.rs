@@ -9,7 +9,7 @@ use pingora::{Error, ErrorType};
 #[must_use]
 pub fn cause_of(error: &Error) -> String {
     if let (ErrorType::TLSHandshakeFailure, Some(context)) = (error.etype(), &error.context) {
-        let (words, before) = (context.as_str(), ["cause: ", "tls connect error: "]);
+        let (words, before) = (context.as_str(), ["cause: ", "tls connect error: ", "TLS connect() failed: "]);
         let reason = before.iter().find_map(|mark| words.split_once(mark)).map_or(words, |(_, reason)| reason);
         return reason.split(", SNI: ").next().unwrap_or(reason).to_owned();
     }

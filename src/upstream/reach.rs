@@ -10,7 +10,7 @@ use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::{Call, Upstream};
+use super::{Call, Upstream, cause_of};
 
 /// What a service gets to object to our certificate after the handshake.
 const OBJECTION: Duration = Duration::from_millis(500);
@@ -85,16 +85,11 @@ impl Upstream {
     }
 }
 
-/// The engine's cause is the error below it, wrapped with the address of our end; where there is none below, the
-/// context says what happened.
+/// In the words of whoever has to change something.
 fn what_failed(error: &pingora::Error) -> String {
-    let below = error.cause.as_ref().and_then(|cause| cause.source()).map(ToString::to_string);
-    let context = || error.context.as_ref().map(|context| context.as_str().to_owned());
-    let words = below.or_else(context).unwrap_or_else(|| error.etype().as_str().to_owned());
-    if words.contains("InvalidContentType") {
+    let cause = cause_of(error);
+    if cause.contains("InvalidContentType") {
         return "it answers with something that is no TLS".to_owned();
     }
-    let words = words.rsplit("invalid peer certificate: ").next().unwrap_or(&words);
-    let words = words.strip_prefix("TLS connect() failed: ").unwrap_or(words);
-    words.split(", SNI: ").next().unwrap_or(words).to_owned()
+    cause.strip_prefix("invalid peer certificate: ").unwrap_or(&cause).to_owned()
 }

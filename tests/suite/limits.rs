@@ -28,13 +28,16 @@ async fn replicas(setup: &Setup) -> [Edge; 3] {
     [first, second, third]
 }
 
-/// The kernel takes no keep-alive of more than nine hours.
+/// The kernel takes no keep-alive of more than nine hours, nor of less than a second.
 #[tokio::test]
-async fn a_connection_may_be_idle_for_days() {
+async fn a_connection_may_be_idle_for_days_or_for_a_moment() {
     let upstream = Upstream::start().await;
-    let patient = Setup::new().service("own", &upstream.url(), Some(OWN));
-    let edge = patient.server("idle_timeout: 3d").server("body_timeout: 30d").start().await;
-    assert_eq!(http_client().get(edge.url("/health/live")).send().await.unwrap().status(), 200);
+    for (idle, body) in [("3d", "30d"), ("400ms", "1s")] {
+        let setup = Setup::new().service("own", &upstream.url(), Some(OWN));
+        let edge =
+            setup.server(&format!("idle_timeout: {idle}")).server(&format!("body_timeout: {body}")).start().await;
+        assert_eq!(http_client().get(edge.url("/health/live")).send().await.unwrap().status(), 200, "{idle}");
+    }
 }
 
 #[tokio::test]

@@ -467,14 +467,16 @@ async fn a_foreign_page_cannot_log_the_user_out() {
     assert!(get.send().await.unwrap().status().is_client_error());
     let image = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "same-origin");
     assert!(image.header("sec-fetch-mode", "no-cors").send().await.unwrap().status().is_client_error());
-    let ahead = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "same-origin");
-    let ahead = ahead.header("sec-fetch-mode", "navigate").header("sec-purpose", "prefetch;prerender");
-    assert_eq!(problem(ahead.send().await.unwrap()).await["code"], "csrf_failed", "nobody has clicked");
+    for (name, word) in [("sec-purpose", "prefetch;prerender"), ("purpose", "prefetch"), ("x-moz", "prefetch")] {
+        let ahead = browser.client.get(edge.url("/auth/logout")).header("sec-fetch-site", "same-origin");
+        let ahead = ahead.header("sec-fetch-mode", "navigate").header(name, word);
+        assert_eq!(problem(ahead.send().await.unwrap()).await["code"], "csrf_failed", "{name}: nobody has clicked");
+    }
     for origin in ["https://evil.example", "null"] {
         let old = browser.client.get(edge.url("/auth/logout")).header("origin", origin);
         assert_eq!(problem(old.send().await.unwrap()).await["code"], "csrf_failed", "{origin}");
     }
-    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"fetch_site\"}").await, 4, "all are counted");
+    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"fetch_site\"}").await, 6, "all are counted");
     assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"origin\"}").await, 2);
     assert_eq!(session_of(&browser, &edge).await.0, 200);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pingora_bff::config::{CertifiedPair, RedisTlsConfig};
 use pingora_bff::resilience::UnixTime;
 use pingora_bff::session::SessionKey;
-use pingora_bff::session::store::{Listener, Record, RedisStore, Saved, SessionStore};
+use pingora_bff::session::store::{Listener, Record, RedisStore, Saved, SessionStore, StoreError};
 use pingora_bff::telemetry::Metrics;
 
 use crate::harness::{Cluster, Redis, Sentinels, free_port, redis_config, redis_store, scale};
@@ -175,6 +175,32 @@ async fn a_killed_server_is_an_error_and_comes_back_within_a_second() {
     assert_eq!(store.load(&key(1), NOW).await.unwrap(), Some(record(1, 1)));
     assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
     eventually!("news is heard again", ear.turns() == (1, 2));
+}
+
+/// How long it takes until the lease is there.
+async fn granted(lease: impl Future<Output = Result<Option<u64>, StoreError>>) -> Duration {
+    let asked = Instant::now();
+    assert!(lease.await.unwrap().is_some());
+    asked.elapsed()
+}
+
+/// Another replica may have a new refresh token that nobody could store, and come back later.
+#[tokio::test]
+async fn after_an_outage_strangers_wait_for_a_lease_and_its_holder_does_not() {
+    let (mut redis, span) = (Redis::start(""), Duration::from_secs(3));
+    let store = redis_store(&redis.url());
+    assert!(granted(store.lease("held", "holder", span, NOW)).await < BOUND, "nothing was lost");
+    redis.kill9();
+    eventually!("it is lost", store.ping().await.is_err());
+    let late = redis_store(&redis.url());
+    redis.start_again();
+    eventually!("it is back", store.ping().await.is_ok() && late.ping().await.is_ok());
+    let holder = granted(store.renew_lease("held", "holder", span, NOW));
+    let strangers =
+        [granted(store.lease("mine", "stranger", span, NOW)), granted(late.lease("its", "late", span, NOW))];
+    let (holder, strangers) = tokio::join!(holder, futures::future::join_all(strangers));
+    assert!(holder < BOUND, "{holder:?}");
+    assert!(strangers.iter().all(|waited| *waited > Duration::from_secs(1)), "{strangers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -391,6 +417,10 @@ async fn a_lost_master_of_a_cluster_costs_its_slots_only_and_is_replaced() {
         }
     }
     println!("all slots again after {:?}", killed.elapsed());
+    let leases: Vec<String> = (0..30).map(|number| format!("lease {number}")).collect();
+    let leases = leases.iter().map(|name| granted(store.lease(name, "stranger", Duration::from_secs(3), NOW)));
+    let longest = futures::future::join_all(leases).await.into_iter().max().unwrap();
+    assert!(longest > Duration::from_millis(700), "whoever had one at the dead master comes first: {longest:?}");
     eventually!("news is heard again", ear.turns().1 >= 2);
 }
 

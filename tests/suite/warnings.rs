@@ -16,6 +16,13 @@ fn assert_clean((code, text): (u8, String)) {
     assert!(code == 0 && !text.contains("warning"), "{text}");
 }
 
+/// One error that says this, and no warning.
+fn assert_one_error((code, text): (u8, String), words: &str) {
+    let found = ["error: ", "warning: "].map(|kind| text.matches(kind).count());
+    assert_eq!((code, found), (2, [1, 0]), "{text}");
+    assert!(text.contains(words), "{words} is missing:\n{text}");
+}
+
 #[test]
 fn two_legacy_services_of_one_variable() {
     let named = |names: &str| check_with("legacy_services.yaml", &format!("legacy_services: {{ {names} }}\n"));
@@ -48,6 +55,17 @@ fn https_that_nobody_here_ends_and_nobody_in_front_is_named_for() {
     assert_warns(server("public_url: 'https://a.example', trusted_proxies: []"), &words);
     assert_clean(server("public_url: 'https://a.example', trusted_proxies: 10.0.0.0/8"));
     assert_clean(server("public_url: 'http://localhost:8080'"));
+    assert_one_error(server("public_url: 'https://a.example', trusted_proxies: [nonsense]"), "is not a network");
+}
+
+#[test]
+fn a_misspelt_mode_is_no_missing_one() {
+    for auth in ["none", "session"] {
+        let policy = "token_policy: { mode: service_tokn, cache_ttl: 5 }";
+        let route = format!("{{ id: a, path: /a, target_service: analytics_service, auth: {auth}, {policy} }}");
+        let found = check_with("../routes/api.yaml", &format!("{SERVICES}routes: [{route}]\n"));
+        assert_one_error(found, "did you mean `service_token`?");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ const MODES: &[(&str, TokenMode)] = &[
 
 pub(super) fn read_policy(node: &Node, found: &Collector) -> Option<TokenPolicyConfig> {
     let mut map = MapReader::new(node, found)?;
+    let mode_written = map.node("mode").is_some();
     let mode = map.located("mode", word(MODES));
     let audience = map.located("audience", text);
     let scopes = map.located("scopes", scopes);
@@ -26,6 +27,10 @@ pub(super) fn read_policy(node: &Node, found: &Collector) -> Option<TokenPolicyC
         |node: &Node, found: &Collector| positive_duration(node, found).map(|ttl| ttl.max(Duration::from_secs(1)));
     let cache_ttl = map.located("cache_ttl", at_least_one);
     map.finish();
+    if mode_written && mode.is_none() {
+        // As if there were none, it would be blamed for what it does not say.
+        return None;
+    }
     let mode = mode.map(|written| written.value);
     let unused = |key: &str, spot: Option<&Spot>, why: &str| {
         if let Some(spot) = spot {

@@ -34,6 +34,7 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let public_written = map.key_spot("public_url").is_some();
     let tls = map.located("tls", read_tls);
     let tls_written = map.key_spot("tls").is_some();
+    let trusted_written = map.node("trusted_proxies").is_some();
     let trusted = map.field("trusted_proxies", |node, found| one_or_many(node, found, trusted_network));
     let shutdown_grace = map.field("shutdown_grace", duration).unwrap_or(Duration::from_secs(30));
     let drain_delay = map.located("drain_delay", duration);
@@ -59,7 +60,7 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let public_url = match public_url {
         Some(written) => {
             check_tls(&written, tls.as_ref().map(|tls| &tls.spot), found);
-            if !tls_written && trusted.as_ref().is_none_or(Vec::is_empty) {
+            if !tls_written && trusted.as_ref().map_or(!trusted_written, Vec::is_empty) {
                 check_balancer(&written, found);
                 check_port(&written, &listen, found);
             }

@@ -72,6 +72,15 @@ impl SessionStore for Counted {
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
         self.told("lease", self.store.lease(name, holder, span, now).await)
     }
+    async fn renew_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<Option<u64>, StoreError> {
+        self.told("lease", self.store.renew_lease(name, holder, span, now).await)
+    }
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         self.told("release", self.store.release(name, holder).await)
     }

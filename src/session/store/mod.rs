@@ -173,6 +173,16 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Takes the lease `name` for `span`; `None` while another holder has it, else a fencing number
     /// that grows with every grant.
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError>;
+    /// Takes it again for `holder`, who has it or had it last. At once, also while [`Self::lease`] lets everybody else wait.
+    async fn renew_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<Option<u64>, StoreError> {
+        self.lease(name, holder, span, now).await
+    }
     /// Gives a lease back, if `holder` still has it.
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
 

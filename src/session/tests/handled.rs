@@ -22,14 +22,16 @@ pub(super) struct Handled {
     pub listener: OnceLock<Arc<dyn Listener>>,
     pub load_gate: Semaphore,
     pub save_gate: Semaphore,
+    /// For strangers only.
+    pub lease_gate: Semaphore,
 }
 
 impl Handled {
     pub fn new() -> Self {
-        let (load_gate, save_gate) = (Semaphore::new(1_000), Semaphore::new(1_000));
+        let [load_gate, save_gate, lease_gate] = [(); 3].map(|()| Semaphore::new(1_000));
         let [loads, saves, touches] = [const { AtomicUsize::new(0) }; 3];
         let (down, listener) = (AtomicBool::new(false), OnceLock::new());
-        Self { inner: MemoryStore::new(), loads, saves, touches, down, listener, load_gate, save_gate }
+        Self { inner: MemoryStore::new(), loads, saves, touches, down, listener, load_gate, save_gate, lease_gate }
     }
 
     fn up(&self) -> Result<(), StoreError> {
@@ -90,6 +92,16 @@ impl SessionStore for Handled {
         self.inner.read_note(name, now).await
     }
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
+        self.lease_gate.acquire().await.unwrap().forget();
+        self.renew_lease(name, holder, span, now).await
+    }
+    async fn renew_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<Option<u64>, StoreError> {
         self.up()?;
         self.inner.lease(name, holder, span, now).await
     }

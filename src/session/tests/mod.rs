@@ -295,6 +295,23 @@ async fn a_lease_outlasts_a_store_that_is_away_for_a_moment() {
     lease.hold(work).await;
 }
 
+/// As after an outage, when strangers wait for whoever had one.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_before_strangers_get_one() {
+    let (house, span) = (house(), Duration::from_secs(3));
+    let lease = house.sessions.lease("refresh", span).await.unwrap().unwrap();
+    house.store.lease_gate.forget_permits(1_000);
+    let work = async {
+        house.clock.advance(Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(1_050)).await;
+        house.clock.advance(Duration::from_secs(2));
+        // Also for a renewal that waits as a stranger.
+        house.store.lease_gate.add_permits(2);
+        assert!(house.sessions.lease("refresh", span).await.unwrap().is_none(), "its holder still works");
+    };
+    lease.hold(work).await;
+}
+
 #[tokio::test]
 async fn a_lease_is_one_holders() {
     let house = house();

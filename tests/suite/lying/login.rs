@@ -231,6 +231,22 @@ async fn a_spent_code_is_refused_once() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_repeats_our_secret_is_told_without_it() {
+    let liar = Liar::start().await;
+    let (edge, _upstream) = edge_at(&liar).await;
+    let begun = begin(&edge, &liar).await;
+    // The code, too, is part of these words, and of the secret.
+    let words = format!("client_secret '{SECRET}' does not match");
+    let told = json!({ "error": "invalid_client", "error_description": words });
+    liar.answer("/token", Canned::Whole(401, "application/json", told.to_string()));
+    let page = begun.browser.get(begun.back(&edge, &liar.base, "code=c")).await.text().await.unwrap();
+    eventually!("the log says why", edge.log.has(&["a login was rejected", "invalid_client"]));
+    for part in [SECRET, &SECRET[SECRET.len() / 2..]] {
+        assert!(!page.contains(part) && !edge.log.has(&[part]), "{page}\n{}", edge.log.text());
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_the_providers_sends_no_code_anywhere() {
     let liar = Liar::start().await;
     let (edge, _upstream) = edge_at(&liar).await;

@@ -25,8 +25,13 @@ const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(450);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 /// A connection that lasted so long is made again at once.
 const WORTH_A_TRY: Duration = Duration::from_millis(50);
-/// By then every replica is back, too: none waits longer than [`BACK_OFF`] for its next attempt.
-const SETTLED: Duration = Duration::from_millis(500);
+/// An attempt to connect takes no longer, also where nothing answers at all.
+const ATTEMPT: Duration = PATIENCE.saturating_mul(2);
+/// Between being back and having saved what could not be saved before.
+const SLACK: Duration = Duration::from_millis(250);
+/// By then every replica is back, too: one that began its last vain attempt just before the server answered again waits for
+/// the end of it, and for the next.
+const SETTLED: Duration = ATTEMPT.saturating_add(BACK_OFF.1).saturating_add(SLACK);
 
 /// A connection that works as far as anybody knows.
 #[derive(Clone)]
@@ -53,7 +58,7 @@ pub(super) struct Link {
     numbers: AtomicU64,
     /// When the last answered question was asked.
     proved: Mutex<Instant>,
-    /// When it came back last; `None`: it was never lost.
+    /// When it came back last; `None`: it was there at the first attempt, and ever since.
     back: Mutex<Option<Instant>>,
     pub(super) copies: Copies,
 }
@@ -81,9 +86,9 @@ impl Link {
         Arc::new(Self { name, state, trouble, numbers, proved, back: Mutex::new(None), copies: Copies::default() })
     }
 
-    /// Runs until it is aborted.
-    pub(super) async fn keep(self: Arc<Self>, around: Arc<impl Surroundings>) {
-        let (mut pause, mut lost) = (BACK_OFF.0, false);
+    /// Runs until it is aborted. `lost`: another server had the keys before.
+    pub(super) async fn keep(self: Arc<Self>, around: Arc<impl Surroundings>, mut lost: bool) {
+        let mut pause = BACK_OFF.0;
         loop {
             let begun = Instant::now();
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +97,7 @@ impl Link {
                 redis::PushKind::Disconnection => link.fail(number, "the connection was closed"),
                 _ => ear.heard(push),
             };
-            let dialled = timeout(PATIENCE * 2, around.dial(heard)).await;
+            let dialled = timeout(ATTEMPT, around.dial(heard)).await;
             match dialled.unwrap_or_else(|_| Err(NoConnection::Unreachable("no answer in time".to_owned()))) {
                 Ok((address, Greeted { connection: inner, times })) => {
                     self.prove(begun);
@@ -114,7 +119,10 @@ impl Link {
                         continue;
                     }
                 }
-                Err(why) => self.stay_down(&why, &*around),
+                Err(why) => {
+                    self.stay_down(&why, &*around);
+                    lost = true;
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);

@@ -237,11 +237,22 @@ impl SessionStore for RedisStore {
         note::read(self.asker.ask(question).await?, now)
     }
 
-    /// Redis counts the span: replicas whose clocks differ must not hold one lease at once. After an
-    /// outage leases are given a moment later than sessions are saved: whoever got a new refresh
-    /// token meanwhile stores it before somebody else spends the old one.
-    async fn lease(&self, name: &str, holder: &str, span: Duration, _now: UnixTime) -> Result<Option<u64>, StoreError> {
+    /// After an outage leases are given a moment later than sessions are saved and leases renewed: whoever got a new
+    /// refresh token meanwhile stores it, and whoever still asks for one has the lease again, before somebody else spends
+    /// the old one.
+    async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError> {
         self.asker.nodes.settle(&self.names.lease(name)).await;
+        self.renew_lease(name, holder, span, now).await
+    }
+
+    /// Redis counts the span: replicas whose clocks differ must not hold one lease at once.
+    async fn renew_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        _now: UnixTime,
+    ) -> Result<Option<u64>, StoreError> {
         let question = Question::new("lease", script::LEASE, self.names.lease(name))
             .key(self.names.fence(name))
             .arg(holder)

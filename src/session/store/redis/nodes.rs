@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::super::Listener;
-use super::dial::{Dial, Greeted, NoConnection};
+use super::dial::{Dial, Greeted, NoConnection, PATIENCE};
 use super::key::{session_key, slot};
 use super::link::{Link, Surroundings};
 use super::sentinel;
@@ -97,7 +97,8 @@ impl Nodes {
     pub(super) fn keep(self: &Arc<Self>, name: String, address: Option<RedisAddress>) -> Arc<Kept> {
         let link = Link::new(name);
         let around = Arc::new(Around { nodes: Arc::downgrade(self), address: address.clone() });
-        let task = self.runtime.spawn(Arc::clone(&link).keep(around)).abort_handle();
+        let another_had_it = *self.maps.borrow() > 0;
+        let task = self.runtime.spawn(Arc::clone(&link).keep(around, another_had_it)).abort_handle();
         Arc::new(Kept { address, link, task })
     }
 
@@ -128,6 +129,8 @@ impl Nodes {
     /// Waits, a moment at the most, until whoever has `key` has been back for a moment.
     pub(super) async fn settle(&self, key: &str) {
         if let Some(link) = self.link_of(key) {
+            // One that was lost a moment ago is waited for by the question, too, which would then find it just back.
+            let _ = link.connection(Instant::now() + PATIENCE).await;
             tokio::time::sleep(link.unsettled()).await;
         }
     }
