@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PublicKeyData as _};
 
+use crate::demo_page::chromium;
 use crate::harness::{AUDIENCES, Setup, Upstream};
-use crate::page::chromium;
 use crate::tls::Authority;
 
 /// By what Chromium knows a key that it shall trust (`--ignore-certificate-errors-spki-list`).

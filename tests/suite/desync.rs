@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::framing::refusal;
 use crate::harness::{RawClient, Setup, Upstream};
+use crate::request_framing::refusal;
 
 #[derive(Deserialize)]
 struct Case {

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Head, RawClient, Setup, Upstream, http_client, raw, scale};
-use crate::slow::{deaf, endless};
+use crate::slow_clients::{deaf, endless};
 
 const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
 const ASK: &str = "GET /open/x HTTP/1.1\r\nHost: h\r\n\r\n";

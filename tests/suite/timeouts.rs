@@ -176,7 +176,7 @@ async fn an_upload_may_pause_for_longer_than_its_service_may_take() {
 
 #[tokio::test]
 async fn a_service_that_takes_nothing_is_late_in_time_whatever_a_client_may_take() {
-    let edge = hasty(&crate::slow::deaf().await).await;
+    let edge = hasty(&crate::slow_clients::deaf().await).await;
     let (plain, h2) = (builder().build().unwrap(), builder().http2_prior_knowledge().build().unwrap());
     let upload = async |client: &Client| {
         let begun = Instant::now();
@@ -286,7 +286,7 @@ async fn a_websockets_handshake_is_answered_in_its_services_time() {
 
 #[tokio::test]
 async fn a_head_ends_with_the_head() {
-    let edge = hasty(&crate::slow::endless().await).await;
+    let edge = hasty(&crate::slow_clients::endless().await).await;
     let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
     let h2 = builder().http2_prior_knowledge().build().unwrap();
     for number in 0..3 {
