@@ -157,7 +157,7 @@ impl ProxyHttp for Bff {
         hold::to_client(body.as_ref(), ctx);
         let within = if end { timing::answer_ended(ctx) } else { relay::within(session, ctx) };
         if end {
-            legacy::leave(ctx);
+            legacy::answer_ended(session, ctx);
         }
         within.map(|()| None).map_err(|error| abort(ctx, error).into_up())
     }

@@ -117,10 +117,9 @@ fn refused(wait: u64) -> Standing {
 /// What a part of a window saw.
 #[derive(Debug)]
 struct Part {
-    number: u64,
-    seen: u32,
     /// When the last came.
     last: u64,
+    seen: u32,
 }
 
 /// One key. All times in microseconds since the counts began.
@@ -153,8 +152,14 @@ impl Count {
             self.sum += 1;
             match self.parts.back_mut() {
                 // Who asked the clock earlier may come later.
-                Some(part) if part.number >= number => (part.seen, part.last) = (part.seen + 1, part.last.max(now)),
-                _ => self.parts.push_back(Part { number, seen: 1, last: now }),
+                Some(part) if part.last / rate.part() >= number => {
+                    (part.seen, part.last) = (part.seen + 1, part.last.max(now));
+                }
+                _ => {
+                    // Not twice as many places each time: there may be many keys.
+                    self.parts.reserve_exact(1);
+                    self.parts.push_back(Part { last: now, seen: 1 });
+                }
             }
         }
         let leaves = self.parts.front().map_or(0, |oldest| oldest.last.saturating_add(period) - now);

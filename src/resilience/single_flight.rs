@@ -68,13 +68,12 @@ where
         drop(self.join_or_start(key, work));
     }
 
-    /// Waits for the end of the flight under `key`; whether there was one.
-    pub async fn ended(&self, key: &K) -> bool {
+    /// Waits for the end of the flight under `key`, if there is one, however it ends.
+    pub async fn ended(&self, key: &K) {
         let flight = self.flights.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        let Some(mut flight) = flight else { return false };
-        // However it ends.
-        let _ = flight.wait_for(Option::is_some).await;
-        true
+        if let Some(mut flight) = flight {
+            let _ = flight.wait_for(Option::is_some).await;
+        }
     }
 
     /// How many flights there are at this moment.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::frames::{PREFACE, fields, frame};
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, http_client, problem, raw};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Say, Setup, Upstream, http_client, problem, raw};
 
 /// The scorecard's numbers with `SCALE=full`, smaller ones otherwise.
 fn scale(full: usize, usual: usize) -> usize {
@@ -17,13 +17,15 @@ fn scale(full: usize, usual: usize) -> usize {
 }
 
 async fn edge_to(upstream: &Upstream, circuit: &str, concurrent: usize) -> (Edge, Browser) {
-    let url = upstream.url();
+    let limits = format!("request_limits: {{ max_concurrent: {concurrent} }}\ncircuit_breaker: {circuit}");
+    edge_at(&upstream.url(), &format!("response_cache: {{ enabled: false }}\n{limits}\n")).await
+}
+
+async fn edge_at(url: &str, more: &str) -> (Edge, Browser) {
     let text = format!(
-        "legacy_services: {{ svc: \"{url}/base\", other: \"{url}/other\" }}\nlegacy_service_timeouts: {{ svc: 5 }}\n\
-         response_cache: {{ enabled: false }}\nrequest_limits: {{ max_concurrent: {concurrent} }}\n\
-         circuit_breaker: {circuit}\n"
+        "legacy_services: {{ svc: \"{url}/base\", other: \"{url}/other\" }}\nlegacy_service_timeouts: {{ svc: 5 }}\n{more}"
     );
-    let edge = Setup::new().service("own", &url, Some(AUDIENCES[0])).legacy(&text).start().await;
+    let edge = Setup::new().service("own", url, Some(AUDIENCES[0])).legacy(&text).start().await;
     let browser = Browser::logged_in(&edge, "ada").await;
     (edge, browser)
 }
@@ -276,6 +278,40 @@ async fn a_client_that_takes_no_answer_holds_no_place_at_the_service() {
     let _refused = unread(&edge, &browser).await;
     eventually!("they all wait to be told", edge.metric("http_requests_in_flight").await >= 20);
     assert_eq!(problem(browser.get(svc(&edge)).await).await["code"], "circuit_open");
+}
+
+#[tokio::test]
+async fn what_is_stored_and_was_only_validated_holds_no_place_while_its_client_takes_nothing() {
+    let upstream = Upstream::start().await;
+    let (edge, browser) = edge_at(&upstream.url(), "request_limits: { max_concurrent: 4 }\n").await;
+    upstream.behave(Say::cache_control("no-cache", "ETag: \"1\"\r\n"));
+    assert_eq!(browser.get(svc(&edge)).await.status(), 200);
+    let _client = unread(&edge, &browser).await;
+    eventually!("it is asked", upstream.heads() >= 5);
+    let other = edge.url("/api/v1/proxy/svc/y");
+    eventually!("the places are free again", browser.get(&other).await.status() == 200);
+}
+
+/// It has said all before it has the request, and is busy with the rest of that.
+#[tokio::test]
+async fn who_still_uploads_keeps_the_place() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(b"HTTP/1.1 403 Early\r\nContent-Length: 2\r\n\r\nno").await;
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            });
+        }
+    });
+    let (edge, browser) = edge_at(&url, "request_limits: { max_concurrent: 1 }\n").await;
+    let mut client = RawClient::connect(edge.address()).await;
+    client.send(request(&edge, &browser, "POST", "ten bytes!").replace("Length: 10", "Length: 100")).await;
+    assert_eq!(client.head().await.status(), 403);
+    assert_eq!(problem(browser.get(svc(&edge)).await).await["code"], "rate_limited");
 }
 
 #[tokio::test]

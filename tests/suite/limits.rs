@@ -162,7 +162,7 @@ async fn without_the_store_each_replica_counts_for_itself() {
     assert_eq!(flood(&edges[1..2], 30, "/few/x").await, 20, "the limit, as far as it knows: no closed door either");
     redis.start_again();
     eventually!("Redis counts again", {
-        redis.ask::<Vec<String>>(redis::cmd("KEYS").arg("*:rate:window")).len() == 1
+        redis.ask::<Vec<String>>(redis::cmd("KEYS").arg("*:rate:parts")).len() == 1
             || flood(&edges[2..], 1, "/few/x").await > 1
     });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
@@ -153,7 +153,7 @@ impl Recall {
         let in_vain = id.is_some() && self.seen == id;
         self.seen = id;
         // The clock was put back: nobody can say how old it is.
-        let Some(age) = age(meta) else { return Some(ForcedFreshness::ForceMiss) };
+        let Some(age) = age(meta.epoch()) else { return Some(ForcedFreshness::ForceMiss) };
         self.lookup.alone.store(policy.serves_once(), Ordering::Relaxed);
         self.found = Some(insufficient(policy.lifetime, age));
         let covered = |failure| !self.directives.no_cache && policy.cover(age, failure);
@@ -188,7 +188,7 @@ impl Recall {
     pub fn should_serve_stale(&self, session: &Session, error: Option<&Error>) -> bool {
         let Some(meta) = session.cache.maybe_cache_meta() else { return false };
         let Some(policy) = meta.extensions().get::<Arc<StoragePolicy>>() else { return false };
-        let Some(age) = age(meta) else { return false };
+        let Some(age) = age(meta.epoch()) else { return false };
         match error {
             None => !self.directives.wants_validation(age),
             Some(error) if *error.esource() == ErrorSource::Downstream => false,
@@ -294,8 +294,8 @@ impl Recall {
 }
 
 /// How long ago it was made; `None` where that is yet to come, and not only by what clocks are set right by.
-pub(super) fn age(meta: &CacheMeta) -> Option<Duration> {
-    match SystemClock::moment().duration_since(meta.epoch()) {
+pub(super) fn age(epoch: SystemTime) -> Option<Duration> {
+    match SystemClock::moment().duration_since(epoch) {
         Ok(age) => Some(age),
         Err(ahead) => (ahead.duration() <= CLOCK_STEP).then_some(Duration::ZERO),
     }
@@ -345,9 +345,10 @@ pub(super) fn says_nothing(reason: &'static str) -> bool {
     matches!(reason, PASSING | FAILED | REFUSED)
 }
 
-/// After an error, and a refusal that concerns one caller, somebody else may try; after anything else everybody may, at once.
+/// After an error somebody else may try; after anything else everybody may, at once: behind a caller who may not see it,
+/// others who may not either would wait for each other.
 pub(super) fn is_failure(reason: &'static str) -> bool {
-    matches!(reason, FAILED | REFUSED)
+    reason == FAILED
 }
 
 fn bypassed(

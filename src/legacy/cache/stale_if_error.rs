@@ -1,7 +1,7 @@
 //! A stored answer in the place of an error, where the engine no longer gives one: it forgets what is
 //! stored as soon as a request has waited in vain for another, or may not go on to the service.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,7 +11,7 @@ use pingora::http::RequestHeader;
 use super::admission::StoragePolicy;
 use super::cache_status::{Outcome, insufficient, time_left, write};
 use super::entry::Entry;
-use super::recall::Recall;
+use super::recall::{Recall, age};
 use super::validation;
 use crate::reply::Reply;
 
@@ -65,11 +65,7 @@ impl Recall {
             return None;
         }
         let entry = self.cache.shelf.find(&self.lookup)?;
-        let age = now().duration_since(entry.epoch).unwrap_or_default();
+        let age = age(entry.epoch)?;
         entry.policy.cover(age, failure).then_some((entry, age))
     }
-}
-
-fn now() -> SystemTime {
-    crate::resilience::SystemClock::moment()
 }

@@ -64,8 +64,15 @@ pub(in crate::proxy) fn ask_circuit(ctx: &mut RequestContext) -> Result<(), Prox
     Ok(())
 }
 
+/// The service's answer is over. It may have said all before it had the whole request, and is busy with that.
+pub(in crate::proxy) fn answer_ended(session: &mut Downstream, ctx: &mut RequestContext) {
+    if session.as_downstream_mut().is_body_done() {
+        leave(ctx);
+    }
+}
+
 /// The service is done with the request: its place is another's, however slowly the client takes the answer.
-pub(in crate::proxy) fn leave(ctx: &mut RequestContext) {
+pub(super) fn leave(ctx: &mut RequestContext) {
     if let Some(call) = &mut ctx.legacy {
         call.slot = None;
     }

@@ -154,6 +154,10 @@ pub(in crate::proxy) fn received(
         }
     }
     invalidate(session, ctx, response.status, &response.headers);
+    if response.status == StatusCode::NOT_MODIFIED {
+        // It has no body, and of what is sent in its place the service knows nothing.
+        legacy::leave(ctx);
+    }
     Ok(())
 }
 

@@ -38,7 +38,7 @@ impl Names {
 
     /// A hash, or a string where `bucket`: what a client has used of a rate.
     pub(super) fn rate(&self, name: &str, bucket: bool) -> String {
-        self.tagged(name, if bucket { "bucket" } else { "window" })
+        self.tagged(name, if bucket { "bucket" } else { "parts" })
     }
 
     /// A sorted set: session keys by their absolute end.

@@ -133,21 +133,21 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local part, period = tonumber(ARGV[3]), tonumber(ARGV[4])
 local this = string.format('%.0f', math.floor(now / part))
-local all, sum, here, oldest = redis.call('HGETALL', KEYS[1]), 0, 0, now
+local all, sum, here, mine, oldest = redis.call('HGETALL', KEYS[1]), 0, 0, now, now
 for at = 1, #all, 2 do
   local seen, last = string.match(all[at + 1], '^(%d+) (%d+)$')
   if not last or last + period <= now then
     redis.call('HDEL', KEYS[1], all[at])
   else
-    sum, oldest = sum + seen, math.min(oldest, last)
-    if all[at] == this then here = seen end
+    sum = sum + seen
+    if all[at] == this then here, mine = seen, tonumber(last) else oldest = math.min(oldest, last) end
   end
 end
-local left, leaves = ARGV[2] - sum, oldest + period - now
-if left <= 0 then return {ARGV[1], 0, 0, leaves} end
+local left = ARGV[2] - sum
+if left <= 0 then return {ARGV[1], 0, 0, math.min(oldest, mine) + period - now} end
 redis.call('HSET', KEYS[1], this, string.format('%.0f %.0f', here + 1, now))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
-return {ARGV[1], 1, left - 1, leaves}";
+return {ARGV[1], 1, left - 1, oldest + period - now}";
 
 /// A bucket: when it will be full again. ARGV: how many it holds, microseconds in which it gains one.
 /// Answers as `WINDOW`; the microseconds are those until the next one is welcome, or until it is full.
