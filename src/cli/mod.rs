@@ -8,6 +8,8 @@ pub mod explain;
 pub mod routes;
 mod run;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -144,9 +146,14 @@ impl Folders {
 
 /// The configuration, and what is to be said of it and of the whole environment.
 fn load(conf: &Path, routes: &Path) -> (Option<Config>, Findings) {
-    let (config, mut findings) = Config::load_with_findings(conf, routes, &environment);
+    let read = RefCell::new(BTreeSet::new());
+    let (config, mut findings) = Config::load_with_findings(conf, routes, &|name| {
+        read.borrow_mut().insert(name.to_owned());
+        environment(name)
+    });
     if let Some(config) = &config {
-        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
+        let names = set.filter_map(|(name, _)| name.into_string().ok()).filter(|name| !read.borrow().contains(name));
         config.check_environment(names, &mut findings);
     }
     (config, findings)

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Asked, Endpoints};
 use crate::reply::{ProxyError, Reply};
-use crate::session::Session;
+use crate::session::{Reading, Session};
 
 impl Endpoints {
     pub(super) async fn session_status(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
@@ -46,9 +46,8 @@ impl Endpoints {
 
     /// The session as it is once its services are mapped.
     async fn mapped_session(&self, asked: &Asked<'_>) -> Result<Arc<Session>, ProxyError> {
-        let session = self.session_of(asked.parts, &asked.correlation_id).await?;
-        if !self.broker.wait_until_mapped(&session).await {
-            return Ok(session);
+        if let Reading::One(token) = self.cookies.read(&asked.parts.headers) {
+            self.broker.wait_until_mapped(&token.session_key()).await;
         }
         self.session_of(asked.parts, &asked.correlation_id).await
     }

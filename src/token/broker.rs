@@ -158,10 +158,9 @@ impl TokenBroker {
         });
     }
 
-    /// A page asks for its services as soon as the login is over: waits until they are mapped, but not for long. Whether
-    /// there was something to wait for.
-    pub async fn wait_until_mapped(&self, session: &Session) -> bool {
-        tokio::time::timeout(MAPPING, self.mapping.ended(&session.key)).await.unwrap_or(true)
+    /// A page asks for its services as soon as the login is over: waits until they are mapped, but not for long.
+    pub async fn wait_until_mapped(&self, session: &SessionKey) {
+        let _ = tokio::time::timeout(MAPPING, self.mapping.ended(session)).await;
     }
 
     /// Renewals under way. What they bring may be a session's only refresh token, whoever still waits for it.

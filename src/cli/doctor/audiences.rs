@@ -165,16 +165,20 @@ fn compare(
     report: &mut Report<'_>,
 ) {
     if tokens.audience.contains(&one.audience) {
-        // A JWT that names none has none (RFC 9068 §2.2.3), but for Entra's word for all that was allowed elsewhere.
-        let named = |scope: &str| tokens.scopes.iter().any(|one| one == scope);
-        let came = |scope: &&str| if tokens.scopes_told { named(scope) } else { scope.ends_with("/.default") };
-        let missing: Vec<&str> = asked.iter().map(String::as_str).filter(|scope| !came(scope)).collect();
-        if !missing.is_empty() {
-            let found = format!("the token came without scope {}; a login may be refused", missing.join(" "));
-            return report.skip(what(one), format_args!("{found}: {}", one.scopes_place));
+        let good = format!("a token was minted, and its aud says so{note}");
+        let missing: Vec<&str> =
+            asked.iter().filter(|scope| !tokens.scopes.contains(scope)).map(String::as_str).collect();
+        if asked.is_empty() || tokens.scopes_told && missing.is_empty() {
+            return report.good(what(one), good);
         }
-        report.good(what(one), format_args!("a token was minted, and its aud says so{note}"));
-        return;
+        if !tokens.scopes_told {
+            // Then it has what was asked for (RFC 6749 §5.1), if the provider knows that scope at all.
+            return report
+                .good(what(one), format_args!("{good} (it names no scope; {} was asked for)", asked.join(" ")));
+        }
+        let may_be_refused = if matches!(one.asked, Asked::ForOurselves(_)) { "" } else { "; a login may be refused" };
+        let found = format!("the token came without scope {}{may_be_refused}", missing.join(" "));
+        return report.skip(what(one), format_args!("{found}: {}", one.scopes_place));
     }
     let found = if tokens.audience.is_empty() {
         "has no readable aud (an opaque token)".to_owned()

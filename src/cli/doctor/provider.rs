@@ -49,8 +49,8 @@ pub(super) async fn examine(
         report.skip("everything else of this provider", "nothing is known of it");
         return None;
     }
-    count_keys(&party, &places, report).await;
     let users_log_in = idp.name == settings.auth.idp;
+    count_keys(&party, users_log_in, &places, report).await;
     if !users_log_in && idp.endpoints.introspection.is_none() {
         report.skip("client authentication", "no login and no introspection with this entry");
         return None;
@@ -82,7 +82,7 @@ async fn discover(party: &RelyingParty, places: &Places, report: &mut Report<'_>
     true
 }
 
-async fn count_keys(party: &RelyingParty, places: &Places, report: &mut Report<'_>) {
+async fn count_keys(party: &RelyingParty, users_log_in: bool, places: &Places, report: &mut Report<'_>) {
     let what = "signing keys";
     let (all, fitting) = match party.published_keys().await {
         Ok(counts) => counts,
@@ -94,7 +94,7 @@ async fn count_keys(party: &RelyingParty, places: &Places, report: &mut Report<'
     if fitting == 0 {
         let found = format!("{all} published, none of them for {allowed}: every token is refused");
         report.bad(what, found, places.key("algorithms"));
-    } else if party.allows_what_is_signed(&told) {
+    } else if !users_log_in || party.allows_what_is_signed(&told) {
         report.good(what, format_args!("{fitting} usable"));
     } else {
         let found = format!("the provider signs with {}, and only {allowed} is believed", told.join(", "));

@@ -57,13 +57,11 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     }
     let admin = admin.unwrap_or_else(|| Located { value: loopback(9090), spot: spot.clone() });
     check_addresses(&listen, &admin, found);
+    let in_front = tls_written || trusted.as_ref().map_or(trusted_written, |trusted| !trusted.is_empty());
     let public_url = match public_url {
         Some(written) => {
             check_tls(&written, tls.as_ref().map(|tls| &tls.spot), found);
-            if !tls_written && trusted.as_ref().map_or(!trusted_written, Vec::is_empty) {
-                check_balancer(&written, found);
-                check_port(&written, &listen, found);
-            }
+            check_front(&written, in_front, &listen, found);
             Some(written.value)
         }
         None if public_written => None,
@@ -184,6 +182,14 @@ fn check_tls(public_url: &Located<Url>, tls: Option<&Spot>, found: &Collector) {
     }
 }
 
+/// Whom browsers meet first; `told`: that is written.
+fn check_front(public_url: &Located<Url>, told: bool, listen: &[Located<SocketAddr>], found: &Collector) {
+    if !told {
+        check_balancer(public_url, found);
+        check_port(public_url, listen, found);
+    }
+}
+
 /// Browsers that come with https have met somebody else first, whom nobody believes what it says of them.
 fn check_balancer(public_url: &Located<Url>, found: &Collector) {
     if public_url.value.scheme() == "https" {
@@ -205,7 +211,9 @@ fn check_port(public_url: &Located<Url>, listen: &[Located<SocketAddr>], found: 
         let message = format!("`public_url` has port {port}, and `listen` has not");
         let warning = Diagnostic::warning(&public_url.spot, message);
         let warning = warning.label("logins come back to this port");
-        found.push(warning.note("where something in front listens there, name it in `trusted_proxies`"));
+        let note =
+            "where a proxy listens there, name it in `trusted_proxies`; a mapped port (`-p 3000:8080`) needs nothing";
+        found.push(warning.note(note));
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::server::dns_name;
 use crate::config::diagnostic::{Collector, Diagnostic};
-use crate::config::node::Node;
+use crate::config::node::{Node, Value};
 use crate::config::pem::{authority_file, client_pair};
 use crate::config::reader::{Located, MapReader, entries};
 use crate::config::scalar::{positive_duration, url};
@@ -30,11 +30,13 @@ pub(super) fn read_services(node: &Node, found: &Collector) -> Option<Vec<Writte
 fn read_service(node: &Node, written_at: Place, found: &Collector) -> Option<ServiceConfig> {
     let mut map = MapReader::new(node, found)?;
     let base_url = map.required("base_url", url);
+    let without_unit = |node: &Node| matches!(&node.value, Value::Scalar(one) if one.text.parse::<f64>().is_ok());
+    let bare = map.node("timeout").is_some_and(without_unit);
     let timeout = map.located("timeout", positive_duration);
     let connect_timeout = map.field("connect_timeout", positive_duration).unwrap_or(Duration::from_secs(5));
     let tls = map.located("tls", read_tls);
     map.finish();
-    if let Some(long) = timeout.as_ref().filter(|timeout| timeout.value > LONG) {
+    if let Some(long) = timeout.as_ref().filter(|timeout| bare && timeout.value > LONG) {
         let message = format!("this service may take {} hours to answer", long.value.as_secs() / 3600);
         let warning = Diagnostic::warning(&long.spot, message);
         found.push(warning.label("a number counts seconds; milliseconds are written `500ms`"));
