@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use reqwest::{Client, Response};
 use serde_json::json;
 
-use crate::harness::{Browser, Edge, SECRET, Upstream, builder, http_client, scale};
+use crate::harness::{Browser, Edge, SECRET, Upstream, builder, scale};
 use crate::liar::{Canned, Liar, begin, now, tokens};
-use crate::secrets::{contains, edge, files, spellings};
+use crate::secrets::{contains, edge, everything_written, spellings};
 
 const MARK: &str = "Zq7xV9mark2Lw";
 const API: &str = "https://api.example.test";
@@ -104,16 +104,8 @@ async fn no_mark_is_left_by_many_requests() {
         });
     }
     workers.join_all().await;
-    let mut written = vec![("answers".to_owned(), std::mem::take(&mut *shown.lock().unwrap()))];
-    for path in ["/metrics", "/status", "/health"] {
-        let page = http_client().get(edge.admin_url(path)).send().await.unwrap().text().await.unwrap();
-        written.push((path.to_owned(), page.into_bytes()));
-    }
-    files(edge.folder(), &mut written);
-    edge.sigterm();
-    assert!(edge.exit_status(std::time::Duration::from_secs(20)).await.is_some());
-    files(edge.folder(), &mut written);
-    written.push(("the log".to_owned(), edge.log.text().into_bytes()));
+    let mut written = everything_written(&mut edge).await;
+    written.insert(0, ("answers".to_owned(), std::mem::take(&mut *shown.lock().unwrap())));
     let bytes: usize = written.iter().map(|(_, bytes)| bytes.len()).sum();
     println!("{all} requests, {:?}: {bytes} bytes written in {} places", statuses.lock().unwrap(), written.len());
     let (_, log) = written.last().unwrap();

@@ -77,8 +77,23 @@ pub(crate) fn contains(text: &[u8], wanted: &[u8]) -> bool {
     false
 }
 
+/// Pages for operators, files before and after the end, and last the log, whatever the program says as it ends.
+pub(crate) async fn everything_written(edge: &mut Edge) -> Vec<(String, Vec<u8>)> {
+    let mut written = Vec::new();
+    for path in ["/metrics", "/status", "/health"] {
+        let page = http_client().get(edge.admin_url(path)).send().await.unwrap().text().await.unwrap();
+        written.push((path.to_owned(), page.into_bytes()));
+    }
+    files(edge.folder(), &mut written);
+    edge.sigterm();
+    assert!(edge.exit_status(std::time::Duration::from_secs(20)).await.is_some());
+    files(edge.folder(), &mut written);
+    written.push(("the log".to_owned(), edge.log.text().into_bytes()));
+    written
+}
+
 /// Every file below the folder but the configuration, which holds secrets by its nature.
-pub(crate) fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         match path.file_name().and_then(|name| name.to_str()) {
@@ -238,17 +253,8 @@ async fn no_secret_is_written_anywhere() {
             leave(&mut haul, &edge, &liar, &browser).await;
         }
     }
-    let mut written: Vec<(String, Vec<u8>)> = Vec::new();
-    for path in ["/metrics", "/status", "/health"] {
-        let page = http_client().get(edge.admin_url(path)).send().await.unwrap().text().await.unwrap();
-        written.push((path.to_owned(), page.into_bytes()));
-    }
-    files(edge.folder(), &mut written);
-    // The second session is in the store, and the program ends with whatever it says then.
-    edge.sigterm();
-    assert!(edge.exit_status(std::time::Duration::from_secs(20)).await.is_some());
-    files(edge.folder(), &mut written);
-    written.push(("the log".to_owned(), edge.log.text().into_bytes()));
+    // The second session is in the store.
+    let mut written = everything_written(&mut edge).await;
     written.push(("answers".to_owned(), haul.shown.join("\n").into_bytes()));
     assert!(
         written.iter().any(|(name, bytes)| name.contains("sessions.db") && bytes.len() > 1000),

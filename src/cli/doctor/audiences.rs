@@ -62,13 +62,7 @@ pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&Rel
             let place = format!("{} (or allow it for client {} at the provider)", one.place, idp.client_id);
             report.bad(what(one), "the provider refuses it at a login (invalid_target)", place);
         } else if matches!(one.asked, Asked::WithTheLogin) {
-            match idp.audience_parameter {
-                AudienceParameter::Resource => report.good(what(one), "a login is not refused for it"),
-                // Nobody is asked for it then.
-                AudienceParameter::Audience | AudienceParameter::None => {
-                    report.skip(what(one), "only a login can show aud");
-                }
-            }
+            report.good(what(one), "a login is not refused for it");
         } else {
             mint(party, one, report).await;
         }

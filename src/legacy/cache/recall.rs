@@ -239,10 +239,9 @@ impl Recall {
         let permitted = |policy: &StoragePolicy| !self.foreign_credential || policy.shared || policy.never_stale;
         // Who may not see it says nothing of what everybody may.
         let refused = matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let of_one_caller = refused && self.known.shared;
         match policy.and_then(|policy| if permitted(&policy) { Ok(policy) } else { Err(Refusal::Request) }) {
-            Ok(policy) if refused && self.known.shared && !policy.shared => {
-                RespCacheable::Uncacheable(NoCacheReason::Custom(REFUSED))
-            }
+            Ok(policy) if of_one_caller && !policy.shared => RespCacheable::Uncacheable(NoCacheReason::Custom(PASSING)),
             Ok(mut policy) => {
                 policy.age = super::freshness::initial_age(arrived, now, delay);
                 // What was made for one caller stays theirs: a 304 says that it still holds, to that caller.
@@ -258,8 +257,7 @@ impl Recall {
                 if full || self.update.is_some() {
                     self.cache.shelf.take_back(&self.lookup, !refused);
                 }
-                let ours_alone = refused && self.known.shared;
-                let reason = if ours_alone { REFUSED } else { reason(refusal, response.status) };
+                let reason = if of_one_caller { PASSING } else { reason(refusal, response.status) };
                 RespCacheable::Uncacheable(NoCacheReason::Custom(reason))
             }
         }
@@ -329,8 +327,6 @@ const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// What the engine's predictor and lock go by.
 pub(super) const PASSING: &str = "passing";
 const FAILED: &str = "failed";
-/// One caller may not see what everybody else may.
-const REFUSED: &str = "refused";
 
 fn reason(refusal: Refusal, status: StatusCode) -> &'static str {
     match refusal {
@@ -342,7 +338,7 @@ fn reason(refusal: Refusal, status: StatusCode) -> &'static str {
 
 /// Answers that say nothing about the next one: not remembered as unstorable.
 pub(super) fn says_nothing(reason: &'static str) -> bool {
-    matches!(reason, PASSING | FAILED | REFUSED)
+    matches!(reason, PASSING | FAILED)
 }
 
 /// After an error somebody else may try; after anything else everybody may, at once: behind a caller who may not see it,

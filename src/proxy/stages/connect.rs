@@ -60,13 +60,12 @@ fn is_grpc(session: &Downstream) -> bool {
 /// a service, and so outside its budget.
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(in crate::proxy) fn failed(peer: &HttpPeer, ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
-    ctx.hop.cause = Some(format!("{}: {}", peer.address(), cause_of(&error)));
     ctx.hop.fault = !fail::out_of_places(&error);
     if !ctx.hop.fault {
         tracing::warn!(correlation_id = &*ctx.correlation_id, %error, "NOTHING_LEFT");
     }
     error.set_retry(ctx.hop.attempts < 2);
-    note(ctx, &error);
+    note(peer, ctx, &error);
     error
 }
 
@@ -101,10 +100,6 @@ pub(in crate::proxy) fn broke(
         error.set_retry(false);
         return error;
     }
-    if *error.esource() == ErrorSource::Upstream && !ctx.hop.late {
-        let cause = ctx.refusal.as_ref().map_or_else(|| cause_of(&error), ToString::to_string);
-        ctx.hop.cause = Some(format!("{}: {cause}", peer.address()));
-    }
     ctx.hop.fault |= ctx.hop.late;
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     if harmless && !ctx.hop.late {
@@ -114,18 +109,22 @@ pub(in crate::proxy) fn broke(
     }
     let again = error.retry() && ctx.hop.attempts < 2 && ctx.upstream.as_ref().is_some_and(|it| it.retries.spend());
     error.set_retry(again);
-    note(ctx, &error);
+    note(peer, ctx, &error);
     error
 }
 
-/// For the requests that wait for this one.
-fn note(ctx: &RequestContext, error: &Error) {
+/// For the access line, and for the requests that wait for this one.
+fn note(peer: &HttpPeer, ctx: &mut RequestContext, error: &Error) {
+    if *error.esource() != ErrorSource::Upstream {
+        return;
+    }
+    if !ctx.hop.late {
+        let cause = ctx.refusal.as_ref().map_or_else(|| cause_of(error), ToString::to_string);
+        ctx.hop.cause = Some(format!("{}: {cause}", peer.address()));
+    }
     // A bad answer is one: what becomes of it is said by what is stored.
     let unanswered = ctx.refusal.is_some() || failure_of(error) == Failure::Disconnected;
-    if unanswered
-        && *error.esource() == ErrorSource::Upstream
-        && let Some(fault) = fail::explain(ctx, error)
-    {
+    if unanswered && let Some(fault) = fail::explain(ctx, error) {
         recall::record_failure(ctx, &fault);
     }
 }
