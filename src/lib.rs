@@ -30,7 +30,7 @@ pub mod telemetry;
 pub mod token;
 mod upstream;
 
-pub use app::{Sockets, StartError, serve};
+pub use app::{Listening, Sockets, StartError, serve};
 pub use config::Config;
 pub use proxy::{Bff, Door};
 pub use telemetry::AccessLog;

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use super::StartError;
 use super::certificate::Certificate;
+use super::sockets::Listening;
 use super::{capacity, memory};
 use crate::config::{Config, ServerConfig};
 use crate::proxy::{Bff, ConnectionLimits, Door, Handshakes};
@@ -59,7 +60,7 @@ impl Bff {
     ///
     /// # Errors
     /// The certificate of `server.tls` cannot be used.
-    pub fn public_service<P>(&self, conf: &Arc<ServerConf>, proxy: P) -> Result<Service<Door<P>>, StartError>
+    pub fn public_service<P>(&self, conf: &Arc<ServerConf>, proxy: P) -> Result<Listening<Door<P>>, StartError>
     where
         P: ProxyHttp + Send + Sync + 'static,
         P::CTX: Send + Sync,
@@ -84,7 +85,7 @@ pub(super) fn public<P>(
     certificate: Option<&Arc<Certificate>>,
     bff: &Bff,
     proxy: P,
-) -> Result<Service<Door<P>>, StartError>
+) -> Result<Listening<Door<P>>, StartError>
 where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
@@ -126,7 +127,7 @@ where
         }
         service.add_listener(listener);
     }
-    Ok(service)
+    Ok(Listening::new(service, server.listen.clone()))
 }
 
 /// One connection more than there may be is refused: files must be left for services and stores.

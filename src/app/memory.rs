@@ -14,9 +14,9 @@ pub(super) const EVERY: Duration = Duration::from_millis(50);
 pub(super) fn look(gateway: &Gateway) {
     let Some(resident) = resident() else { return };
     let Some(most) = allowed(&gateway.written.settings.server) else { return };
-    // What waits in the kernel for slow readers is the group's, too, and may be ten times what waits here.
-    let sockets = ALLOWED.as_ref().and_then(|allowed| sockets(allowed.stat.as_deref()?)).unwrap_or_default();
-    match gateway.memory.note(resident.saturating_add(sockets), most) {
+    // What waits in the kernel is the group's, too.
+    let sockets = ALLOWED.as_ref().and_then(|allowed| sockets(allowed.stat.as_deref()?));
+    match gateway.memory.note(resident, sockets, most) {
         Some(true) => tracing::error!(resident, sockets, most, large_answers = gateway.memory.large(), "MEMORY_SHORT"),
         Some(false) => tracing::info!(resident, sockets, most, "there is memory again"),
         None => {}

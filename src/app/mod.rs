@@ -10,8 +10,10 @@ mod listen;
 mod memory;
 mod reload;
 mod serve;
+mod sockets;
 mod start;
 
 pub use build::StartError;
 pub use serve::{Sockets, serve};
+pub use sockets::Listening;
 pub use start::hear_signals;

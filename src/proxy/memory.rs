@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The most that one answer takes while its client reads nothing: the engine holds a dozen pieces of 64 KiB.
 const LARGE: u64 = 768 * 1024;
+/// What the kernel keeps of it besides, in buffers that are bounded (`app::sockets`, `upstream`).
+const LARGE_IN_SOCKETS: u64 = 640 * 1024;
 /// What everything else takes.
 const REST: u64 = 64 * 1024 * 1024;
 
@@ -28,12 +30,14 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Takes note of the bytes taken and allowed; whether too few are left where that is news.
-    pub fn note(&self, taken: u64, most: u64) -> Option<bool> {
+    /// Takes note of the bytes taken and allowed, of those in sockets where somebody counts them; whether too few are left
+    /// where that is news.
+    pub fn note(&self, taken: u64, sockets: Option<u64>, most: u64) -> Option<bool> {
         let usable = most / 5 * 4;
-        let most_large = usize::try_from(usable.saturating_sub(REST) / LARGE).unwrap_or(usize::MAX);
+        let each = LARGE + sockets.map_or(0, |_| LARGE_IN_SOCKETS);
+        let most_large = usize::try_from(usable.saturating_sub(REST) / each).unwrap_or(usize::MAX);
         self.most_large.store(most_large.max(1), Ordering::Relaxed);
-        self.short.store(taken > usable, Ordering::Relaxed);
+        self.short.store(taken.saturating_add(sockets.unwrap_or_default()) > usable, Ordering::Relaxed);
         let short = self.is_short();
         (self.told.swap(short, Ordering::Relaxed) != short).then_some(short)
     }
@@ -79,18 +83,20 @@ mod tests {
         let memory = Arc::new(Memory::default());
         assert!(!memory.is_short());
         let most = REST / 4 * 5 + 5 * LARGE;
-        assert_eq!(memory.note(1 << 20, most), None);
+        assert_eq!(memory.note(1 << 20, None, most), None);
         let mut held: Vec<LargeAnswer> = (0..3).map(|_| memory.hold()).collect();
         assert!(!memory.is_short());
         held.push(memory.hold());
         assert!(memory.is_short() && memory.is_spoken_for());
-        assert_eq!(memory.note(1 << 20, most), Some(true));
+        assert_eq!(memory.note(1 << 20, None, most), Some(true));
         held.pop();
         assert!(!memory.is_short());
-        assert_eq!(memory.note(1 << 20, most), Some(false));
-        assert_eq!(memory.note(most, most), Some(true));
+        assert_eq!(memory.note(1 << 20, None, most), Some(false));
+        assert_eq!(memory.note(most, None, most), Some(true));
         assert!(memory.is_short() && !memory.is_spoken_for());
-        assert_eq!(memory.note(most, most), None);
-        assert_eq!(memory.note(0, most), Some(false));
+        assert_eq!(memory.note(most, None, most), None);
+        assert_eq!(memory.note(0, None, most), Some(false));
+        assert_eq!(memory.note(0, Some(most), most), Some(true), "sockets where they count");
+        assert_eq!(memory.note(0, Some(0), most), Some(true), "and of each answer, so that fewer fit");
     }
 }

@@ -39,6 +39,10 @@ const POOLED_IDLE: Duration = Duration::from_secs(4);
 /// The gap a stream may have before it counts as dead.
 const STREAM_GAP: Duration = Duration::from_secs(3600);
 
+/// What the kernel keeps of an answer that is not read yet, because its client reads nothing; the kernel's own bound is 6 MiB.
+/// It counts twice (socket(7)), and takes no more than `net.core.rmem_max`, which is 208 KiB where nobody changed it.
+const UNREAD: u32 = 256 * 1024;
+
 /// Severable connections dialled so far: each is a pool of its own.
 static DIALLED: AtomicU64 = AtomicU64::new(0);
 
@@ -177,6 +181,7 @@ impl Upstream {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         }
         options.idle_timeout = Some(POOLED_IDLE);
+        options.tcp_recv_buf = Some(UNREAD as usize);
         if grpc {
             // Without TLS nothing is negotiated. One call a connection, as everywhere: a late one has its socket shut.
             options.set_http_version(2, if self.tls { 1 } else { 2 });

@@ -18,9 +18,10 @@ use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::UNREAD;
 use super::ws_frames::{FrameCursor, masked_close_frame};
 use crate::session::{Cord, EndReason};
 
@@ -68,12 +69,19 @@ impl L4Connect for Dial {
         let (Some(severable), Some(address)) = (severable, address.as_inet()) else {
             return Err(Error::new_up(ErrorType::ConnectError));
         };
-        let connecting = tokio::time::timeout(self.timeout, TcpStream::connect(address));
+        let connecting = tokio::time::timeout(self.timeout, connect(*address));
         let stream = connecting.await.map_err(|_elapsed| Error::new_up(ErrorType::ConnectTimedout))?;
         let stream = stream.map_err(|error| Error::because(kind_of(&error), "dialling a service", error).into_up())?;
         severable.socket.store(stream.as_raw_fd(), Ordering::Relaxed);
         Ok(VirtualSocketStream::new(Box::new(SeverableStream::new(stream, severable, self.plain))).into())
     }
+}
+
+/// With the bound that the engine's own connections have.
+async fn connect(address: std::net::SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_recv_buffer_size(UNREAD)?;
+    socket.connect(address).await
 }
 
 fn kind_of(error: &io::Error) -> ErrorType {

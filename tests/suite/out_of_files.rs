@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Head, RawClient, Setup, Upstream, http_client, raw, scale};
 use crate::slow_clients::{deaf, endless};
@@ -343,4 +344,35 @@ async fn large_answers_are_no_more_than_memory_holds_however_fast_they_are_asked
     assert!(edge.log.text().contains("MEMORY_SHORT"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(edge.resident_kib() < MOST * 1024, "{} KiB", edge.resident_kib());
+}
+
+/// Bytes that a service gets rid of for a client that reads nothing.
+async fn left_lying(edge: &Edge, service: TcpListener) -> usize {
+    let mut client = RawClient::connect(edge.address()).await;
+    client.send(ASK).await;
+    let (mut stream, _) = service.accept().await.unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n").await.unwrap();
+    let (piece, mut sent) = (vec![b'x'; 64 * 1024], 0);
+    while let Ok(more) = timeout(Duration::from_secs(2), stream.write(&piece)).await {
+        sent += more.unwrap();
+    }
+    sent
+}
+
+/// A control group ends the process for that, too.
+#[tokio::test]
+async fn the_kernel_keeps_little_for_a_client_that_reads_nothing() {
+    for streaming in ["", ", streaming: true"] {
+        // Of its own buffer next to nothing counts; accepted sockets have it from the one that listens.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(16 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let service = socket.listen(8).unwrap();
+        let url = format!("http://{}", service.local_addr().unwrap());
+        let route = OPEN.replace(" }", &format!("{streaming} }}"));
+        let edge = Setup::new().service_alone("own", &url, None, "timeout: 30").route(&route).start().await;
+        let sent = left_lying(&edge, service).await;
+        println!("{sent} bytes{streaming}");
+        assert!((200_000..2_000_000).contains(&sent), "{sent} bytes{streaming}");
+    }
 }
