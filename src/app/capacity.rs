@@ -3,6 +3,8 @@
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::config::SessionConfig;
+
 /// What most connections with a request under way take at most, 64 KiB, and as much for everything else. Some take
 /// more: see `memory`.
 const BYTES_EACH: u64 = 2 * 64 * 1024;
@@ -13,10 +15,15 @@ const FEWEST: usize = 16;
 const FEW: usize = 4;
 
 /// Connections at once, where nobody says how many.
-pub(super) fn connections(memory: Option<u64>) -> usize {
+pub(super) fn connections(memory: u64) -> usize {
     let by_files = (files() / 4 * 3).saturating_sub(OTHER_FILES);
-    let by_memory = memory.and_then(|bytes| usize::try_from(bytes / BYTES_EACH).ok());
-    by_files.min(by_memory.unwrap_or(usize::MAX)).max(FEWEST)
+    let by_memory = usize::try_from(memory / BYTES_EACH).unwrap_or(usize::MAX);
+    by_files.min(by_memory).max(FEWEST)
+}
+
+/// Bytes for sessions close at hand: of the memory a quarter.
+pub(super) fn near_sessions(memory: u64) -> u64 {
+    (memory / 4).min(SessionConfig::NEAR)
 }
 
 /// More than this many there can never be.
@@ -49,8 +56,8 @@ mod tests {
 
     #[test]
     fn a_bound_is_found_where_nobody_says_one() {
-        for memory in [None, Some(0), Some(u64::MAX)] {
-            assert!((FEWEST..=seats()).contains(&connections(memory)), "{memory:?}");
+        for memory in [0, u64::MAX] {
+            assert!((FEWEST..=seats()).contains(&connections(memory)), "{memory}");
         }
     }
 

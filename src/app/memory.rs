@@ -13,9 +13,9 @@ pub(super) const EVERY: Duration = Duration::from_millis(50);
 /// Takes note whether memory is short.
 pub(super) fn look(gateway: &Gateway) {
     let Some(resident) = resident() else { return };
-    let Some(most) = allowed(&gateway.written.settings.server) else { return };
+    let most = allowed(&gateway.written.settings.server);
     // What waits in the kernel is the group's, too.
-    let sockets = ALLOWED.as_ref().and_then(|allowed| sockets(allowed.stat.as_deref()?));
+    let sockets = ALLOWED.stat.as_deref().and_then(sockets);
     match gateway.memory.note(resident, sockets, most) {
         Some(true) => tracing::error!(resident, sockets, most, large_answers = gateway.memory.large(), "MEMORY_SHORT"),
         Some(false) => tracing::info!(resident, sockets, most, "there is memory again"),
@@ -24,11 +24,11 @@ pub(super) fn look(gateway: &Gateway) {
 }
 
 // Nobody moves a running process to another group.
-static ALLOWED: LazyLock<Option<Allowed>> = LazyLock::new(|| limit(Path::new("/")));
+static ALLOWED: LazyLock<Allowed> = LazyLock::new(|| limit(Path::new("/"), machine()));
 
 /// Bytes this process may take.
-pub(super) fn allowed(server: &ServerConfig) -> Option<u64> {
-    server.max_memory.into_iter().chain(ALLOWED.as_ref().map(|allowed| allowed.bytes)).min()
+pub(super) fn allowed(server: &ServerConfig) -> u64 {
+    server.max_memory.unwrap_or(u64::MAX).min(ALLOWED.bytes)
 }
 
 /// What there may be.
@@ -40,7 +40,7 @@ struct Allowed {
 }
 
 /// Bytes this process may have: of the machine, or what its control groups allow (cgroups(7)), the least of all.
-fn limit(root: &Path) -> Option<Allowed> {
+fn limit(root: &Path, machine: u64) -> Allowed {
     let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().flat_map(|line| limits(root, line)).filter_map(|file| {
         // Version 2 says `max` where there is none; version 1 a number beyond all machines.
@@ -48,8 +48,13 @@ fn limit(root: &Path) -> Option<Allowed> {
         let stat = file.ends_with("memory.max").then(|| file.with_file_name("memory.stat"));
         Some(Allowed { bytes, stat })
     });
-    let machine = said(&root.join("proc/meminfo"), "MemTotal:").map(|bytes| Allowed { bytes, stat: None });
-    limits.chain(machine).min_by_key(|allowed| allowed.bytes)
+    limits.fold(Allowed { bytes: machine, stat: None }, |least, one| if one.bytes < least.bytes { one } else { least })
+}
+
+/// Bytes of the machine. Not from `/proc/meminfo`, which `ProcSubset=pid` of systemd.exec(5) hides.
+fn machine() -> u64 {
+    let told = rustix::system::sysinfo();
+    told.totalram.saturating_mul(told.mem_unit.into())
 }
 
 /// Bytes of a group in the buffers of sockets: version 2 counts them, and ends the process for them.
@@ -91,7 +96,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_process_knows_its_size() {
-        assert!(resident().is_some_and(|bytes| (1 << 20..1 << 40).contains(&bytes)));
+        assert!(resident().is_some_and(|bytes| (1 << 20..machine()).contains(&bytes)));
     }
 
     #[test]
@@ -102,20 +107,18 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        let limit = |dir: &Path| super::limit(dir).map(|allowed| allowed.bytes);
-        assert_eq!(limit(dir.path()), None);
-        write("proc/meminfo", "MemTotal:        2048 kB\nMemFree: 1 kB\n");
-        assert_eq!(limit(dir.path()), Some(2 << 20));
+        let limit = || super::limit(dir.path(), 2 << 20).bytes;
+        assert_eq!(limit(), 2 << 20);
         write("proc/self/cgroup", "4:cpu,memory:/a/b\n0::/c\n");
         write("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
         write("sys/fs/cgroup/c/memory.max", "max\n");
-        assert_eq!(limit(dir.path()), Some(2 << 20));
+        assert_eq!(limit(), 2 << 20);
         write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1048576\n");
-        assert_eq!(limit(dir.path()), Some(1 << 20));
+        assert_eq!(limit(), 1 << 20);
         write("sys/fs/cgroup/memory.max", "524288\n");
-        assert_eq!(limit(dir.path()), Some(1 << 19));
+        assert_eq!(limit(), 1 << 19);
         write("sys/fs/cgroup/memory.stat", "anon 7\nsock 4096\nsocket 9\n");
-        let stat = super::limit(dir.path()).and_then(|allowed| allowed.stat);
+        let stat = super::limit(dir.path(), 2 << 20).stat;
         assert_eq!(
             stat.and_then(|stat| sockets(&stat)),
             Some(4096),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
 use super::diagnostic::{Collector, Diagnostic};
@@ -160,11 +160,23 @@ pub(super) fn socket_address(node: &Node, found: &Collector) -> Option<SocketAdd
 pub(super) fn network(node: &Node, found: &Collector) -> Option<IpNet> {
     let scalar = scalar(node, "a network such as `10.0.0.0/8`", found)?;
     let one = || scalar.text.parse::<IpAddr>().ok().map(IpNet::from);
-    scalar.text.parse::<IpNet>().ok().or_else(one).or_else(|| {
+    scalar.text.parse::<IpNet>().ok().or_else(one).map(canonical).or_else(|| {
         let error = Diagnostic::error(&node.spot, format!("{} is not a network", quote(&node.spot, &scalar.text)));
         found.push(error.note("allowed: CIDR notation or one address: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`"));
         None
     })
+}
+
+/// `::ffff:192.0.2.7` is how a listener on `[::]` names an IPv4 address: addresses are compared as IPv4.
+fn canonical(net: IpNet) -> IpNet {
+    let mapped = |net: Ipv6Net| {
+        let length = net.prefix_len().checked_sub(96)?;
+        Ipv4Net::new(net.addr().to_ipv4_mapped()?, length).ok()
+    };
+    match net {
+        IpNet::V6(six) => mapped(six).map_or(net, IpNet::V4),
+        IpNet::V4(_) => net,
+    }
 }
 
 /// Scopes: words between spaces, or a list of words.

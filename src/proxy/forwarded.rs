@@ -44,11 +44,11 @@ pub(in crate::proxy) fn told(headers: &HeaderMap) -> Told {
     }
 }
 
-/// `X-Forwarded-*`. Of several lines the last one is the trusted proxy's own: it adds below what it was
-/// sent, which anybody may have written.
+/// `X-Forwarded-*`. Of several lines, or of several members of one (RFC 9110 §5.3), the last one is the trusted proxy's
+/// own: it adds behind what it was sent, which anybody may have written.
 fn unregistered(headers: &HeaderMap) -> Told {
     let lines: Vec<_> = headers.get_all(&FORWARDED_FOR).iter().map(text).collect();
-    let last = |name: &HeaderName| readable(headers.get_all(name).iter().next_back()?.to_str().ok()?);
+    let last = |name: &HeaderName| readable(text(headers.get_all(name).iter().next_back()?).rsplit(',').next()?.trim());
     Told {
         chain: chain(lines.iter().flat_map(|line| line.split(','))),
         proto: last(&FORWARDED_PROTO),
@@ -177,6 +177,12 @@ mod tests {
         ];
         let wanted = some("203.0.113.7, 10.0.0.1", "https", "shop.example");
         assert_eq!(read(&old), wanted);
+        let one_line = [
+            ("x-forwarded-for", "203.0.113.7, 10.0.0.1"),
+            ("x-forwarded-proto", "http,https"),
+            ("x-forwarded-host", "evil.example, shop.example"),
+        ];
+        assert_eq!(read(&one_line), wanted, "Apache adds its own behind a comma");
         for line in [
             "for=203.0.113.7;host=evil.example, for=10.0.0.1;proto=https;host=shop.example",
             "For=\"203.0.113.7:4711\",for=10.0.0.1; Proto=HTTPS ;by=\"a,b;c\";Host=\"shop.example\"",

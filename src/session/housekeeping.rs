@@ -82,8 +82,9 @@ impl Sessions {
         }
     }
 
-    /// Removes what has expired and counts what lives.
+    /// Removes what has expired, here and in the store, and counts what lives.
     pub async fn sweep_round(&self) {
+        self.near.sweep(self.clock.now());
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "the session store cannot be swept");
         }

@@ -91,6 +91,16 @@ impl Session {
         self.key.short()
     }
 
+    /// About what it takes in memory (`benches/README.md`). A service's token is there twice: as it came, and as it is sent.
+    pub(super) fn bytes(&self) -> u64 {
+        let Tokens { id_token, refresh_token, login, services, .. } = &self.tokens;
+        let length = |secret: &Secret| secret.expose().len();
+        let refresh_token = refresh_token.as_ref().map_or(0, length);
+        let services: usize = services.values().map(|token| 2 * length(&token.secret)).sum();
+        let tokens = length(id_token) + refresh_token + 2 * length(&login.secret) + services;
+        4096 + u64::try_from(tokens).unwrap_or(u64::MAX / 2)
+    }
+
     /// `X-Original-User`: who this is, to services and audits.
     #[must_use]
     pub fn original_user(&self) -> Option<HeaderValue> {

@@ -9,21 +9,22 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
+use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 
 use super::cookie_token::CookieToken;
 use super::key::SessionKey;
 use super::model::Session;
+use crate::resilience::UnixTime;
 
-/// Sessions held; about 6 kB each with three tokens of 700 bytes (`benches/README.md`).
-pub(super) const ENTRIES: usize = 100_000;
+/// A session with three tokens of a kilobyte: what places are reckoned by. What is full is counted in bytes.
+const USUAL: u64 = 8 * 1024;
 /// One for each value of a key's first byte (see `shard`). A change in one shard makes a concurrent look-up there read again.
 const SHARDS: usize = 256;
 
 /// A bounded cache of opened sessions by their whole cookie.
 pub struct NearCache {
     /// What requests read; no other lock on their way.
-    sessions: Cache<CookieToken, Arc<Session>, UnitWeighter, DefaultHashBuilder, Evicted>,
+    sessions: Cache<CookieToken, Arc<Session>, Bytes, DefaultHashBuilder, Evicted>,
     shards: Vec<Mutex<Shard>>,
 }
 
@@ -44,6 +45,16 @@ pub(super) struct Ticket(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Void;
 
+/// Weighs a session by what it takes.
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<CookieToken, Arc<Session>> for Bytes {
+    fn weight(&self, _token: &CookieToken, session: &Arc<Session>) -> u64 {
+        session.bytes()
+    }
+}
+
 /// Collects what the cache throws out, to be taken out of the index when no lock is held.
 #[derive(Debug, Clone)]
 struct Evicted;
@@ -63,11 +74,11 @@ impl fmt::Debug for NearCache {
 }
 
 impl NearCache {
-    /// An empty cache for at most `entries` sessions.
+    /// An empty cache for sessions of so many bytes in all.
     #[must_use]
-    pub fn new(entries: usize) -> Self {
-        let capacity = u64::try_from(entries).unwrap_or(u64::MAX);
-        let sessions = Cache::with(entries, capacity, UnitWeighter, DefaultHashBuilder::default(), Evicted);
+    pub fn new(bytes: u64) -> Self {
+        let places = usize::try_from(bytes / USUAL).unwrap_or(usize::MAX);
+        let sessions = Cache::with(places, bytes, Bytes, DefaultHashBuilder::default(), Evicted);
         Self { sessions, shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect() }
     }
 
@@ -116,6 +127,16 @@ impl NearCache {
         shard.changes = shard.changes.wrapping_add(1);
         if let Some(here) = shard.index.remove(key) {
             self.sessions.remove(&here.token);
+        }
+    }
+
+    /// Takes out what is over at `now` as far as this process knows: nobody may ever ask for it again.
+    pub(super) fn sweep(&self, now: UnixTime) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (_, here) in shard.index.extract_if(|_, session| now >= session.expires_at()) {
+                self.sessions.remove(&here.token);
+            }
         }
     }
 

@@ -93,10 +93,9 @@ fn the_manifests_say_what_the_program_does() {
         let probe = &container[probe]["httpGet"];
         assert_eq!((&probe["path"], &probe["port"]), (&json!(path), &json!("admin")));
     }
-    // Not ready for two probes: noticed while the listener is still open.
     let ready = &container["readinessProbe"];
-    let noticed = ready["periodSeconds"].as_u64().unwrap() * ready["failureThreshold"].as_u64().unwrap();
-    assert!(noticed < DRAIN_DELAY, "{noticed}");
+    let borne = ready["periodSeconds"].as_u64().unwrap() * ready["failureThreshold"].as_u64().unwrap();
+    assert_eq!(borne, settings.session.grace.as_secs(), "Redis away: no pod is left, or one that refuses everybody");
     let service = manifest("service.yaml");
     let targets: Vec<&Value> =
         service["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["targetPort"]).collect();
