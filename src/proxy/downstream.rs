@@ -201,9 +201,17 @@ async fn read_to_end(session: &mut Downstream) -> bool {
 
 /// Closing with unread bytes in the socket makes the kernel reset it, and the client would never
 /// read our answer (RFC 9112 §9.6): so read on for a moment.
-async fn linger(session: &mut Downstream) {
+pub(super) async fn linger(session: &mut Downstream) {
     session.set_read_timeout(Some(Duration::from_millis(500)));
     let _ = tokio::time::timeout(LINGER, session.drain_request_body()).await;
+}
+
+/// Whether a client on HTTP/1 still sends what its service, which has answered, did not want: the engine ends both
+/// connections.
+pub(super) fn still_sends(session: &mut Downstream) -> bool {
+    let relayed = session.response_written().is_some_and(|head| head.status.as_u16() >= 200);
+    let whole = session.is_http2() || session.as_downstream_mut().is_body_done();
+    relayed && !whole && session.subrequest_ctx.is_none()
 }
 
 /// Whether an answer to this request has begun. An interim one (RFC 9110 §15.2) is none.

@@ -97,6 +97,6 @@ mod tests {
         assert_eq!(memory.note(most, None, most), None);
         assert_eq!(memory.note(0, None, most), Some(false));
         assert_eq!(memory.note(0, Some(most), most), Some(true), "sockets where they count");
-        assert_eq!(memory.note(0, Some(0), most), Some(true), "and of each answer, so that fewer fit");
+        assert_eq!((memory.note(0, Some(0), most), memory.is_spoken_for()), (None, true), "and fewer answers fit");
     }
 }

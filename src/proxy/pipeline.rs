@@ -187,5 +187,8 @@ impl ProxyHttp for Bff {
 
     async fn logging(&self, session: &mut Downstream, error: Option<&Error>, ctx: &mut Ctx) {
         conclude::conclude(session, ctx, error);
+        if error.is_none() && ctx.own_status.is_none() && downstream::still_sends(session) {
+            Box::pin(downstream::linger(session)).await;
+        }
     }
 }

@@ -59,5 +59,7 @@ pub fn start(level: &str, json: bool) -> std::io::Result<LogGuard> {
 fn may_speak(metadata: &Metadata<'_>) -> bool {
     let ours =
         metadata.target().strip_prefix("pingora_bff").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    ours || *metadata.level() <= Level::INFO
+    // The engine's plain application, which the admin listener is, writes down whole heads that it cannot read.
+    let writes_heads = metadata.target() == "pingora_core::apps::http_app";
+    ours || (*metadata.level() <= Level::INFO && !writes_heads)
 }

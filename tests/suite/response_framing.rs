@@ -1,5 +1,10 @@
 //! How a service frames its answer is between it and the edge: what a client is told can be read in one way only.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
 use crate::harness::{Behaviour, Edge, RawClient, Setup, Upstream, builder, raw};
 
 async fn edge() -> (Edge, Upstream) {
@@ -162,4 +167,30 @@ async fn what_is_about_the_hop_to_the_service_ends_here() {
         let answer = h2.get(edge.url("/open/x")).send().await.unwrap();
         assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (status, "ok"));
     }
+}
+
+/// A service that answers before it has the whole request, and hangs up: 413, 401, a redirect.
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_still_sends() {
+    let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", service.local_addr().unwrap());
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let edge = Setup::new().service_alone("own", &url, None, "timeout: 10").route(open).start().await;
+    let mut client = RawClient::connect(edge.address()).await;
+    client.send("POST /open/x HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\r\n").await;
+    client.send(&"x".repeat(64 * 1024)).await;
+    let (mut asked, _) = service.accept().await.unwrap();
+    assert!(asked.read(&mut [0; 4096]).await.unwrap() > 0);
+    let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge";
+    asked.write_all(answer.as_bytes()).await.unwrap();
+    // With unread bytes: a reset.
+    drop(asked);
+    // A client that reads when it has sent what it has, or cannot send any more.
+    for _ in 0..6 {
+        client.send(&"x".repeat(64 * 1024)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let head = client.head().await;
+    assert_eq!(head.status(), 413);
+    assert_eq!(client.reader.body(&head).await.unwrap().start, b"large");
 }

@@ -9,7 +9,8 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::harness::{
-    Behaviour, Browser, Edge, SECRET, SESSION_SECRET, Setup, Upstream, claims, free_port, http_client, location,
+    AUDIENCES, Behaviour, Browser, Edge, RawClient, SECRET, SESSION_SECRET, Setup, Upstream, claims, free_port,
+    http_client, location,
 };
 use crate::liar::{Canned, Liar, now, tokens};
 
@@ -272,4 +273,22 @@ async fn no_secret_is_written_anywhere() {
     marks.dedup();
     assert!(haul.secrets.len() > 40, "{}", haul.secrets.len());
     assert!(marks.is_empty(), "{} marks:\n{}", marks.len(), marks.join("\n"));
+}
+
+/// Only the public listener has the door; the engine would write down the head that it cannot read.
+#[tokio::test]
+async fn the_log_has_nothing_of_a_head_that_the_admin_listener_cannot_read() {
+    let upstream = Upstream::start().await;
+    let mut edge = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).start().await;
+    let admin = edge.admin_url("").trim_start_matches("http://").parse().unwrap();
+    let mut client = RawClient::connect(admin).await;
+    client
+        .send("GET /metrics?token=QUERY-SECRET HTTP/1.1\r\nAuthorization: Bearer HEAD-SECRET\r\nBad Name: y\r\n\r\n")
+        .await;
+    let _ = client.reader.head().await;
+    for (place, text) in everything_written(&mut edge).await {
+        for secret in ["QUERY-SECRET", "HEAD-SECRET"] {
+            assert!(!contains(&text, secret.as_bytes()), "{place} has {secret}");
+        }
+    }
 }
