@@ -57,14 +57,12 @@ use key::{Lookup, Resource};
 use shelf::Shelf;
 use storage::ShelfStorage;
 
-/// How long a request waits for another that asks the same, at most. Then it asks by itself.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
 /// What the end of a flight takes to reach those who wait for it.
 const HEARSAY: Duration = Duration::from_millis(500);
 
-/// How long one request may hold the others back before the next one asks as well.
-const LOCK_AGE: Duration = Duration::from_secs(30);
+/// How long one request may hold the others back before one of them asks as well, for all: the service may be slow, or only
+/// the first one's client.
+const LOCK_AGE: Duration = Duration::from_millis(5_500);
 
 /// Questions remembered as unstorable, in each of 16 shards.
 const REMEMBERED: usize = 512;
@@ -146,12 +144,6 @@ impl ResponseCache {
     }
 }
 
-/// How long to wait for another request, where the service may take `timeout`: a little longer than that,
-/// to hear how it ended.
-fn patience(timeout: Duration) -> Duration {
-    if timeout <= LONGEST_WAIT { timeout + HEARSAY } else { LONGEST_WAIT }
-}
-
 impl fmt::Debug for ResponseCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseCache").field("enabled", &self.enabled).finish_non_exhaustive()
@@ -183,10 +175,8 @@ impl CacheKeyLock for Lock {
         if is_alone(key) {
             return permit.unlock(reason);
         }
-        if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>())
-            && let Some(fault) = lookup.fault.get()
-        {
-            self.flights.record_failure(key, fault);
+        if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>()) {
+            self.flights.record_failure(key, lookup.fault.get());
         }
         self.lock.release(key, permit, reason);
     }
