@@ -4,7 +4,7 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{AUDIENCES, DOCTORED, Provider, Redis, SECRET, Setup, Upstream, doctor, free_port};
+use crate::harness::{AUDIENCES, DOCTORED, Provider, Redis, SECRET, Setup, Upstream, doctor, failing_run, free_port};
 use crate::liar::{Canned, Liar};
 
 const UNKNOWN: &str = "https://unknown.example.test";
@@ -308,6 +308,28 @@ async fn a_redis_that_wants_a_password_says_so() {
     let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).store(&redis.url());
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["it wants a password: `session.redis.password`", "conf/settings.yaml", "session.store"]);
+}
+
+/// It says no, and time mends nothing: neither `run` nor the doctor waits for it to come back.
+#[tokio::test]
+async fn a_redis_that_says_no_for_good_says_so() {
+    let (provider, client) = client("doctor-redis-no", &json!({})).await;
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    let at = redis.address();
+    let cases = [
+        (format!("redis://{at}/99"), "it has no database of that number, the last part of `session.store`"),
+        (format!("redis+sentinel://{at}/main"), "is no sentinel that may be asked"),
+        (format!("redis://nobody:wrong@{at}"), "`session.redis.username` and `password`"),
+    ];
+    for (url, words) in cases {
+        let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).store(&url);
+        let (code, page) = doctor(setup.clone(), &provider.issuer, client).await;
+        assert_only(&page, code, &[words, "conf/settings.yaml", "session.store"]);
+        let (status, said) = failing_run(setup, free_port()).await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(words) && said.contains("(settings.yaml, session.store)"), "{said}");
+        assert!(!said.contains("wrong@"), "{said}");
+    }
 }
 
 #[tokio::test]
