@@ -146,7 +146,11 @@ async fn a_service_that_is_dead_names_its_base_url() {
 
     let setup = Setup::new().service("analytics", &answers_anything_with_http().await, Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
-    assert_only(&page, code, &["it answers with something that is no TLS", "services.analytics_service.tls"]);
+    assert_only(
+        &page,
+        code,
+        &["it speaks no TLS there: http instead of https?", "services.analytics_service.base_url"],
+    );
 
     let legacy = format!("legacy_services: {{ old: \"{gone}\" }}\n");
     let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).legacy(&legacy);
