@@ -2,9 +2,9 @@
 //! asking one after the other until the circuit opens.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pingora::cache::CacheKey;
 use pingora::cache::key::{CacheHashKey, HashBinary};
 
@@ -28,11 +28,11 @@ pub(super) struct FaultCell(Mutex<Option<Fault>>);
 
 impl FaultCell {
     pub(super) fn set(&self, fault: Option<Fault>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.0.lock() = fault;
     }
 
     pub(super) fn get(&self) -> Option<Fault> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Flights(Mutex<HashMap<HashBinary, Fallen>>);
 impl Flights {
     /// Before those who wait are told.
     pub(super) fn record_failure(&self, key: &CacheKey, fault: Option<Fault>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if all.len() >= REMEMBERED {
             all.retain(|_, fallen| fallen.last.elapsed() < MEMORY);
         }
@@ -86,7 +86,7 @@ impl Flights {
     }
 
     fn since(&self, key: &CacheKey, asked: Instant) -> Option<Fallen> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         all.get(&key.combined_bin()).filter(|fallen| fallen.last > asked).copied()
     }
 }
@@ -139,6 +139,6 @@ mod tests {
             flights.record_failure(&key, Some(Fault::Late));
             assert_eq!(flights.shared(&key, asked, false), Some(Fault::Late));
         }
-        assert!(flights.0.lock().unwrap().len() <= REMEMBERED);
+        assert!(flights.0.lock().len() <= REMEMBERED);
     }
 }
