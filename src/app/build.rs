@@ -240,7 +240,7 @@ impl Assembly<'_> {
     }
 
     fn token(&self, route: &RouteConfig) -> RouteToken {
-        RouteToken::of(&route.target_service, route.token_policy.as_ref(), route.auth, &self.config.settings)
+        RouteToken::of(route, &self.config.settings)
     }
 
     /// What a user's own tokens are for, on any route. Exchanged ones are asked for later on.

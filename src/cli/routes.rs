@@ -38,7 +38,9 @@ pub(super) fn upstream_url(route: &Route, config: &Config, path: &str) -> String
 
 /// What goes upstream in `Authorization`.
 pub(super) fn token(route: &Route, config: &Config) -> RouteToken {
-    RouteToken::of(&route.target_service, route.token_policy.as_ref(), route.auth, &config.settings)
+    // Every route of a table is one of these.
+    let written = config.routes.iter().find(|written| *written.id == *route.id);
+    written.map_or(RouteToken::AsSent, |written| RouteToken::of(written, &config.settings))
 }
 
 fn token_words(token: &RouteToken) -> String {

@@ -3,9 +3,9 @@
 //! is asked for alone, without a browser, and the refused ones are left out of logins for a while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use url::Url;
 
 use super::http::{Endpoint, HttpClient};
@@ -28,12 +28,12 @@ pub(super) struct RefusedAudiences {
 
 impl RefusedAudiences {
     pub(super) fn contains(&self, audience: &str) -> bool {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = self.refused.lock();
         refused.get(audience).is_some_and(|since| since.elapsed() < BELIEVED)
     }
 
     fn add(&self, audience: &str) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused.lock();
         refused.insert(audience.to_owned(), Instant::now());
     }
 }

@@ -2,7 +2,7 @@
 //! unknown key asks once for a new set, not once per token.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519};
@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::discovery::Discovery;
@@ -158,7 +159,7 @@ impl Jwks {
 
     fn take_turn(&self, bringer: Bringer) -> bool {
         let now = self.clock.now();
-        let mut missed_at = self.missed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missed_at = self.missed_at.lock();
         let waiting = missed_at.get(&bringer).is_some_and(|at| *at <= now && at.until(now) < bringer.miss_interval());
         if !waiting {
             missed_at.insert(bringer, now);

@@ -2,10 +2,11 @@
 //! when old, and kept when a renewal fails, so that a provider that is down costs as little as it can.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::error::IdpError;
 use crate::resilience::{Clock, SingleFlight, UnixTime};
@@ -115,7 +116,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
 
 impl<T> Inner<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     async fn ask(&self) -> Fetched<T> {

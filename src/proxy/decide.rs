@@ -29,8 +29,8 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
     if let Some(preflight) = origin::origin(gateway, session, from, guarded)? {
         return Ok(Some(preflight));
     }
-    if route::max_forwards_is_zero(session) {
-        return Ok(Some(route::allow_reply()));
+    if let Some(allow) = route::last_stop(gateway, session, &routed, &path) {
+        return Ok(Some(allow));
     }
     match routed {
         Routed::Ours(endpoint) => {

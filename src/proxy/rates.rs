@@ -2,13 +2,12 @@
 //! cannot be asked. Then each replica lets the whole limit through: neither an open door nor a closed one.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
 
 use crate::resilience::{Rate, RateCounts, RateKey, Standing};
 use crate::session::Sessions;
@@ -63,12 +62,12 @@ impl Rates {
     }
 
     fn rests(&self, now: Instant) -> bool {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+        self.resting.lock().is_some_and(|until| now < until)
     }
 
     fn rest(&self, now: Instant, reason: &dyn std::fmt::Display) -> Option<Standing> {
         let until = now + REST;
-        let before = self.resting.lock().unwrap_or_else(PoisonError::into_inner).replace(until);
+        let before = self.resting.lock().replace(until);
         // Of those who waited together, one tells.
         if before.is_none_or(|before| before <= now) {
             tracing::warn!(%reason, "requests cannot be counted with the other replicas; counting here");

@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 /// Parts of a window. What was counted leaves with its part, a `period` after the last of that part came:
@@ -98,14 +99,14 @@ impl RateCounts {
     pub fn closed(&self, key: &RateKey, now: Instant) -> Option<Standing> {
         let at = micros(now.saturating_duration_since(self.begun));
         let count = self.counts.get(key)?;
-        let until = count.lock().unwrap_or_else(PoisonError::into_inner).closed_until;
+        let until = count.lock().closed_until;
         (at < until).then(|| refused(until - at))
     }
 
     fn with<T>(&self, key: RateKey, work: impl FnOnce(&mut Count) -> T) -> T {
         let fresh = || Ok::<_, std::convert::Infallible>(Arc::default());
         let Ok(count) = self.counts.get_or_insert_with(&key, fresh);
-        work(&mut count.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut count.lock())
     }
 }
 

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 type Flights<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
@@ -36,7 +37,7 @@ struct Landing<K: Hash + Eq, V> {
 
 impl<K: Hash + Eq, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.flights.lock().remove(&self.key);
     }
 }
 
@@ -70,7 +71,7 @@ where
 
     /// Waits for the end of the flight under `key`, if there is one, however it ends.
     pub async fn ended(&self, key: &K) {
-        let flight = self.flights.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let flight = self.flights.lock().get(key).cloned();
         if let Some(mut flight) = flight {
             let _ = flight.wait_for(Option::is_some).await;
         }
@@ -79,7 +80,7 @@ where
     /// How many flights there are at this moment.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.flights.lock().len()
     }
 
     fn join_or_start<F, W>(&self, key: K, work: W) -> watch::Receiver<Option<V>>
@@ -87,7 +88,7 @@ where
         W: FnOnce() -> F,
         F: Future<Output = V> + Send + 'static,
     {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
         }

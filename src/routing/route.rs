@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::methods::Methods;
 use super::rate_limit::RateLimit;
-use crate::config::{AuthMode, Place, RouteConfig, TokenPolicyConfig};
+use crate::config::{AuthMode, Place, RouteConfig};
 use crate::path::{CanonicalPath, Pattern, PatternError, Template, TemplateError};
 
-/// One rule: which requests, for which service, with which token.
+/// One rule: which requests, for which service.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Unique; the `endpoint` label of metrics.
@@ -26,8 +26,6 @@ pub struct Route {
     pub websocket: bool,
     /// Bytes a request body may have.
     pub max_body_size: Option<u64>,
-    /// Absent: the session's own token for the service.
-    pub token_policy: Option<TokenPolicyConfig>,
     /// Absent: any number of requests.
     pub rate_limit: Option<RateLimit>,
     /// For messages.
@@ -89,7 +87,6 @@ impl Route {
             streaming: config.streaming,
             websocket: config.websocket,
             max_body_size: config.max_body_size,
-            token_policy: config.token_policy.clone(),
             rate_limit: config.rate_limit.as_ref().map(RateLimit::build),
             written_at: config.written_at.clone(),
             pattern,

@@ -148,7 +148,8 @@ impl RouteTable {
             && (!bit.is_shared() || self.route(entry.number).is_some_and(|route| route.methods.accepts(method)))
     }
 
-    fn allowed(&self, path: &CanonicalPath) -> Vec<Method> {
+    /// What all routes of the path take together, for `Allow`.
+    pub fn allowed(&self, path: &CanonicalPath) -> Vec<Method> {
         let routes = self.matching(path);
         let mut allow: Vec<Method> = routes.iter().flat_map(|route| route.methods.allowed().cloned()).collect();
         allow.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));

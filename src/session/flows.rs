@@ -124,8 +124,20 @@ impl Sessions {
     pub async fn lease(&self, name: &str, span: Duration) -> Result<Option<Lease>, StoreError> {
         let holder = random_text()?;
         let fence = self.store.lease(name, &holder, span, self.now()?).await?;
-        let (name, store, clock) = (name.to_owned(), Arc::clone(&self.store), Arc::clone(&self.clock));
-        Ok(fence.map(|fence| Lease { fence, name, holder, span, clock, store }))
+        Ok(fence.map(|fence| self.held(fence, name, holder, span)))
+    }
+
+    /// The same, also right after an outage of the store, when somebody may have it who is not back yet: for what does no
+    /// harm when two do it.
+    pub(super) async fn lease_at_once(&self, name: &str, span: Duration) -> Result<Option<Lease>, StoreError> {
+        let holder = random_text()?;
+        let fence = self.store.renew_lease(name, &holder, span, self.now()?).await?;
+        Ok(fence.map(|fence| self.held(fence, name, holder, span)))
+    }
+
+    fn held(&self, fence: u64, name: &str, holder: String, span: Duration) -> Lease {
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        Lease { fence, name: name.to_owned(), holder, span, clock, store }
     }
 }
 

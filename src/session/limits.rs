@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::flow::FLOW_LIFETIME;
 use super::model::Session;
@@ -71,7 +72,7 @@ impl Waiting {
         if self.most == 0 {
             return Ok(());
         }
-        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rounds = self.rounds.lock();
         // The store may have told since that it is earlier.
         rounds.begun = rounds.begun.min(now);
         if rounds.begun.until(now) >= FLOW_LIFETIME {
@@ -92,7 +93,7 @@ impl Waiting {
     }
 
     fn leave(&self, address: IpAddr) {
-        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rounds = self.rounds.lock();
         if !rounds.young.take_out(address) {
             rounds.old.take_out(address);
         }
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!([enter(2_200), enter(2_300)], [Ok(()), Err(Crowded::Address)]);
         waiting.leave(address(0));
         assert_eq!([enter(2_300), enter(9_000)], [Ok(()), Ok(())]);
-        assert_eq!(waiting.rounds.lock().unwrap().old.by_address.len(), 0);
+        assert_eq!(waiting.rounds.lock().old.by_address.len(), 0);
     }
 
     #[test]

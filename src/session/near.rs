@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 
@@ -143,7 +144,7 @@ impl NearCache {
     /// Takes everything out and voids all tickets.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock();
             shard.changes = shard.changes.wrapping_add(1);
             for (_, here) in shard.index.drain() {
                 self.sessions.remove(&here.token);
@@ -154,7 +155,7 @@ impl NearCache {
     /// Sessions that the index knows; for tests.
     #[cfg(test)]
     pub(super) fn indexed(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap().index.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().index.len()).sum()
     }
 
     fn insert(&self, mut shard: MutexGuard<'_, Shard>, session: &Arc<Session>) {
@@ -178,6 +179,6 @@ impl NearCache {
     /// Always there: as many shards as a byte has values.
     fn shard(&self, key: &SessionKey) -> Option<MutexGuard<'_, Shard>> {
         let shard = self.shards.get(usize::from(*key.0.first()?))?;
-        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(shard.lock())
     }
 }

@@ -35,9 +35,9 @@ impl Sessions {
         self.store.set_note(&name, sealed, token.expires_at.unwrap_or(now.plus(UNTOLD)), now).await
     }
 
-    /// The right to fetch that token for all; `None` while somebody has it.
+    /// The right to fetch that token for all; `None` while somebody has it. Two who fetch it at once cost a request.
     pub async fn shared_lease(&self, id: &str, span: Duration) -> Result<Option<Lease>, StoreError> {
-        self.lease(&name_of(id), span).await
+        self.lease_at_once(&name_of(id), span).await
     }
 }
 

@@ -4,9 +4,11 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// How long lines come together before they are written.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -90,7 +92,7 @@ impl Write for LineWriter {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     fn work(&self, mut sink: impl Write) {
@@ -112,7 +114,7 @@ impl Queue {
                 return false;
             }
             waiting.asleep = true;
-            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.news.wait(&mut waiting);
         }
         std::mem::swap(&mut waiting.text, lines);
         let dropped = std::mem::take(&mut waiting.dropped);
@@ -142,7 +144,7 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().push(bytes.to_vec());
+            self.0.lock().push(bytes.to_vec());
             Ok(bytes.len())
         }
 
@@ -169,7 +171,7 @@ mod tests {
             thread.join().unwrap();
         }
         drop(worker);
-        let calls = sink.0.lock().unwrap();
+        let calls = sink.0.lock();
         let text = String::from_utf8(calls.concat()).unwrap();
         for thread in 0..4 {
             let own: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{thread} "))).collect();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AuthMode, Settings, TokenMode, TokenPolicyConfig};
+use crate::config::{AuthMode, RouteConfig, Settings, TokenMode, TokenPolicyConfig};
 
 /// One service's token: for whom it must be, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -123,10 +123,11 @@ pub enum RouteToken {
 }
 
 impl RouteToken {
-    /// The token of a route to `service`.
+    /// What `route` says of it, and the settings of its service.
     #[must_use]
-    pub fn of(service: &str, written: Option<&TokenPolicyConfig>, auth: AuthMode, settings: &Settings) -> Self {
-        match (TokenPolicy::of(service, written, settings), auth) {
+    pub fn of(route: &RouteConfig, settings: &Settings) -> Self {
+        let policy = TokenPolicy::of(&route.target_service, route.token_policy.as_ref(), settings);
+        match (policy, route.auth) {
             (policy, AuthMode::Session)
             | (policy @ (TokenPolicy::None | TokenPolicy::ServiceToken { .. }), AuthMode::Bearer | AuthMode::None) => {
                 Self::By(policy)

@@ -1,5 +1,5 @@
 //! Whether a service can be reached at this moment, found out as a request would: its name, a
-//! connection, TLS. Nothing is sent.
+//! connection, TLS. No request is sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,6 +24,12 @@ pub enum Unreachable {
     /// Nobody answers at that address.
     #[error("no connection ({0})")]
     Connection(String),
+    /// Somebody answers, with TLS that `base_url` does not ask for.
+    #[error("it speaks TLS there: https instead of http?")]
+    OnlyTls,
+    /// Somebody answers, with something else than TLS.
+    #[error("it speaks no TLS there: http instead of https?")]
+    NoTls,
     /// Somebody answers, but not with TLS that is believed.
     #[error("the TLS handshake fails ({0})")]
     Tls(String),
@@ -48,8 +54,23 @@ impl Upstream {
         self.connect(address).await?;
         if self.tls {
             self.shake_hands(&peer).await?;
+        } else if self.answers_tls(address).await {
+            return Err(Unreachable::OnlyTls);
         }
         Ok(address)
+    }
+
+    /// Whether a greeting of TLS is answered with TLS. To a service of plain HTTP it is no request, whatever it makes of it.
+    async fn answers_tls(&self, address: SocketAddr) -> bool {
+        let mut peer = HttpPeer::new(address, true, self.server_name.clone());
+        peer.options.verify_cert = false;
+        peer.options.verify_hostname = false;
+        // One that waits for the rest of a request says nothing.
+        peer.options.total_connection_timeout = Some(OBJECTION);
+        match TransportConnector::new(None).new_stream(&peer).await {
+            Ok(_stream) => true,
+            Err(error) => cause_of(&error).contains("fatal alert"),
+        }
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<(), Unreachable> {
@@ -76,20 +97,13 @@ impl Upstream {
             }
             Err(error) => error,
         };
-        Err(Unreachable::Tls(match error.etype() {
-            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
-                format!("no answer within {}s", self.connect_timeout.as_secs_f32())
-            }
-            _ => what_failed(&error),
-        }))
+        if matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) {
+            return Err(Unreachable::Tls(format!("no answer within {}s", self.connect_timeout.as_secs_f32())));
+        }
+        let cause = cause_of(&error);
+        if cause.contains("InvalidContentType") {
+            return Err(Unreachable::NoTls);
+        }
+        Err(Unreachable::Tls(cause.strip_prefix("invalid peer certificate: ").unwrap_or(&cause).to_owned()))
     }
-}
-
-/// In the words of whoever has to change something.
-fn what_failed(error: &pingora::Error) -> String {
-    let cause = cause_of(error);
-    if cause.contains("InvalidContentType") {
-        return "it answers with something that is no TLS".to_owned();
-    }
-    cause.strip_prefix("invalid peer certificate: ").unwrap_or(&cause).to_owned()
 }

@@ -6,12 +6,13 @@
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::connectors::L4Connect;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
@@ -65,7 +66,7 @@ impl Dial {
 #[async_trait]
 impl L4Connect for Dial {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let severable = self.severable.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let severable = self.severable.lock().take();
         let (Some(severable), Some(address)) = (severable, address.as_inet()) else {
             return Err(Error::new_up(ErrorType::ConnectError));
         };

@@ -192,7 +192,7 @@ async fn nobody_waits_for_ever_behind_a_slow_or_aborted_first_request() {
     upstream.behave(slow(Duration::ZERO));
     let started = Instant::now();
     assert_eq!(ask(&browser, &edge, "slow", &[]).await.status(), 200);
-    assert!((4.0..6.5).contains(&started.elapsed().as_secs_f32()), "after five seconds it asks by itself");
+    assert!((4.0..6.5).contains(&started.elapsed().as_secs_f32()), "after five seconds one more asks");
     assert_eq!(first.await.unwrap(), 200);
 
     upstream.behave(slow(Duration::from_millis(600)));

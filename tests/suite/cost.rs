@@ -2,18 +2,14 @@
 //! the five hottest paths, counted by valgrind, beside the committed numbers. A count is repeatable on a
 //! busy machine; it belongs to one compiler and one profile, elsewhere it is not compared.
 
-#[allow(dead_code, reason = "the bench program uses all of it")]
-#[path = "../../benches/edge/stand/mod.rs"]
-mod stand;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use stand::conf::Ports;
-use stand::count::Counted;
-use stand::request::{each, get};
-use stand::{behind, free_port, installed, logins};
+use crate::harness::stand::conf::{self, Ports};
+use crate::harness::stand::count::Counted;
+use crate::harness::stand::request::{each, get};
+use crate::harness::stand::{behind, free_port, installed, logins};
 
 /// The committed numbers: the compiler, then a line for each path.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/cost.txt");
@@ -63,7 +59,7 @@ async fn count() -> BTreeMap<&'static str, u64> {
     let (provider, service) = behind();
     let ports = Ports { public: free_port(), admin: free_port() };
     let store = format!("sqlite:{}", dir.path().join("sessions.db").display());
-    stand::conf::write(dir.path(), ports, &store, provider.issuer(), service);
+    conf::write(dir.path(), ports, &store, provider.issuer(), service);
     let cookies = logins::make(dir.path(), &provider, 4).await;
     let token = format!("Authorization: Bearer {}", provider.access_token("machine"));
     let kept = each("/api/v1/proxy/old/kept", &cookies[..1]);

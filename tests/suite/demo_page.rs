@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Browser, Log, free_port, http_client, location};
+use crate::harness::{Browser, Log, free_port, free_ports, http_client, location};
 
 /// The program with these arguments; killed by its id when dropped.
 struct Started {
@@ -75,12 +75,6 @@ async fn log_in(url: &str) -> Browser {
     let answer = browser.get(location(&sent).expect("the way back")).await;
     assert!(answer.status().is_redirection(), "{}", answer.status());
     browser
-}
-
-/// The first of five ports in a row that nobody listens on at the moment.
-fn five_free_ports() -> u16 {
-    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..1000).map(|_| free_port()).find(|first| *first < 65_000 && (1..5).all(|more| is_free(first + more))).unwrap()
 }
 
 impl Drop for Started {
@@ -163,7 +157,7 @@ async fn a_demo_that_starts_is_ended_by_ctrl_c_and_by_no_sighup() {
 #[tokio::test]
 async fn a_printed_configuration_runs_against_the_parts() {
     let temp = tempfile::tempdir().unwrap();
-    let (port, first) = (free_port().to_string(), five_free_ports().to_string());
+    let (port, first) = (free_port().to_string(), free_ports(5).to_string());
     let print = ["demo", "--print-config", "mine", "--port", &port, "--parts", &first];
     let mut printing = Started::with(&print, temp.path());
     assert_eq!(printing.child.wait().unwrap().code(), Some(0));

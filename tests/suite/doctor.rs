@@ -4,7 +4,7 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{AUDIENCES, DOCTORED, Provider, Redis, SECRET, Setup, Upstream, doctor, free_port};
+use crate::harness::{AUDIENCES, DOCTORED, Provider, Redis, SECRET, Setup, Upstream, doctor, failing_run, free_port};
 use crate::liar::{Canned, Liar};
 
 const UNKNOWN: &str = "https://unknown.example.test";
@@ -146,7 +146,11 @@ async fn a_service_that_is_dead_names_its_base_url() {
 
     let setup = Setup::new().service("analytics", &answers_anything_with_http().await, Some(AUDIENCES[1]));
     let (code, page) = doctor(setup, &provider.issuer, client).await;
-    assert_only(&page, code, &["it answers with something that is no TLS", "services.analytics_service.tls"]);
+    assert_only(
+        &page,
+        code,
+        &["it speaks no TLS there: http instead of https?", "services.analytics_service.base_url"],
+    );
 
     let legacy = format!("legacy_services: {{ old: \"{gone}\" }}\n");
     let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).legacy(&legacy);
@@ -308,6 +312,28 @@ async fn a_redis_that_wants_a_password_says_so() {
     let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).store(&redis.url());
     let (code, page) = doctor(setup, &provider.issuer, client).await;
     assert_only(&page, code, &["it wants a password: `session.redis.password`", "conf/settings.yaml", "session.store"]);
+}
+
+/// It says no, and time mends nothing: neither `run` nor the doctor waits for it to come back.
+#[tokio::test]
+async fn a_redis_that_says_no_for_good_says_so() {
+    let (provider, client) = client("doctor-redis-no", &json!({})).await;
+    let (redis, upstream) = (Redis::start("maxmemory-policy noeviction"), Upstream::start().await);
+    let at = redis.address();
+    let cases = [
+        (format!("redis://{at}/99"), "it has no database of that number, the last part of `session.store`"),
+        (format!("redis+sentinel://{at}/main"), "is no sentinel that may be asked"),
+        (format!("redis://nobody:wrong@{at}"), "`session.redis.username` and `password`"),
+    ];
+    for (url, words) in cases {
+        let setup = Setup::new().service("analytics", &upstream.url(), Some(AUDIENCES[1])).store(&url);
+        let (code, page) = doctor(setup.clone(), &provider.issuer, client).await;
+        assert_only(&page, code, &[words, "conf/settings.yaml", "session.store"]);
+        let (status, said) = failing_run(setup, free_port()).await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(words) && said.contains("(settings.yaml, session.store)"), "{said}");
+        assert!(!said.contains("wrong@"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ async fn edge() -> (Edge, Upstream, Browser) {
     let upstream = Upstream::start().await;
     let open =
         "{ id: open, path: \"/open/*\", target_service: own_service, upstream_path: \"/base/{path}\", auth: none }";
-    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).route(open);
+    let few = "{ id: few, path: /few, target_service: own_service, methods: [GET, OPTIONS], auth: none }";
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).route(open).route(few);
     let edge = setup.start().await;
     let browser = Browser::logged_in(&edge, "ada").await;
     (edge, upstream, browser)
@@ -357,13 +358,16 @@ async fn http_1_0_is_sent_no_chunks() {
 #[tokio::test]
 async fn an_options_goes_no_further_than_it_may() {
     let (edge, upstream, _browser) = edge().await;
-    let ask = async |left: &str| {
-        let request = format!("OPTIONS /open/x HTTP/1.1\r\nHost: h\r\n{left}\r\n");
+    let ask_at = async |path: &str, left: &str| {
+        let request = format!("OPTIONS {path} HTTP/1.1\r\nHost: h\r\n{left}\r\n");
         raw(edge.address(), request).await.0
     };
+    let ask = async |left: &str| ask_at("/open/x", left).await;
     let ours = ask("Max-Forwards: 0\r\n").await;
     assert_eq!((ours.status(), upstream.count()), (204, 0));
-    assert!(ours.one("allow").unwrap().contains("GET"));
+    assert!(ours.one("allow").unwrap().contains("PATCH"));
+    let few = ask_at("/few", "Max-Forwards: 0\r\n").await;
+    assert_eq!((few.status(), few.one("allow").as_deref()), (204, Some("GET, HEAD, OPTIONS")));
     for (sent, told) in [("Max-Forwards: 3\r\n", Some("2")), ("Max-Forwards: x\r\n", Some("x")), ("", None)] {
         assert_eq!(ask(sent).await.status(), 200);
         assert_eq!(upstream.last().head.one("max-forwards").as_deref(), told, "{sent}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Setup, Upstream, problem};
+use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Say, Setup, Upstream, problem};
 
 const HERD: usize = 100;
 
@@ -58,6 +58,30 @@ async fn those_who_wait_for_a_flight_share_its_failure() {
     for rest in ["breaks", "hangs"] {
         assert_eq!(browser.get(edge.url(&format!("/api/v1/proxy/svc/{rest}"))).await.status(), 200);
     }
+}
+
+#[tokio::test]
+async fn a_slow_service_does_not_get_the_crowd() {
+    let upstream = Upstream::start().await;
+    let (edge, browser) = edge_to(&upstream, &cache_and("8")).await;
+    // One more asks after five seconds.
+    let lines = "Cache-Control: max-age=60\r\n".to_owned();
+    upstream.behave(Behaviour::Say(Say { lines, after: Duration::from_millis(6_500), ..Say::default() }));
+    let url = edge.url("/api/v1/proxy/svc/slow");
+    let asked = Instant::now();
+    let answers = join_all((0..HERD).map(|_| browser.get(&url))).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    println!("{} asked, the last was told after {:?}", upstream.heads(), asked.elapsed());
+    assert!(upstream.heads() <= 2, "{HERD} asked");
+    // One that never answers has its time, and is asked no more than that either.
+    upstream.behave(Behaviour::Delay(Duration::from_secs(60)));
+    let before = upstream.heads();
+    let answers = herd(&edge, &browser, "never").await;
+    assert!(answers.iter().all(|(status, code, _)| (*status, code.as_str()) == (504, "upstream_timeout")));
+    assert!(upstream.heads() - before <= 2, "{} asked", upstream.heads() - before);
+    let mut times: Vec<_> = answers.iter().map(|(.., took)| *took).collect();
+    times.sort();
+    assert!(times[HERD - 3] < Duration::from_secs(10), "{times:?}");
 }
 
 #[tokio::test]

@@ -185,7 +185,19 @@ async fn the_doctor_shakes_hands_as_a_request_would() {
         assert_eq!(line.starts_with('✓'), well, "{tls}:\n{line}");
         assert!(well || line.contains("services.own_service.tls"), "{line}");
     }
-    assert_eq!(upstream.heads(), 0, "nothing was sent");
+    // What a request in plain HTTP would get there is no answer of the service.
+    let (https, http) = (upstream.url(), upstream.url().replace("https://", "http://"));
+    let plain = Upstream::start().await;
+    for (url, words) in [(http, "✗"), (plain.url(), "✓"), (https, "✗")] {
+        let setup = Setup::new().service_alone("own", &url, None, "timeout: 5");
+        let route = "{ id: own, path: /x, target_service: own_service, auth: none }";
+        let (_code, page) = doctor(setup.route(route), "http://127.0.0.1:1", "nobody").await;
+        let line = page.lines().find(|line| line.contains("own_service at")).unwrap();
+        assert!(line.starts_with(words), "{line}");
+        let told = line.contains("it speaks TLS there: https instead of http?") && line.ends_with("base_url");
+        assert_eq!(told, words == "✗" && url.starts_with("http://"), "{line}");
+    }
+    assert_eq!((upstream.heads(), plain.heads()), (0, 0), "no request was sent");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What a measurement stands on: an upstream, a provider's keys, ten thousand logins, and proxies as
-//! children of this process. Shared by the bench program and the guard in `tests/suite/cost.rs`.
+//! children of this process. Shared by the bench program and the suite (`tests/suite/cost.rs`; ports, by all of it).
 
 pub mod bare;
 pub mod client;
@@ -7,6 +7,7 @@ pub mod conf;
 pub mod count;
 pub mod logins;
 pub mod message;
+pub mod port;
 pub mod process;
 pub mod provider;
 pub mod request;
@@ -14,12 +15,8 @@ pub mod upstream;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
+pub use port::free_port;
 use provider::Provider;
-
-/// A port nobody listens on at the moment.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Whether a program is on the path.
 pub fn installed(program: &str) -> bool {

@@ -114,11 +114,11 @@ fn wanted(config: &Config, idp: &IdpConfig) -> Vec<Wanted> {
 }
 
 fn of_route(config: &Config, route: &RouteConfig) -> Option<Wanted> {
-    let written = route.token_policy.as_ref()?;
+    route.token_policy.as_ref()?;
     let service = &route.target_service;
     let file = config.conf_dir.join("settings.yaml").display().to_string();
     let key = |key| format!("{}: routes[{}].token_policy.{key}", route.written_at, route.id);
-    let (need, asked) = match RouteToken::of(service, Some(written), route.auth, &config.settings) {
+    let (need, asked) = match RouteToken::of(route, &config.settings) {
         RouteToken::By(TokenPolicy::ServiceToken { need, .. }) => (need, Asked::ForOurselves(key("mode"))),
         RouteToken::By(TokenPolicy::Session(need)) if need.own_audience => (need, Asked::AtLogins),
         // With an audience of the service's, it is looked at there.

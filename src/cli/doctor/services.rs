@@ -59,7 +59,7 @@ async fn visit(title: &str, patients: Vec<Patient>, report: &mut Report<'_>) {
 
 fn key_and_words(error: &Unreachable) -> (&'static str, String) {
     let key = match error {
-        Unreachable::Name(_) | Unreachable::Connection(_) => "base_url",
+        Unreachable::Name(_) | Unreachable::Connection(_) | Unreachable::OnlyTls | Unreachable::NoTls => "base_url",
         Unreachable::Tls(_) => "tls",
     };
     (key, error.to_string())

@@ -60,8 +60,7 @@ pub(super) fn read_server(node: &Node, found: &Collector) -> Option<ServerConfig
     let in_front = tls_written || trusted.as_ref().map_or(trusted_written, |trusted| !trusted.is_empty());
     let public_url = match public_url {
         Some(written) => {
-            check_tls(&written, tls.as_ref().map(|tls| &tls.spot), found);
-            check_front(&written, in_front, &listen, found);
+            check_public_url(&written, tls.as_ref().map(|tls| &tls.spot), in_front, &listen, found);
             Some(written.value)
         }
         None if public_written => None,
@@ -182,9 +181,16 @@ fn check_tls(public_url: &Located<Url>, tls: Option<&Spot>, found: &Collector) {
     }
 }
 
-/// Whom browsers meet first; `told`: that is written.
-fn check_front(public_url: &Located<Url>, told: bool, listen: &[Located<SocketAddr>], found: &Collector) {
-    if !told {
+/// Whether browsers that go there come here; `in_front`: whom they meet first is written.
+fn check_public_url(
+    public_url: &Located<Url>,
+    tls: Option<&Spot>,
+    in_front: bool,
+    listen: &[Located<SocketAddr>],
+    found: &Collector,
+) {
+    check_tls(public_url, tls, found);
+    if !in_front {
         check_balancer(public_url, found);
         check_port(public_url, listen, found);
     }

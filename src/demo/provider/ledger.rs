@@ -1,8 +1,9 @@
 //! What was granted to whom: codes and grants, in memory, bounded and expiring.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::refusal::Refusal;
 use super::users::User;
@@ -91,7 +92,7 @@ pub struct Ledger(Mutex<Books>);
 
 impl Ledger {
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Writes a code down; returns it.

@@ -1,7 +1,7 @@
 //! The legacy service: an echo with moods. `POST /_mode {"mode":"ok|slow|broken"}` sets one for
 //! everybody, `?delay_ms=` makes a single answer late.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::form_urlencoded;
@@ -40,7 +41,7 @@ struct Legacy {
 
 impl Legacy {
     fn mode(&self) -> MutexGuard<'_, Mode> {
-        self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mode.lock()
     }
 }
 

@@ -29,14 +29,17 @@ mod validation;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Method, StatusCode};
+use parking_lot::Mutex;
 use pingora::cache::CacheKey;
-use pingora::cache::lock::{CacheKeyLock, CacheLock, LockStatus, Locked, WritePermit};
+use pingora::cache::key::{CacheHashKey as _, HashBinary};
+use pingora::cache::lock::{CacheKeyLock, LockStatus, LockStub, Locked, WritePermit};
 use pingora::cache::predictor::Predictor;
 use pingora::http::RequestHeader;
 use prometheus::IntCounter;
@@ -57,14 +60,12 @@ use key::{Lookup, Resource};
 use shelf::Shelf;
 use storage::ShelfStorage;
 
-/// How long a request waits for another that asks the same, at most. Then it asks by itself.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
 /// What the end of a flight takes to reach those who wait for it.
 const HEARSAY: Duration = Duration::from_millis(500);
 
-/// How long one request may hold the others back before the next one asks as well.
-const LOCK_AGE: Duration = Duration::from_secs(30);
+/// How long one request may hold the others back before one of them asks as well, for all: the service may be slow, or only
+/// the first one's client.
+const LOCK_AGE: Duration = Duration::from_millis(5_500);
 
 /// Questions remembered as unstorable, in each of 16 shards.
 const REMEMBERED: usize = 512;
@@ -97,7 +98,7 @@ impl ResponseCache {
             max_object: max_bytes / 4,
             storage: ShelfStorage(Arc::clone(&shelf)),
             shelf,
-            lock: Lock { lock: CacheLock::new(LOCK_AGE), flights: Flights::default() },
+            lock: Lock::default(),
             predictor: Predictor::new(REMEMBERED, Some(recall::says_nothing)),
             hits: metrics.cache_hits.clone(),
             misses: metrics.cache_misses.clone(),
@@ -146,23 +147,19 @@ impl ResponseCache {
     }
 }
 
-/// How long to wait for another request, where the service may take `timeout`: a little longer than that,
-/// to hear how it ended.
-fn patience(timeout: Duration) -> Duration {
-    if timeout <= LONGEST_WAIT { timeout + HEARSAY } else { LONGEST_WAIT }
-}
-
 impl fmt::Debug for ResponseCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseCache").field("enabled", &self.enabled).finish_non_exhaustive()
     }
 }
 
-/// The engine's lock, with three differences: after an error of the service the waiting requests elect the
-/// next one, instead of falling on the service all together; what failed is remembered for them; and what serves
-/// only the request that fetched it, each fetches by itself.
+/// As the engine's lock, with four differences: after an error of the service the waiting requests elect the
+/// next one, instead of falling on the service all together; what failed is remembered for them; they hear of the answer to one
+/// that took long as soon as it is there, also where they wait for the next one by now; and what serves only the request
+/// that fetched it, each fetches by itself.
+#[derive(Default)]
 struct Lock {
-    lock: CacheLock,
+    under_way: Mutex<HashMap<HashBinary, LockStub>>,
     flights: Flights,
 }
 
@@ -176,19 +173,35 @@ impl CacheKeyLock for Lock {
         if is_alone(key) {
             return Locked::Write(WritePermit::new(LOCK_AGE, stale_writer, Extensions::new()).0);
         }
-        self.lock.lock(key, stale_writer)
+        let mut under_way = self.under_way.lock();
+        let key = key.combined_bin();
+        if let Some(one) = under_way.get(&key)
+            && !matches!(one.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout)
+        {
+            return Locked::Read(one.read_lock());
+        }
+        let (permit, stub) = WritePermit::new(LOCK_AGE, stale_writer, Extensions::new());
+        under_way.insert(key, stub);
+        Locked::Write(permit)
     }
 
     fn release(&self, key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
         if is_alone(key) {
             return permit.unlock(reason);
         }
-        if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>())
-            && let Some(fault) = lookup.fault.get()
-        {
-            self.flights.record_failure(key, fault);
+        if let (LockStatus::TransientError, Some(lookup)) = (reason, key.extensions.get::<Arc<Lookup>>()) {
+            self.flights.record_failure(key, lookup.fault.get());
         }
-        self.lock.release(key, permit, reason);
+        let (mut under_way, name) = (self.under_way.lock(), key.combined_bin());
+        let took_long = permit.lock_status() != LockStatus::Waiting;
+        if took_long && !matches!(reason, LockStatus::Done | LockStatus::GiveUp) {
+            // Another has its place by now, or whoever comes next takes it.
+            return permit.unlock(LockStatus::AgeTimeout);
+        }
+        if let Some(there) = under_way.remove(&name).filter(|_| took_long) {
+            there.0.unlock(reason);
+        }
+        permit.unlock(reason);
     }
 
     fn custom_lock_status(&self, reason: &'static str) -> LockStatus {

@@ -21,7 +21,7 @@ use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Known, Lookup, Resource};
 use super::request_directives::{RequestDirectives, Use};
 use super::stale_if_error::Failure;
-use super::{ResponseCache, fields, patience, validation};
+use super::{HEARSAY, LOCK_AGE, ResponseCache, fields, validation};
 use crate::resilience::SystemClock;
 
 /// What is asked of which service, and by whom.
@@ -80,6 +80,7 @@ pub struct Recall {
     pub(super) directives: RequestDirectives,
     /// What made this request's key.
     known: Known,
+    /// How long it waits for others who ask the same: a little longer than they may take, to hear how that ended.
     wait: Duration,
     foreign_credential: bool,
     /// The header of a 304 that came for a stored answer.
@@ -112,7 +113,7 @@ impl Recall {
             directives,
             known: Known::default(),
             foreign_credential: question.foreign_credential,
-            wait: patience(question.timeout),
+            wait: question.timeout + HEARSAY,
             update: None,
             asked_service: None,
             seen: None,
@@ -129,7 +130,8 @@ impl Recall {
         }
         let mut overrides = CacheOptionOverrides::default();
         overrides.wait_timeout = Some(self.wait);
-        overrides.max_lock_retries = Some(4);
+        let ages = usize::try_from(self.wait.as_secs() / LOCK_AGE.as_secs()).unwrap_or(usize::MAX);
+        overrides.max_lock_retries = Some(ages.saturating_add(4));
         let lock: &'static CacheKeyLockImpl = &self.cache.lock;
         session.cache.enable(&self.cache.storage, None, Some(&self.cache.predictor), Some(lock), Some(overrides));
         session.cache.set_max_file_size_bytes(self.cache.max_object);
@@ -148,9 +150,9 @@ impl Recall {
         let Some(policy) = meta.extensions().get::<Arc<StoragePolicy>>() else {
             return Some(ForcedFreshness::ForceMiss);
         };
-        // Found again as it was: the request that was waited for failed. Nobody else has to try.
+        // Found again as it was, since the request that was waited for failed: nobody else has to try.
         let id = meta.extensions().get::<EntryId>().copied();
-        let in_vain = id.is_some() && self.seen == id;
+        let in_vain = id.is_some() && self.seen == id && self.failed();
         self.seen = id;
         // The clock was put back: nobody can say how old it is.
         let Some(age) = age(meta.epoch()) else { return Some(ForcedFreshness::ForceMiss) };
@@ -204,8 +206,12 @@ impl Recall {
     /// How the flight ended that this request has waited for, if asking again is of no use to it.
     #[must_use]
     pub fn shared_fault(&self, session: &Session) -> Option<Fault> {
-        session.cache.lock_duration()?;
-        self.cache.lock.flights.shared(&self.lookup.key(&self.known), self.lookup.asked)
+        let waited = session.cache.lock_duration()?;
+        self.cache.lock.flights.shared(&self.lookup.key(&self.known), self.lookup.asked, waited >= self.wait)
+    }
+
+    fn failed(&self) -> bool {
+        self.cache.lock.flights.failed_since(&self.lookup.key(&self.known), self.lookup.asked)
     }
 
     /// `upstream_response_filter`: keeps what the engine would lose of a 304.

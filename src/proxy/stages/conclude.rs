@@ -1,14 +1,11 @@
 //! Conclude: metrics and the access line, once a request is over.
 
-use std::time::Duration;
-
 use pingora::Error;
 
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
 use crate::reply::{Face, ProxyError};
-use crate::resilience::SystemClock;
 use crate::telemetry::AccessLine;
 
 use super::fail::error_label;
@@ -44,12 +41,7 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
     }
     let hash = ctx.who.session().map(|login| login.log_id());
     gateway.access_log.write(&AccessLine {
-        timestamp: SystemClock::timestamp(),
-        correlation_id: &ctx.correlation_id,
-        method,
-        route: ctx.meters.endpoint(),
         service: ctx.service.as_deref(),
-        status,
         upstream_status: ctx.hop.status,
         upstream_error: ctx.hop.cause.as_deref(),
         code: ctx.refusal.as_ref().map(|refusal| refusal.face().code),
@@ -59,6 +51,7 @@ pub(in crate::proxy) fn conclude(session: &Downstream, ctx: &mut RequestContext,
         upstream: ctx.hop.elapsed,
         session: hash.as_deref(),
         token_found: ctx.token_found,
+        ..AccessLine::new(&ctx.correlation_id, method, ctx.meters.endpoint(), status)
     });
 }
 
@@ -71,21 +64,9 @@ pub(in crate::proxy) fn refused(gateway: &Gateway, correlation_id: &str, error: 
         return;
     }
     gateway.access_log.write(&AccessLine {
-        timestamp: SystemClock::timestamp(),
-        correlation_id,
-        method: "OTHER",
-        route: "unmatched",
-        service: None,
-        status: status.as_u16(),
-        upstream_status: None,
-        upstream_error: None,
         code: Some(code),
-        bytes_in: 0,
         bytes_out: bytes_out as u64,
-        duration: Duration::ZERO,
-        upstream: None,
-        session: None,
-        token_found: None,
+        ..AccessLine::new(correlation_id, "OTHER", "unmatched", status.as_u16())
     });
 }
 

@@ -61,10 +61,11 @@ fn is_grpc(session: &Downstream) -> bool {
 #[allow(clippy::unnecessary_box_returns, reason = "the engine's errors are boxed")]
 pub(in crate::proxy) fn failed(peer: &HttpPeer, ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
     ctx.hop.fault = !fail::out_of_places(&error);
-    if !ctx.hop.fault {
+    let again = ctx.hop.attempts < 2;
+    if !ctx.hop.fault && !again {
         tracing::warn!(correlation_id = &*ctx.correlation_id, %error, "NOTHING_LEFT");
     }
-    error.set_retry(ctx.hop.attempts < 2);
+    error.set_retry(again);
     note(peer, ctx, &error);
     error
 }

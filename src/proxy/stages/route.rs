@@ -63,15 +63,30 @@ pub(in crate::proxy) fn route(
 
 /// What `OPTIONS *` asks (RFC 9110 §9.3.7): no service's business.
 pub(in crate::proxy) fn allow_reply() -> Reply {
-    let methods = Methods::new(&[]);
-    let allow: Vec<_> = methods.allowed().map(Method::as_str).collect();
+    allowing(Methods::new(&[]).allowed())
+}
+
+/// RFC 9110 §7.6.2: an `OPTIONS` that may be handed on no further is answered here.
+pub(in crate::proxy) fn last_stop(
+    gateway: &Gateway,
+    session: &Downstream,
+    routed: &Routed,
+    path: &CanonicalPath,
+) -> Option<Reply> {
+    max_forwards_is_zero(session).then(|| match routed {
+        Routed::Theirs(..) => allowing(&gateway.routes.allowed(path)),
+        Routed::Ours(_) | Routed::Legacy(_) => allow_reply(),
+    })
+}
+
+fn allowing<'a>(methods: impl IntoIterator<Item = &'a Method>) -> Reply {
+    let allow: Vec<_> = methods.into_iter().map(Method::as_str).collect();
     let mut reply = Reply::empty(StatusCode::NO_CONTENT);
     reply.headers.extend(HeaderValue::from_str(&allow.join(", ")).ok().map(|methods| (ALLOW, methods)));
     reply
 }
 
-/// RFC 9110 §7.6.2: an `OPTIONS` that may be handed on no further is answered here.
-pub(in crate::proxy) fn max_forwards_is_zero(session: &Downstream) -> bool {
+fn max_forwards_is_zero(session: &Downstream) -> bool {
     let request = session.req_header();
     request.method == Method::OPTIONS
         && request

@@ -2,11 +2,12 @@
 //! engine would hold any number of them for a minute each.
 
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::listeners::PreTlsProcess;
 use pingora::protocols::GetProxyDigest;
@@ -54,7 +55,7 @@ impl PreTlsProcess for Handshakes {
 pub(super) fn over(digest: Option<&ProxyDigest>) {
     let place = digest.and_then(|digest| digest.user_data.as_ref()?.downcast_ref::<Mutex<Option<Place>>>());
     if let Some(place) = place {
-        place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        place.lock().take();
     }
 }
 

@@ -173,7 +173,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Takes the lease `name` for `span`; `None` while another holder has it, else a fencing number
     /// that grows with every grant.
     async fn lease(&self, name: &str, holder: &str, span: Duration, now: UnixTime) -> Result<Option<u64>, StoreError>;
-    /// Takes it again for `holder`, who has it or had it last. At once, also while [`Self::lease`] lets everybody else wait.
+    /// Takes it for `holder` at once, also while [`Self::lease`] lets strangers wait: again, or where two holders do no harm.
     async fn renew_lease(
         &self,
         name: &str,

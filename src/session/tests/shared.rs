@@ -50,6 +50,21 @@ async fn a_shared_token_is_found_by_all_who_have_its_secret() {
     assert!(new.shared_token("crud").await.unwrap().is_none(), "not for ever, though nobody told its end");
 }
 
+/// No refresh token is spent for it: nobody is waited for who may come back.
+#[tokio::test]
+async fn the_right_to_fetch_is_had_at_once_after_an_outage() {
+    let handled = Arc::new(super::handled::Handled::new());
+    handled.lease_gate.forget_permits(1_000);
+    let store: Arc<dyn SessionStore> = Arc::clone(&handled) as _;
+    let sessions = sessions(&store, &[1], &Arc::new(ManualClock::at(10_000)));
+    let span = Duration::from_secs(3);
+    let moment = Duration::from_millis(100);
+    assert!(tokio::time::timeout(moment, sessions.lease("a-session", span)).await.is_err(), "strangers wait");
+    let lease = tokio::time::timeout(moment, sessions.shared_lease("crud", span)).await.expect("at once");
+    assert!(lease.unwrap().is_some());
+    assert!(sessions.shared_lease("crud", span).await.unwrap().is_none(), "one of them has it");
+}
+
 #[tokio::test]
 async fn one_replica_has_the_right_to_fetch() {
     let store: Arc<dyn SessionStore> = Arc::new(crate::session::store::MemoryStore::new());

@@ -28,11 +28,11 @@ mod provider;
 mod raw;
 mod redis;
 pub(crate) mod rush;
+#[allow(dead_code, reason = "the bench program uses all of it")]
+#[path = "../../../benches/edge/stand/mod.rs"]
+pub(crate) mod stand;
 mod upstream;
 mod wire;
-
-use std::collections::BTreeSet;
-use std::sync::Mutex;
 
 pub(crate) use browser::{Browser, location};
 pub(crate) use config::{SESSION_SECRET, Setup};
@@ -43,6 +43,7 @@ pub(crate) use log::{Log, field};
 pub(crate) use provider::{AUDIENCES, Provider, SECRET};
 pub(crate) use raw::{RawClient, raw};
 pub(crate) use redis::{Cluster, Redis, Sentinels, redis_config, redis_store};
+pub(crate) use stand::port::{free_port, free_ports};
 pub(crate) use upstream::{Behaviour, Received, Say, Upstream};
 pub(crate) use wire::Head;
 
@@ -54,19 +55,6 @@ pub(crate) fn scale(small: usize, full: usize) -> usize {
 /// The number in that environment variable, if it is there.
 pub(crate) fn told(name: &str) -> Option<usize> {
     std::env::var(name).ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{name}={number}")))
-}
-
-/// A port nobody listens on at the moment.
-pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        // The kernel may name one again before its first owner has bound it.
-        if GIVEN.lock().unwrap().insert(port) {
-            return port;
-        }
-    }
 }
 
 /// The claims of a JWT, unchecked.

@@ -36,19 +36,28 @@ impl NoConnection {
 
 impl From<redis::RedisError> for NoConnection {
     fn from(error: redis::RedisError) -> Self {
-        // What is said to the first command of all, which names no password because none is written.
-        if error.to_string().contains("HELLO must be called with") {
-            let words = "it wants a password: `session.redis.password`, or in `session.store`";
-            return Self::Misconfigured(words.to_owned());
+        let said = error.to_string();
+        if let Some((_, change)) =
+            REFUSALS.iter().find(|(words, _)| error.code() == Some(words) || said.contains(words))
+        {
+            return Self::Misconfigured(format!("{change} ({said})"));
         }
-        let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
         let config = [ErrorKind::AuthenticationFailed, ErrorKind::InvalidClientConfig, ErrorKind::RESP3NotSupported];
-        if refused || config.contains(&error.kind()) {
-            return Self::Misconfigured(error.to_string());
-        }
-        Self::Unreachable(error.to_string())
+        if config.contains(&error.kind()) { Self::Misconfigured(said) } else { Self::Unreachable(said) }
     }
 }
+
+/// What a server says for good, and what is to be changed then.
+const REFUSALS: [(&str, &str); 7] = [
+    // To the first command of all, which names no password because none is written.
+    ("HELLO must be called with", "it wants a password: `session.redis.password`, or in `session.store`"),
+    ("NOAUTH", "it wants a password: `session.redis.password`, or in `session.store`"),
+    ("WRONGPASS", "`session.redis.username` and `password`, or those in `session.store`, are not its"),
+    ("NOPERM", "its user lacks a right: conf/settings.yaml lists them at `session.redis`"),
+    ("DB index is out of range", "it has no database of that number, the last part of `session.store`"),
+    ("cluster support disabled", "it is no node of a cluster: `redis://` in `session.store`"),
+    ("unknown command", "it is another server than `session.store` is for"),
+];
 
 /// A server that may keep sessions.
 pub(super) struct Greeted {
@@ -138,7 +147,13 @@ impl Dial {
 
     /// A connection to a sentinel.
     pub(super) async fn sentinel(&self, address: &RedisAddress) -> Result<MultiplexedConnection, NoConnection> {
-        self.connect(address, &self.sentinel_login, timing()).await
+        self.connect(address, &self.sentinel_login, timing()).await.map_err(|why| match why {
+            NoConnection::Misconfigured(reason) => NoConnection::Misconfigured(format!(
+                "the sentinel {address}: {reason}; sentinels have a `sentinel_username` and `sentinel_password` of \
+                 their own in `session.redis`"
+            )),
+            other @ NoConnection::Unreachable(_) => other,
+        })
     }
 
     /// A connection that hears nothing, for one question.

@@ -3,11 +3,10 @@
 //! of changes share it, so that an answer proves the news to have arrived.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, Value};
 use tokio::sync::{Notify, watch};
@@ -102,7 +101,7 @@ impl Link {
                 Ok((address, Greeted { connection: inner, times })) => {
                     self.prove(begun);
                     if lost {
-                        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                        *self.back.lock() = Some(Instant::now());
                     }
                     self.state.send_replace(State::Up(Connection { number, address, inner: inner.clone() }));
                     tracing::info!(redis = self.name, "connected");
@@ -234,17 +233,17 @@ impl Link {
     }
 
     fn prove(&self, asked: Instant) {
-        *self.proved.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        *self.proved.lock() = asked;
     }
 
     /// How long until the link has been back for [`SETTLED`].
     pub(super) fn unsettled(&self) -> Duration {
-        let back = *self.back.lock().unwrap_or_else(PoisonError::into_inner);
+        let back = *self.back.lock();
         back.map_or(Duration::ZERO, |back| SETTLED.saturating_sub(back.elapsed()))
     }
 
     /// How long ago the link was certainly in order.
     pub(super) fn proved(&self) -> Duration {
-        self.proved.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.proved.lock().elapsed()
     }
 }

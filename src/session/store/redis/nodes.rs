@@ -1,9 +1,10 @@
 //! Which server has which key, and whether news of changes arrives from all of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use redis::{PushInfo, PushKind, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -110,13 +111,13 @@ impl Nodes {
                 kept.push(Arc::clone(one));
             }
         }
-        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Map { ranges, kept, whole });
+        *self.map.write() = Arc::new(Map { ranges, kept, whole });
         self.maps.send_modify(|count| *count += 1);
         self.reckon();
     }
 
     pub(super) fn map(&self) -> Arc<Map> {
-        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.map.read())
     }
 
     /// Who has `key`.
@@ -180,7 +181,7 @@ impl Nodes {
     }
 
     fn ear(&self) -> MutexGuard<'_, Ear> {
-        self.ear.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ear.lock()
     }
 
     /// Whether whoever listens will know what time it is.

@@ -23,7 +23,13 @@ pub(super) async fn master(dial: &Dial, sentinels: &[RedisAddress], name: &str) 
 async fn ask(dial: &Dial, sentinel: &RedisAddress, name: &str) -> Result<RedisAddress, NoConnection> {
     let mut connection = dial.sentinel(sentinel).await?;
     let question = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
-    let answer = connection.send_packed_command(&question).await.and_then(Value::extract_error)?;
+    let answer = connection.send_packed_command(&question).await.and_then(Value::extract_error);
+    let answer = answer.map_err(|error| match NoConnection::from(error) {
+        NoConnection::Misconfigured(reason) => {
+            NoConnection::Misconfigured(format!("{sentinel} is no sentinel that may be asked: {reason}"))
+        }
+        other @ NoConnection::Unreachable(_) => other,
+    })?;
     let address: Option<(String, u16)> =
         from_redis_value(answer).map_err(|error| NoConnection::Unreachable(error.to_string()))?;
     let (host, port) = address
