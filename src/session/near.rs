@@ -134,7 +134,7 @@ impl NearCache {
     /// Takes out what is over at `now` as far as this process knows: nobody may ever ask for it again.
     pub(super) fn sweep(&self, now: UnixTime) {
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock();
             for (_, here) in shard.index.extract_if(|_, session| now >= session.expires_at()) {
                 self.sessions.remove(&here.token);
             }
