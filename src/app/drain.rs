@@ -13,10 +13,10 @@ use std::io::{IsTerminal as _, stdin};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
@@ -126,7 +126,7 @@ impl Drain {
     fn hand_over(&self, signals: Signals) -> ShutdownSignal {
         self.bff.gateway().leaving.store(true, Ordering::SeqCst);
         tracing::info!(path = %self.upgrade_sock.display(), "handing the listening sockets over");
-        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let phases = self.phases.lock().take();
         let (grace, mut draining) = (self.grace, self.draining(Instant::now()));
         tokio::spawn(async move {
             accepted_nowhere(phases).await;

@@ -195,7 +195,10 @@ impl CacheKeyLock for Lock {
         let (mut under_way, name) = (self.under_way.lock(), key.combined_bin());
         let took_long = permit.lock_status() != LockStatus::Waiting;
         if took_long && !matches!(reason, LockStatus::Done | LockStatus::GiveUp) {
-            // Another has its place by now, or whoever comes next takes it.
+            // Another has its place by now, or nobody wants it.
+            if under_way.get(&name).is_some_and(|there| there.0.lock_status() == LockStatus::AgeTimeout) {
+                under_way.remove(&name);
+            }
             return permit.unlock(LockStatus::AgeTimeout);
         }
         if let Some(there) = under_way.remove(&name).filter(|_| took_long) {
