@@ -18,6 +18,9 @@ pub struct IdpConfig {
     pub issuer: String,
     /// What a token for ourselves must carry, and what the login access token is asked for.
     pub audience: Option<String>,
+    /// Whom an ID token may name beside our client id and `audience`: those that are written, and, for the entry that users
+    /// log in with, those that services' tokens are for.
+    pub trusted_audiences: Vec<String>,
     /// Our identifier at the provider.
     pub client_id: String,
     /// The shared secret; with `private_key_jwt` the PEM of the private key.

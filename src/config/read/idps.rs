@@ -80,6 +80,7 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
     let provider = map.field("provider", plain_name);
     let issuer = map.required("issuer", issuer);
     let audience = map.field("audience", text);
+    let trusted_audiences = map.field("trusted_audiences", |node, found| one_or_many(node, found, text));
     let client_id = map.required("client_id", text);
     let client_secret = map.located("client_secret", secret);
     let method = map.located("token_auth_method", word(METHODS));
@@ -110,6 +111,7 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
         name,
         issuer: issuer?.value,
         audience,
+        trusted_audiences: trusted_audiences.unwrap_or_default(),
         client_id: client_id?.value,
         client_secret: client_secret.map(|secret| secret.value),
         token_auth_method: method.map_or(ClientAuthMethod::ClientSecretBasic, |method| method.value),

@@ -151,6 +151,7 @@ fn entry(base: &str) -> IdpConfig {
         provider: "corp".into(),
         issuer: base.into(),
         audience: None,
+        trusted_audiences: Vec::new(),
         client_id: "client".into(),
         client_secret: Some(Secret::new("s3cret")),
         token_auth_method: ClientAuthMethod::ClientSecretBasic,
