@@ -55,6 +55,26 @@ impl ClientAuth {
         })
     }
 
+    /// The same secret, sent the other way.
+    pub(super) fn otherwise(idp: &IdpConfig) -> Option<Self> {
+        let (client_id, secret) = (idp.client_id.clone(), idp.client_secret.clone()?);
+        match idp.token_auth_method {
+            ClientAuthMethod::ClientSecretBasic => Some(Self::Post { client_id, secret }),
+            ClientAuthMethod::ClientSecretPost => Some(Self::Basic(basic(&client_id, &secret))),
+            ClientAuthMethod::PrivateKeyJwt | ClientAuthMethod::None => None,
+        }
+    }
+
+    /// As discovery lists it.
+    pub(super) fn method(&self) -> &'static str {
+        match self {
+            Self::Basic(_) => "client_secret_basic",
+            Self::Post { .. } => "client_secret_post",
+            Self::Assertion(_) => "private_key_jwt",
+            Self::None { .. } => "none",
+        }
+    }
+
     /// Adds the credentials to `form`, or returns the value of `Authorization`. `accepted`: the
     /// algorithms the provider announces; empty when it does not say.
     pub(super) fn apply(

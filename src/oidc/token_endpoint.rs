@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client_auth::ClientAuth;
-use super::discovery::Discovery;
+use super::discovery::{Discovery, Metadata};
 use super::error::{GrantError, IdpError, quote, said};
 use super::grant::{Ask, Form, Grant};
 use super::http::{Answer, Endpoint, HttpClient};
@@ -21,6 +21,8 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub(super) struct TokenEndpoint {
     auth: ClientAuth,
+    /// The same secret sent the other way, for a revocation endpoint that takes no other.
+    otherwise: Option<ClientAuth>,
     /// What no log may repeat, in whatever way it is sent.
     client_secret: Option<Secret>,
     audience_parameter: AudienceParameter,
@@ -63,7 +65,8 @@ impl TokenEndpoint {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (client_secret, audience_parameter) = (idp.client_secret.clone(), idp.audience_parameter);
-        Self { auth, client_secret, audience_parameter, discovery, http, clock, metrics }
+        let otherwise = ClientAuth::otherwise(idp);
+        Self { auth, otherwise, client_secret, audience_parameter, discovery, http, clock, metrics }
     }
 
     /// Turns `grant` into tokens. Tried once: a code or rotating refresh token must not be sent twice.
@@ -96,9 +99,17 @@ impl TokenEndpoint {
         let Some(url) = &metadata.revocation else { return Ok(()) };
         let mut form = Form::new();
         form.add("token", refresh_token.expose()).add("token_type_hint", "refresh_token");
-        let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
+        let auth = self.auth_for_revocation(&metadata).unwrap_or(&self.auth);
+        let authorization = auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
         let answer = self.http.post(Endpoint::Revocation, url, form.finish(), authorization).await?;
         if (200..300).contains(&answer.status) { Ok(()) } else { Err(self.refusal(&answer, vec![refresh_token])) }
+    }
+
+    /// As at the token endpoint, if the provider takes that there, too; `None`: it lists nothing we have.
+    pub(super) fn auth_for_revocation(&self, metadata: &Metadata) -> Option<&ClientAuth> {
+        let told = &metadata.revocation_methods;
+        let taken = |auth: &&ClientAuth| told.is_empty() || told.iter().any(|method| method == auth.method());
+        std::iter::once(&self.auth).chain(&self.otherwise).find(taken)
     }
 
     fn refusal<'a>(&'a self, answer: &Answer, mut sent: Vec<&'a Secret>) -> GrantError {
