@@ -122,10 +122,31 @@ async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report
             );
             report.bad(what, found, format_args!("{}, or the client at the provider", places.key("client_secret")));
         }
+        ClientStanding::Doubted(words) => {
+            let found = format!(
+                "{words}; of a refresh token the provider did not say so: either the secret is wrong, \
+                 or this client may not ask for that"
+            );
+            let place =
+                format!("{} (or token_auth_method), or the client at the provider", places.key("client_secret"));
+            report.bad(what, found, place);
+        }
+        ClientStanding::MayNotRevoke(words) => {
+            let found =
+                format!("tokens are issued, and the revocation endpoint says {words}: a logout revokes nothing");
+            report.bad(what, found, format_args!("{} (or revocation_url)", places.key("token_auth_method")));
+        }
+        ClientStanding::Unclear(error) => {
+            report.skip(what, format_args!("{error}, which does not tell whether the secret is good"));
+        }
         ClientStanding::NotAsked(error) => {
             report.bad(what, error, places.key("token_url"));
             return false;
         }
+    }
+    if let Some(methods) = party.revocation_takes_others() {
+        let why = format!("the provider takes {methods} there, and not what we have: a logout revokes nothing");
+        report.skip("revocation at a logout", why);
     }
     true
 }
