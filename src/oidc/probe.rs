@@ -38,8 +38,8 @@ pub enum WayBack {
     Here,
     /// To our callback, with an error that a login would end in too: the OAuth error code, its description.
     Refused(String, String),
-    /// Nowhere: an error page, as for a `redirect_uri` that is not registered.
-    Page,
+    /// Nowhere: it answered with this status. A 4xx is what providers say to a `redirect_uri` that is not registered.
+    Nowhere(u16),
     /// Elsewhere: a provider that shows its login page all the same. Says nothing.
     Elsewhere,
 }
@@ -132,8 +132,9 @@ impl RelyingParty {
         let endpoint = metadata.authorization.clone().ok_or(IdpError::NoEndpoint("authorization_endpoint"))?;
         let question = self.question(endpoint, &self.scopes.join(" "), None);
         let failed = |cause: FetchError| IdpError::Authorization(cause);
-        let Some(target) = self.http.redirect_target(Endpoint::Authorization, &question).await.map_err(failed)? else {
-            return Ok(WayBack::Page);
+        let target = match self.http.redirect_target(Endpoint::Authorization, &question).await.map_err(failed)? {
+            Ok(target) => target,
+            Err(status) => return Ok(WayBack::Nowhere(status)),
         };
         let ours = target.as_str().split(['?', '#']).next() == Some(self.redirect_uri.as_str());
         if !ours {

@@ -101,3 +101,23 @@ async fn a_revocation_endpoint_is_asked_in_a_way_that_it_takes() {
     assert!(lines(&page, "-").iter().any(|line| line.contains(told)), "{page}");
     assert!(liar.asked("/revoke").is_empty(), "what it refuses would tell nothing");
 }
+
+/// Asked with `prompt=none`, one provider shows its form and another fails, and logins work all the same.
+#[tokio::test]
+async fn a_page_in_the_place_of_a_redirect_is_no_proof_against_the_way_back() {
+    let liar = provider(&[]).await;
+    let answer = |status| liar.answer("/auth", Canned::Whole(status, "text/html", "<form>".to_owned()));
+    for (status, told) in [
+        (200, "/auth/callback is not registered there, or logins begin with that page"),
+        (500, "status 500: only a login shows it"),
+    ] {
+        answer(status);
+        let (code, page) = page_of(&liar, SECRET).await;
+        assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
+        let untold = lines(&page, "-");
+        assert!(untold.iter().any(|line| line.contains("way back from a login") && line.contains(told)), "{page}");
+    }
+    answer(400);
+    let (code, page) = page_of(&liar, SECRET).await;
+    assert_only(&page, code, &["it must be registered there", "server.public_url"]);
+}

@@ -161,8 +161,17 @@ async fn look_for_the_way_back(party: &RelyingParty, known: bool, places: &Place
             let place = format!("{}: {key}, or the client at the provider", places.settings);
             report.bad(what, format_args!("a login would end in {error}: {words}"), place);
         }
-        Ok(WayBack::Page) if !known => report.skip(what, "the client must be known to the provider first"),
-        Ok(WayBack::Page) => {
+        Ok(WayBack::Nowhere(_)) if !known => report.skip(what, "the client must be known to the provider first"),
+        // LemonLDAP::NG shows its form all the same.
+        Ok(WayBack::Nowhere(200..=299)) => {
+            let why =
+                format!("a page comes of it: either {uri} is not registered there, or logins begin with that page");
+            report.skip(what, why);
+        }
+        Ok(WayBack::Nowhere(status)) if !(400..500).contains(&status) => {
+            report.skip(what, format_args!("the provider answers with status {status}: only a login shows it"));
+        }
+        Ok(WayBack::Nowhere(_)) => {
             let found = format!("the provider does not send browsers back to {uri}; it must be registered there");
             report.bad(what, found, format_args!("{}: server.public_url, or register it", places.settings));
         }
