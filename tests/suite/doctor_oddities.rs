@@ -121,3 +121,21 @@ async fn a_page_in_the_place_of_a_redirect_is_no_proof_against_the_way_back() {
     let (code, page) = page_of(&liar, SECRET).await;
     assert_only(&page, code, &["it must be registered there", "server.public_url"]);
 }
+
+#[tokio::test]
+async fn an_issuer_that_is_down_need_not_be_changed() {
+    let liar = provider(&[]).await;
+    let answer = |status| {
+        liar.answer("/.well-known/openid-configuration", Canned::Whole(status, "text/html", String::new()));
+    };
+    answer(500);
+    let (code, page) = page_of(&liar, SECRET).await;
+    assert_only(
+        &page,
+        code,
+        &["status 500 → is it running, and reachable from here? If it is, change", "idps[main].issuer"],
+    );
+    answer(404);
+    let (code, page) = page_of(&liar, SECRET).await;
+    assert_only(&page, code, &["status 404 → change conf/idps.yaml: idps[main].issuer"]);
+}

@@ -75,7 +75,12 @@ async fn discover(party: &RelyingParty, places: &Places, report: &mut Report<'_>
             report.skip("discovery", format_args!("{error}; idps.yaml writes every endpoint that is needed"));
         }
         Err(error) => {
-            report.bad("discovery", error, places.key("issuer"));
+            let (what, place) = ("discovery", places.key("issuer"));
+            if matches!(error, IdpError::Discovery { .. }) && !error.is_about_issuer() {
+                report.absent(what, error, place);
+            } else {
+                report.bad(what, error, place);
+            }
             return false;
         }
     }
