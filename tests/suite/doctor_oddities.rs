@@ -139,3 +139,31 @@ async fn an_issuer_that_is_down_need_not_be_changed() {
     let (code, page) = page_of(&liar, SECRET).await;
     assert_only(&page, code, &["status 404 → change conf/idps.yaml: idps[main].issuer"]);
 }
+
+/// canaille gives opaque tokens to clients and JWTs to their users.
+#[tokio::test]
+async fn an_opaque_token_of_our_own_says_nothing_of_those_for_users() {
+    let liar = provider(&[]).await;
+    let token = |access_token: &str| {
+        let tokens = json!({ "access_token": access_token, "token_type": "Bearer" });
+        liar.answer("/token client_credentials", Canned::json(&tokens));
+    };
+    let without = liar.sign(&json!({ "sub": "bff" }));
+    for opaque in ["opaque", without.as_str()] {
+        token(opaque);
+        let (code, page) = page_of(&liar, SECRET).await;
+        assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
+        let told = "has no readable aud (it is opaque, or a JWT without one); only a login shows";
+        assert!(lines(&page, "-").iter().any(|line| line.contains(OWN) && line.contains(told)), "{page}");
+    }
+    let upstream = Upstream::start().await;
+    let policy = format!("token_policy: {{ mode: service_token, audience: \"{OWN}\" }}");
+    let route = format!("{{ id: st, path: /st, target_service: own_service, auth: session, {policy} }}");
+    let setup = Setup::new().service_alone("own", &upstream.url(), None, "timeout: 5").route(&route);
+    let setup = setup.client_auth(SECRET, &json!({})).provider_at(&liar.base);
+    let (code, page) = doctor(setup, &liar.base, "bff").await;
+    assert_only(&page, code, &["has no readable aud", "must be a JWT with it", "routes[st].token_policy.audience"]);
+    token(&liar.sign(&json!({ "aud": "another" })));
+    let (code, page) = page_of(&liar, SECRET).await;
+    assert_only(&page, code, &["has aud another", "service_audiences.own_service"]);
+}
