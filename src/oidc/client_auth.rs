@@ -104,8 +104,19 @@ impl ClientAuth {
 
 /// RFC 6749 §2.3.1: id and secret are form-encoded before they are joined.
 fn basic(client_id: &str, secret: &Secret) -> Secret {
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     Secret::new(format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(client_id), encode(secret.expose())))))
+}
+
+/// A blank as `%20`: who reads forms takes that as well as `+`, and some undo nothing else.
+fn encode(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// Whether the secret goes out as something else than it is, which some providers do not undo.
+pub(super) fn is_sent_encoded(idp: &IdpConfig) -> bool {
+    let altered = |text: &str| encode(text) != text;
+    idp.token_auth_method == ClientAuthMethod::ClientSecretBasic
+        && (altered(&idp.client_id) || idp.client_secret.as_ref().is_some_and(|secret| altered(secret.expose())))
 }
 
 #[derive(Serialize)]
@@ -165,6 +176,6 @@ mod tests {
     fn id_and_secret_are_form_encoded_inside_basic() {
         let value = basic("my client", &Secret::new("p:ä+s/ß"));
         let decoded = STANDARD.decode(value.expose().strip_prefix("Basic ").unwrap()).unwrap();
-        assert_eq!(String::from_utf8(decoded).unwrap(), "my+client:p%3A%C3%A4%2Bs%2F%C3%9F");
+        assert_eq!(String::from_utf8(decoded).unwrap(), "my%20client:p%3A%C3%A4%2Bs%2F%C3%9F");
     }
 }

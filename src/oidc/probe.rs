@@ -79,10 +79,10 @@ impl RelyingParty {
             return ClientStanding::Known;
         };
         match &refusal {
-            GrantError::Refused { error, description } if error == "invalid_client" => {
+            GrantError::Refused { error, description, .. } if error == "invalid_client" => {
                 ClientStanding::Refused(said(error, description))
             }
-            GrantError::Refused { error, description } if error == "unauthorized_client" => {
+            GrantError::Refused { error, description, .. } if error == "unauthorized_client" => {
                 ClientStanding::MayNotRefresh(said(error, description))
             }
             // Glewlwyd says no more of a refresh token that it does not know.
@@ -115,6 +115,11 @@ impl RelyingParty {
             (None, None) if own.is_ok() || matches!(revoked, Some(Ok(()))) => Some(ClientStanding::Known),
             (None, None) => None,
         }
+    }
+
+    /// Whether our secret goes out form-encoded, as something else than it is: some providers do not undo that.
+    pub fn sends_secret_encoded(&self) -> bool {
+        self.tokens.encoded
     }
 
     /// What the revocation endpoint takes, where that is nothing we have.
@@ -160,7 +165,7 @@ impl RelyingParty {
 /// `invalid_client`, in the provider's words.
 fn disbelief(error: &GrantError) -> Option<String> {
     match error {
-        GrantError::Refused { error, description } if error == "invalid_client" => Some(said(error, description)),
+        GrantError::Refused { error, description, .. } if error == "invalid_client" => Some(said(error, description)),
         _ => None,
     }
 }

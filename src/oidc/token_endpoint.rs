@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client_auth::ClientAuth;
+use super::client_auth::{ClientAuth, is_sent_encoded};
 use super::discovery::{Discovery, Metadata};
 use super::error::{GrantError, IdpError, quote, said};
 use super::grant::{Ask, Form, Grant};
@@ -23,6 +23,8 @@ pub(super) struct TokenEndpoint {
     auth: ClientAuth,
     /// The same secret sent the other way, for a revocation endpoint that takes no other.
     otherwise: Option<ClientAuth>,
+    /// Our secret goes out as something else than it is.
+    pub(super) encoded: bool,
     /// What no log may repeat, in whatever way it is sent.
     client_secret: Option<Secret>,
     audience_parameter: AudienceParameter,
@@ -66,7 +68,8 @@ impl TokenEndpoint {
     ) -> Self {
         let (client_secret, audience_parameter) = (idp.client_secret.clone(), idp.audience_parameter);
         let otherwise = ClientAuth::otherwise(idp);
-        Self { auth, otherwise, client_secret, audience_parameter, discovery, http, clock, metrics }
+        let encoded = is_sent_encoded(idp);
+        Self { auth, otherwise, encoded, client_secret, audience_parameter, discovery, http, clock, metrics }
     }
 
     /// Turns `grant` into tokens. Tried once: a code or rotating refresh token must not be sent twice.
@@ -116,7 +119,11 @@ impl TokenEndpoint {
         sent.extend(&self.client_secret);
         // The longest first: of one that contains another, the rest would stay.
         sent.sort_by_key(|secret| Reverse(secret.expose().len()));
-        refusal(answer, &sent)
+        let mut error = refusal(answer, &sent);
+        if let GrantError::Refused { encoded, .. } = &mut error {
+            *encoded = self.encoded;
+        }
+        error
     }
 }
 
@@ -143,8 +150,8 @@ fn refusal(answer: &Answer, sent: &[&Secret]) -> GrantError {
         },
         "server_error" | "temporarily_unavailable" => GrantError::Failed { status },
         // A short secret may be part of a word that others look for.
-        code if CODES.contains(&code) => GrantError::Refused { error, description },
-        _ => GrantError::Refused { error: blotted(error), description },
+        code if CODES.contains(&code) => GrantError::Refused { error, description, encoded: false },
+        _ => GrantError::Refused { error: blotted(error), description, encoded: false },
     }
 }
 
@@ -202,7 +209,7 @@ mod tests {
             let body =
                 serde_json::json!({ "error": error, "error_description": "c-1client, v-2 and client are wrong" });
             match refusal(&Answer { status: 401, location: None, body: body.to_string().into() }, &sent) {
-                GrantError::Refused { error, description } => (error, description),
+                GrantError::Refused { error, description, .. } => (error, description),
                 other => panic!("{other:?}"),
             }
         };

@@ -167,3 +167,20 @@ async fn an_opaque_token_of_our_own_says_nothing_of_those_for_users() {
     let (code, page) = page_of(&liar, SECRET).await;
     assert_only(&page, code, &["has aud another", "service_audiences.own_service"]);
 }
+
+#[tokio::test]
+async fn a_secret_that_goes_out_encoded_may_be_refused_for_that() {
+    for (secret, method, code, told) in [
+        ("a+b/c=", "client_secret_basic", "invalid_client", true),
+        ("a+b/c=", "client_secret_basic", "unauthorized_client", true),
+        ("a+b/c=", "client_secret_post", "invalid_client", false),
+        ("6162-63_64.65", "client_secret_basic", "invalid_client", false),
+    ] {
+        let liar = provider(&[]).await;
+        liar.answer("/token refresh_token", refusal(401, code));
+        let (secret, method) = (format!("client_secret: \"{secret}\""), format!("token_auth_method: {method}"));
+        let (status, page) = page_of(&liar, &[&secret, &method]).await;
+        assert_only(&page, status, &[code, "idps[main].client_secret"]);
+        assert_eq!(page.contains("form-encoded (RFC 6749 §2.3.1)"), told, "{page}");
+    }
+}

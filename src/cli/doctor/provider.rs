@@ -110,6 +110,12 @@ async fn count_keys(party: &RelyingParty, users_log_in: bool, places: &Places, r
 async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report<'_>) -> bool {
     let idp = party.config();
     let what = format!("client authentication as {}", idp.client_id);
+    let encoded = if party.sends_secret_encoded() {
+        "; the secret goes out form-encoded (RFC 6749 §2.3.1), which some providers do not undo: with `token_auth_method: \
+         client_secret_post` they need not"
+    } else {
+        ""
+    };
     match party.prove_client().await {
         ClientStanding::Known if idp.token_auth_method == ClientAuthMethod::None => {
             report.good(what, "a public client that the provider knows");
@@ -117,20 +123,20 @@ async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report
         ClientStanding::Known => report.good(what, "the provider believes it"),
         ClientStanding::Refused(words) => {
             let place = format!("{} (or client_id, token_auth_method)", places.key("client_secret"));
-            report.bad(what, words, place);
+            report.bad(what, format_args!("{words}{encoded}"), place);
             return false;
         }
         ClientStanding::MayNotRefresh(words) => {
             let found = format!(
                 "{words}; either the secret is wrong, or this client may not use the \
-                 refresh_token grant, and sessions get no other token than the one of their login"
+                 refresh_token grant, and sessions get no other token than the one of their login{encoded}"
             );
             report.bad(what, found, format_args!("{}, or the client at the provider", places.key("client_secret")));
         }
         ClientStanding::Doubted(words) => {
             let found = format!(
                 "{words}; of a refresh token the provider did not say so: either the secret is wrong, \
-                 or this client may not ask for that"
+                 or this client may not ask for that{encoded}"
             );
             let place =
                 format!("{} (or token_auth_method), or the client at the provider", places.key("client_secret"));

@@ -166,7 +166,8 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
     let liar = Liar::start().await;
     let upstream = Upstream::start().await;
     let setup = Setup::new().service("own", &upstream.url(), Some(OWN));
-    let edge = setup.provider_at(&liar.base).start().await;
+    let base64 = ["client_secret: \"a+b/c=\"", "token_auth_method: client_secret_basic"];
+    let edge = setup.client_auth(&base64, &json!({})).provider_at(&liar.base).start().await;
     for (code, hint) in [("invalid_client", "`client_secret`"), ("unauthorized_client", "allow this grant")] {
         let browser = logged_in(&edge, &liar, &json!({ "refresh_token": "rt-0" })).await;
         liar.answer("/token", Canned::Whole(400, "application/json", json!({ "error": code }).to_string()));
@@ -175,6 +176,7 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
         assert_eq!(told["code"], "no_token_available", "{detail}");
         assert!(detail.contains(&format!("`own_service`: {code}; ")) && detail.contains(hint), "{detail}");
         assert!(!detail.contains("service_audiences"), "{detail}");
+        assert!(detail.contains("form-encod") && detail.contains("client_secret_post"), "{detail}");
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "the session lives");
     }
 }
