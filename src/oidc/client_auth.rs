@@ -6,10 +6,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use url::form_urlencoded;
 
+use super::discovery::Metadata;
 use super::error::{GrantError, IdpError, SetupError};
 use super::grant::Form;
 use super::random;
-use crate::config::{ClientAuthMethod, IdpConfig, Secret};
+use crate::config::{AssertionAudience, ClientAuthMethod, IdpConfig, Secret};
 use crate::pem::signing_key;
 use crate::resilience::UnixTime;
 
@@ -37,6 +38,7 @@ pub(super) enum ClientAuth {
 pub(super) struct Signer {
     client_id: String,
     issuer: String,
+    audience: AssertionAudience,
     key_id: Option<String>,
     key: EncodingKey,
     /// What this key can sign with, the preferred first.
@@ -75,12 +77,12 @@ impl ClientAuth {
         }
     }
 
-    /// Adds the credentials to `form`, or returns the value of `Authorization`. `accepted`: the
-    /// algorithms the provider announces; empty when it does not say.
+    /// Adds the credentials to `form`, or returns the value of `Authorization`. `known`: what
+    /// the provider says of itself.
     pub(super) fn apply(
         &self,
         form: &mut Form,
-        accepted: &[String],
+        known: Option<&Metadata>,
         now: UnixTime,
     ) -> Result<Option<&Secret>, GrantError> {
         match self {
@@ -89,7 +91,7 @@ impl ClientAuth {
                 form.add("client_id", client_id).add("client_secret", secret.expose());
             }
             Self::Assertion(signer) => {
-                let assertion = signer.sign(accepted, now)?;
+                let assertion = signer.sign(known, now)?;
                 form.add("client_id", &signer.client_id)
                     .add("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
                     .add("client_assertion", assertion.expose());
@@ -136,23 +138,32 @@ impl Signer {
         Ok(Self {
             client_id: idp.client_id.clone(),
             issuer: idp.issuer.clone(),
+            audience: idp.assertion_audience,
             key_id: idp.key_id.clone(),
             key,
             algorithms,
         })
     }
 
-    /// The audience is the issuer alone: an assertion for one endpoint's URL can be replayed by
-    /// whoever controls that endpoint (RFC 7523bis, FAPI 2.0 §5.3.3).
-    fn sign(&self, accepted: &[String], now: UnixTime) -> Result<Secret, GrantError> {
+    /// The audience is the issuer alone, if the entry says nothing else: an assertion for one endpoint's URL can be replayed
+    /// by whoever controls that endpoint (RFC 7523bis, FAPI 2.0 §5.3.3).
+    fn sign(&self, known: Option<&Metadata>, now: UnixTime) -> Result<Secret, GrantError> {
         let broken = || GrantError::Unreachable { reason: "the client assertion cannot be signed".into() };
         let jti = random::draw().map_err(|_error| IdpError::NoRandom)?;
+        let accepted = known.map_or(&[][..], |metadata| &metadata.assertion_algorithms);
+        let audience = match self.audience {
+            AssertionAudience::Issuer => self.issuer.as_str(),
+            AssertionAudience::TokenEndpoint => {
+                let url = known.and_then(|metadata| metadata.token.as_ref());
+                url.ok_or(IdpError::NoEndpoint("token_endpoint"))?.as_str()
+            }
+        };
         let mut header = Header::new(self.algorithm(accepted).ok_or_else(broken)?);
         header.kid.clone_from(&self.key_id);
         let claims = Assertion {
             iss: &self.client_id,
             sub: &self.client_id,
-            aud: &self.issuer,
+            aud: audience,
             jti: jti.expose(),
             iat: now.0,
             nbf: now.0,

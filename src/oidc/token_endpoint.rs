@@ -85,7 +85,7 @@ impl TokenEndpoint {
         let url = metadata.token.as_ref().ok_or(IdpError::NoEndpoint("token_endpoint"))?;
         let asked_at = self.clock.now();
         let mut form = grant.form(ask, self.audience_parameter);
-        let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, asked_at)?;
+        let authorization = self.auth.apply(&mut form, Some(&*metadata), asked_at)?;
         let answer = self.http.post(Endpoint::Token, url, form.finish(), authorization).await?;
         if answer.status == 200 {
             return token_response::read(&answer.body, ask, asked_at).map_err(|reason| GrantError::Malformed {
@@ -103,7 +103,7 @@ impl TokenEndpoint {
         let mut form = Form::new();
         form.add("token", refresh_token.expose()).add("token_type_hint", "refresh_token");
         let auth = self.auth_for_revocation(&metadata).unwrap_or(&self.auth);
-        let authorization = auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
+        let authorization = auth.apply(&mut form, Some(&*metadata), self.clock.now())?;
         let answer = self.http.post(Endpoint::Revocation, url, form.finish(), authorization).await?;
         if (200..300).contains(&answer.status) { Ok(()) } else { Err(self.refusal(&answer, vec![refresh_token])) }
     }
