@@ -10,7 +10,7 @@ use super::check::{
 };
 use super::diagnostic::{Collector, Diagnostic, Findings};
 use super::mask::{secrets_of, secrets_of_text};
-use super::model::{Config, LegacyConfig, Settings};
+use super::model::{Config, IdpConfig, LegacyConfig, RouteConfig, Settings};
 use super::node::Node;
 use super::read::{
     RouteFile, WrittenSettings, by_name, read_idps, read_legacy, read_route_file, read_settings, strays,
@@ -94,15 +94,31 @@ fn load(conf_dir: &Path, routes_dir: &Path, env: Environment<'_>, found: &Collec
         }
         _ => None,
     };
+    let settings = finish_settings(settings?, login?)?;
+    let configured: Vec<RouteConfig> = routes.routes.into_iter().map(|route| route.config).collect();
+    let mut idps: Vec<IdpConfig> = idps?.entries.into_iter().map(|idp| idp.config).collect();
+    for login in idps.iter_mut().filter(|idp| idp.name == settings.auth.idp) {
+        trust_ours(login, &settings, &configured);
+    }
     Some(Config {
-        settings: finish_settings(settings?, login?)?,
-        idps: idps?.entries.into_iter().map(|idp| idp.config).collect(),
+        settings,
+        idps,
         services: unique_services(routes.services),
-        routes: routes.routes.into_iter().map(|route| route.config).collect(),
+        routes: configured,
         legacy: legacy?,
         conf_dir: conf_dir.to_owned(),
         routes_dir: routes_dir.to_owned(),
     })
+}
+
+/// Providers that have one list of audiences for access tokens and ID tokens name our services in both.
+fn trust_ours(login: &mut IdpConfig, settings: &Settings, routes: &[RouteConfig]) {
+    let of_routes = routes.iter().filter_map(|route| route.token_policy.as_ref()?.audience.as_ref());
+    let mut ours: Vec<String> = settings.service_audiences.values().chain(of_routes).cloned().collect();
+    ours.sort_unstable();
+    ours.dedup();
+    ours.retain(|one| !login.trusted_audiences.contains(one));
+    login.trusted_audiences.append(&mut ours);
 }
 
 fn finish_settings(written: WrittenSettings, login: String) -> Option<Settings> {

@@ -99,6 +99,6 @@ impl RelyingParty {
 }
 
 async fn refuses(http: &HttpClient, question: Url) -> bool {
-    let Ok(Some(target)) = http.redirect_target(Endpoint::Authorization, &question).await else { return false };
+    let Ok(Ok(target)) = http.redirect_target(Endpoint::Authorization, &question).await else { return false };
     target.query_pairs().any(|(name, value)| name == "error" && value == "invalid_target")
 }

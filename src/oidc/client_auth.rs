@@ -6,10 +6,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use url::form_urlencoded;
 
+use super::discovery::Metadata;
 use super::error::{GrantError, IdpError, SetupError};
 use super::grant::Form;
 use super::random;
-use crate::config::{ClientAuthMethod, IdpConfig, Secret};
+use crate::config::{AssertionAudience, ClientAuthMethod, IdpConfig, Secret};
 use crate::pem::signing_key;
 use crate::resilience::UnixTime;
 
@@ -37,6 +38,7 @@ pub(super) enum ClientAuth {
 pub(super) struct Signer {
     client_id: String,
     issuer: String,
+    audience: AssertionAudience,
     key_id: Option<String>,
     key: EncodingKey,
     /// What this key can sign with, the preferred first.
@@ -55,12 +57,32 @@ impl ClientAuth {
         })
     }
 
-    /// Adds the credentials to `form`, or returns the value of `Authorization`. `accepted`: the
-    /// algorithms the provider announces; empty when it does not say.
+    /// The same secret, sent the other way.
+    pub(super) fn otherwise(idp: &IdpConfig) -> Option<Self> {
+        let (client_id, secret) = (idp.client_id.clone(), idp.client_secret.clone()?);
+        match idp.token_auth_method {
+            ClientAuthMethod::ClientSecretBasic => Some(Self::Post { client_id, secret }),
+            ClientAuthMethod::ClientSecretPost => Some(Self::Basic(basic(&client_id, &secret))),
+            ClientAuthMethod::PrivateKeyJwt | ClientAuthMethod::None => None,
+        }
+    }
+
+    /// As discovery lists it.
+    pub(super) fn method(&self) -> &'static str {
+        match self {
+            Self::Basic(_) => "client_secret_basic",
+            Self::Post { .. } => "client_secret_post",
+            Self::Assertion(_) => "private_key_jwt",
+            Self::None { .. } => "none",
+        }
+    }
+
+    /// Adds the credentials to `form`, or returns the value of `Authorization`. `known`: what
+    /// the provider says of itself.
     pub(super) fn apply(
         &self,
         form: &mut Form,
-        accepted: &[String],
+        known: Option<&Metadata>,
         now: UnixTime,
     ) -> Result<Option<&Secret>, GrantError> {
         match self {
@@ -69,7 +91,7 @@ impl ClientAuth {
                 form.add("client_id", client_id).add("client_secret", secret.expose());
             }
             Self::Assertion(signer) => {
-                let assertion = signer.sign(accepted, now)?;
+                let assertion = signer.sign(known, now)?;
                 form.add("client_id", &signer.client_id)
                     .add("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
                     .add("client_assertion", assertion.expose());
@@ -84,8 +106,19 @@ impl ClientAuth {
 
 /// RFC 6749 §2.3.1: id and secret are form-encoded before they are joined.
 fn basic(client_id: &str, secret: &Secret) -> Secret {
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     Secret::new(format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(client_id), encode(secret.expose())))))
+}
+
+/// A blank as `%20`: who reads forms takes that as well as `+`, and some undo nothing else.
+fn encode(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// Whether the secret goes out as something else than it is, which some providers do not undo.
+pub(super) fn is_sent_encoded(idp: &IdpConfig) -> bool {
+    let altered = |text: &str| encode(text) != text;
+    idp.token_auth_method == ClientAuthMethod::ClientSecretBasic
+        && (altered(&idp.client_id) || idp.client_secret.as_ref().is_some_and(|secret| altered(secret.expose())))
 }
 
 #[derive(Serialize)]
@@ -105,23 +138,32 @@ impl Signer {
         Ok(Self {
             client_id: idp.client_id.clone(),
             issuer: idp.issuer.clone(),
+            audience: idp.assertion_audience,
             key_id: idp.key_id.clone(),
             key,
             algorithms,
         })
     }
 
-    /// The audience is the issuer alone: an assertion for one endpoint's URL can be replayed by
-    /// whoever controls that endpoint (RFC 7523bis, FAPI 2.0 §5.3.3).
-    fn sign(&self, accepted: &[String], now: UnixTime) -> Result<Secret, GrantError> {
+    /// The audience is the issuer alone, if the entry says nothing else: an assertion for one endpoint's URL can be replayed
+    /// by whoever controls that endpoint (RFC 7523bis, FAPI 2.0 §5.3.3).
+    fn sign(&self, known: Option<&Metadata>, now: UnixTime) -> Result<Secret, GrantError> {
         let broken = || GrantError::Unreachable { reason: "the client assertion cannot be signed".into() };
         let jti = random::draw().map_err(|_error| IdpError::NoRandom)?;
+        let accepted = known.map_or(&[][..], |metadata| &metadata.assertion_algorithms);
+        let audience = match self.audience {
+            AssertionAudience::Issuer => self.issuer.as_str(),
+            AssertionAudience::TokenEndpoint => {
+                let url = known.and_then(|metadata| metadata.token.as_ref());
+                url.ok_or(IdpError::NoEndpoint("token_endpoint"))?.as_str()
+            }
+        };
         let mut header = Header::new(self.algorithm(accepted).ok_or_else(broken)?);
         header.kid.clone_from(&self.key_id);
         let claims = Assertion {
             iss: &self.client_id,
             sub: &self.client_id,
-            aud: &self.issuer,
+            aud: audience,
             jti: jti.expose(),
             iat: now.0,
             nbf: now.0,
@@ -145,6 +187,6 @@ mod tests {
     fn id_and_secret_are_form_encoded_inside_basic() {
         let value = basic("my client", &Secret::new("p:ä+s/ß"));
         let decoded = STANDARD.decode(value.expose().strip_prefix("Basic ").unwrap()).unwrap();
-        assert_eq!(String::from_utf8(decoded).unwrap(), "my+client:p%3A%C3%A4%2Bs%2F%C3%9F");
+        assert_eq!(String::from_utf8(decoded).unwrap(), "my%20client:p%3A%C3%A4%2Bs%2F%C3%9F");
     }
 }

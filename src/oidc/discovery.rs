@@ -27,6 +27,8 @@ pub struct Metadata {
     pub jwks: Option<Url>,
     /// RFC 7009.
     pub revocation: Option<Url>,
+    /// How clients may say there who they are (RFC 8414 §2); empty: not told.
+    pub revocation_methods: Vec<String>,
     /// OpenID Connect RP-Initiated Logout.
     pub end_session: Option<Url>,
     /// Every authorization response carries `iss` (RFC 9207 §3).
@@ -72,6 +74,7 @@ struct Document {
     token_endpoint: Option<String>,
     jwks_uri: Option<String>,
     revocation_endpoint: Option<Value>,
+    revocation_endpoint_auth_methods_supported: Option<Value>,
     end_session_endpoint: Option<Value>,
     authorization_response_iss_parameter_supported: Option<bool>,
     token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
@@ -179,6 +182,7 @@ impl Written {
             token,
             jwks,
             revocation,
+            revocation_methods: Vec::new(),
             end_session,
             announces_iss: false,
             assertion_algorithms: Vec::new(),
@@ -211,14 +215,19 @@ impl Written {
             token: choose(&endpoints.token, "token_endpoint", found.token_endpoint)?,
             jwks: choose(&endpoints.jwks, "jwks_uri", found.jwks_uri)?,
             revocation: choose_optional(&endpoints.revocation, found.revocation_endpoint, REVOCATION),
+            revocation_methods: listed(found.revocation_endpoint_auth_methods_supported.as_ref()),
             end_session: choose_optional(&endpoints.end_session, found.end_session_endpoint, END_SESSION),
             announces_iss: found.authorization_response_iss_parameter_supported.unwrap_or(false),
             assertion_algorithms: found.token_endpoint_auth_signing_alg_values_supported.unwrap_or_default(),
-            id_token_algorithms: found.id_token_signing_alg_values_supported.as_ref().map(words).unwrap_or_default(),
+            id_token_algorithms: listed(found.id_token_signing_alg_values_supported.as_ref()),
             unusable,
             issuer: found.issuer,
         })
     }
+}
+
+fn listed(value: Option<&Value>) -> Vec<String> {
+    value.map(words).unwrap_or_default()
 }
 
 fn usable(text: &str) -> Option<Url> {

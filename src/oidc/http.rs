@@ -100,10 +100,11 @@ impl HttpClient {
         if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
     }
 
-    /// Where a GET is redirected to, without going there; `None` when it is not.
-    pub(super) async fn redirect_target(&self, endpoint: Endpoint, url: &Url) -> Result<Option<Url>, FetchError> {
+    /// Where a GET is redirected to, without going there; the status where it is not.
+    pub(super) async fn redirect_target(&self, endpoint: Endpoint, url: &Url) -> Result<Result<Url, u16>, FetchError> {
         let answer = self.send(endpoint, self.posts.get(url.clone())).await?;
-        Ok(answer.location.filter(|_| (300..400).contains(&answer.status)).and_then(|target| url.join(&target).ok()))
+        let target = answer.location.filter(|_| (300..400).contains(&answer.status));
+        Ok(target.and_then(|target| url.join(&target).ok()).ok_or(answer.status))
     }
 
     /// Posts a form; every status is an answer.

@@ -22,8 +22,8 @@ use crate::telemetry::Metrics;
 pub(super) struct IdTokenVerifier {
     issuer: String,
     client_id: String,
-    /// The entry's own audience: the only one we know beside our client id.
-    audience: Option<String>,
+    /// Whom a token may name beside us.
+    trusted: Vec<String>,
     algorithms: Vec<Algorithm>,
     jwks: Jwks,
     clock: Arc<dyn Clock>,
@@ -44,7 +44,7 @@ impl IdTokenVerifier {
         Self {
             issuer: idp.issuer.clone(),
             client_id: idp.client_id.clone(),
-            audience: idp.audience.clone(),
+            trusted: idp.audience.iter().chain(&idp.trusted_audiences).cloned().collect(),
             algorithms: idp.algorithms.clone(),
             jwks,
             clock,
@@ -86,21 +86,30 @@ impl IdTokenVerifier {
         Ok(claims)
     }
 
-    /// Our client id must be there, and nobody we do not know (§3.1.3.7 point 3).
+    /// Our client id must be there (§3.1.3.7 point 3).
     pub(super) fn is_for_us(&self, audience: &[String]) -> bool {
-        let known = |one: &String| *one == self.client_id || Some(one) == self.audience.as_ref();
-        audience.contains(&self.client_id) && audience.iter().all(known)
+        audience.contains(&self.client_id)
     }
 
-    /// And we are the one it was issued to (points 4 and 5).
+    /// Whom a token names beside us that nobody here trusts (the same point), fit for a log.
+    pub(super) fn strangers(&self, audience: &[String]) -> Option<String> {
+        let strange = |one: &&String| **one != self.client_id && !self.trusted.contains(one);
+        let strangers: Vec<&str> = audience.iter().filter(strange).map(String::as_str).collect();
+        (!strangers.is_empty()).then(|| quote(&strangers.join(", ")))
+    }
+
+    /// And we are the one it was issued to, where it says to whom: with audiences that are all trusted it need not (points
+    /// 4 and 5 since errata set 2).
     fn check_audience(&self, claims: &Claims) -> Result<(), IdTokenError> {
         let audience = claims.audience().ok_or(IdTokenError::Claim("aud"))?;
         if !self.is_for_us(&audience) {
             return Err(IdTokenError::Audience(quote(&audience.join(" "))));
         }
+        if let Some(strangers) = self.strangers(&audience) {
+            return Err(IdTokenError::Strangers(strangers));
+        }
         match claims.get("azp") {
             Some(party) if party.as_str() != Some(&self.client_id) => Err(IdTokenError::AuthorizedParty),
-            None if audience.iter().any(|one| *one != self.client_id) => Err(IdTokenError::AuthorizedParty),
             _ => Ok(()),
         }
     }

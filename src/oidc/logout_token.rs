@@ -37,9 +37,15 @@ pub enum LogoutTokenError {
     /// `iss` is another.
     #[error("the logout token is of another issuer: {0}")]
     Issuer(String),
-    /// `aud` lacks our client id, or has an audience we do not know.
+    /// `aud` lacks our client id.
     #[error("the logout token is for somebody else: aud {0}")]
     Audience(String),
+    /// `aud` has audiences beside our client id that nobody trusts.
+    #[error(
+        "the logout token is for {0}, too, which nobody here trusts: what is yours belongs into `trusted_audiences` of the entry in \
+         idps.yaml"
+    )]
+    Strangers(String),
     /// `exp` has passed.
     #[error("the logout token has expired; are the clocks in step?")]
     Expired,
@@ -113,6 +119,9 @@ impl RelyingParty {
         let audience = claims.audience().ok_or(LogoutTokenError::Claim("aud"))?;
         if !self.id_tokens.is_for_us(&audience) {
             return Err(LogoutTokenError::Audience(quote(&audience.join(" "))));
+        }
+        if let Some(strangers) = self.id_tokens.strangers(&audience) {
+            return Err(LogoutTokenError::Strangers(strangers));
         }
         let refused_from = check_times(claims, self.clock.now())?;
         let event = claims.get("events").and_then(|events| events.as_object()?.get(EVENT));

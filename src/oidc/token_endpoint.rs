@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client_auth::ClientAuth;
-use super::discovery::Discovery;
+use super::client_auth::{ClientAuth, is_sent_encoded};
+use super::discovery::{Discovery, Metadata};
 use super::error::{GrantError, IdpError, quote, said};
 use super::grant::{Ask, Form, Grant};
 use super::http::{Answer, Endpoint, HttpClient};
@@ -21,6 +21,10 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub(super) struct TokenEndpoint {
     auth: ClientAuth,
+    /// The same secret sent the other way, for a revocation endpoint that takes no other.
+    otherwise: Option<ClientAuth>,
+    /// Our secret goes out as something else than it is.
+    pub(super) encoded: bool,
     /// What no log may repeat, in whatever way it is sent.
     client_secret: Option<Secret>,
     audience_parameter: AudienceParameter,
@@ -63,7 +67,9 @@ impl TokenEndpoint {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (client_secret, audience_parameter) = (idp.client_secret.clone(), idp.audience_parameter);
-        Self { auth, client_secret, audience_parameter, discovery, http, clock, metrics }
+        let otherwise = ClientAuth::otherwise(idp);
+        let encoded = is_sent_encoded(idp);
+        Self { auth, otherwise, encoded, client_secret, audience_parameter, discovery, http, clock, metrics }
     }
 
     /// Turns `grant` into tokens. Tried once: a code or rotating refresh token must not be sent twice.
@@ -79,7 +85,7 @@ impl TokenEndpoint {
         let url = metadata.token.as_ref().ok_or(IdpError::NoEndpoint("token_endpoint"))?;
         let asked_at = self.clock.now();
         let mut form = grant.form(ask, self.audience_parameter);
-        let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, asked_at)?;
+        let authorization = self.auth.apply(&mut form, Some(&*metadata), asked_at)?;
         let answer = self.http.post(Endpoint::Token, url, form.finish(), authorization).await?;
         if answer.status == 200 {
             return token_response::read(&answer.body, ask, asked_at).map_err(|reason| GrantError::Malformed {
@@ -96,16 +102,28 @@ impl TokenEndpoint {
         let Some(url) = &metadata.revocation else { return Ok(()) };
         let mut form = Form::new();
         form.add("token", refresh_token.expose()).add("token_type_hint", "refresh_token");
-        let authorization = self.auth.apply(&mut form, &metadata.assertion_algorithms, self.clock.now())?;
+        let auth = self.auth_for_revocation(&metadata).unwrap_or(&self.auth);
+        let authorization = auth.apply(&mut form, Some(&*metadata), self.clock.now())?;
         let answer = self.http.post(Endpoint::Revocation, url, form.finish(), authorization).await?;
         if (200..300).contains(&answer.status) { Ok(()) } else { Err(self.refusal(&answer, vec![refresh_token])) }
+    }
+
+    /// As at the token endpoint, if the provider takes that there, too; `None`: it lists nothing we have.
+    pub(super) fn auth_for_revocation(&self, metadata: &Metadata) -> Option<&ClientAuth> {
+        let told = &metadata.revocation_methods;
+        let taken = |auth: &&ClientAuth| told.is_empty() || told.iter().any(|method| method == auth.method());
+        std::iter::once(&self.auth).chain(&self.otherwise).find(taken)
     }
 
     fn refusal<'a>(&'a self, answer: &Answer, mut sent: Vec<&'a Secret>) -> GrantError {
         sent.extend(&self.client_secret);
         // The longest first: of one that contains another, the rest would stay.
         sent.sort_by_key(|secret| Reverse(secret.expose().len()));
-        refusal(answer, &sent)
+        let mut error = refusal(answer, &sent);
+        if let GrantError::Refused { encoded, .. } = &mut error {
+            *encoded = self.encoded;
+        }
+        error
     }
 }
 
@@ -132,8 +150,8 @@ fn refusal(answer: &Answer, sent: &[&Secret]) -> GrantError {
         },
         "server_error" | "temporarily_unavailable" => GrantError::Failed { status },
         // A short secret may be part of a word that others look for.
-        code if CODES.contains(&code) => GrantError::Refused { error, description },
-        _ => GrantError::Refused { error: blotted(error), description },
+        code if CODES.contains(&code) => GrantError::Refused { error, description, encoded: false },
+        _ => GrantError::Refused { error: blotted(error), description, encoded: false },
     }
 }
 
@@ -191,7 +209,7 @@ mod tests {
             let body =
                 serde_json::json!({ "error": error, "error_description": "c-1client, v-2 and client are wrong" });
             match refusal(&Answer { status: 401, location: None, body: body.to_string().into() }, &sent) {
-                GrantError::Refused { error, description } => (error, description),
+                GrantError::Refused { error, description, .. } => (error, description),
                 other => panic!("{other:?}"),
             }
         };

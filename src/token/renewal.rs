@@ -132,11 +132,9 @@ impl<'a> Renewal<'a> {
                     return Err(self.end(&current, "identity_changed", &error).await.into());
                 }
                 Err(error) => {
+                    let reason = self.refused(&current, &error);
                     self.salvage(current, &error).await?;
-                    return Err(Failed {
-                        reason: refused(&error, self.context.relying_party.issuer(), self.target.need(), Keys::Session),
-                        of_client: error.about_client().is_some(),
-                    });
+                    return Err(Failed { reason, of_client: error.about_client().is_some() });
                 }
             }
         }
@@ -186,6 +184,14 @@ impl<'a> Renewal<'a> {
         let status = if answer.is_ok() { "success" } else { "error" };
         context.metrics.token_refresh.with_label_values(&[self.target.label(), status]).inc();
         answer
+    }
+
+    fn refused(&self, session: &Session, error: &GrantError) -> NoBearer {
+        let need = self.target.need();
+        let audience = need.and_then(|need| need.audience.as_ref());
+        let granted = audience.is_some_and(|one| session.tokens.granted_audiences.contains(one));
+        let keys = if granted { Keys::Granted } else { Keys::Session };
+        refused(error, self.context.relying_party.issuer(), need, keys)
     }
 
     /// Writes what the provider gave. Whatever happens, the rotated refresh token is not dropped while

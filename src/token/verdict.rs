@@ -10,6 +10,8 @@ use crate::session::AccessToken;
 pub(super) enum Keys {
     /// A session's own token.
     Session,
+    /// The same, for an audience that its login was granted.
+    Granted,
     /// A route that says how its token is had.
     Route,
 }
@@ -18,7 +20,7 @@ impl Keys {
     fn of(self, need: &Need) -> String {
         let keys = format!("{}, {}", need.audience_key(), need.scopes_key());
         match self {
-            Self::Session => format!("{keys} and `audience_parameter` in idps.yaml"),
+            Self::Session | Self::Granted => format!("{keys} and `audience_parameter` in idps.yaml"),
             Self::Route => format!("the `mode` of its route, {keys}, and what the client may do at the provider"),
         }
     }
@@ -29,12 +31,20 @@ pub(super) fn misfit(need: Option<&Need>, token: &AccessToken, keys: Keys) -> Op
     let need = need?;
     let wanted = need.audience.as_ref().filter(|wanted| !token.audience.contains(wanted))?;
     let found = if token.audience.is_empty() {
-        "no readable `aud` (an opaque token)".to_owned()
+        "no readable `aud` (it is opaque, or a JWT without one)".to_owned()
     } else {
         format!("aud {}", token.audience.join(", "))
     };
+    let way_out = match (token.audience.is_empty(), keys) {
+        (false, _) => "",
+        (true, Keys::Route) => "let it issue JWT access tokens for this API; ",
+        (true, Keys::Session | Keys::Granted) => {
+            "let it issue JWT access tokens for this API, or send the login's token as it is \
+             (`token_policy: { mode: session_passthrough }` on the route); "
+        }
+    };
     Some(NoBearer::NotAvailable(format!(
-        "the provider answered with {found} for service `{}`, wanted {wanted}: compare what it issues with {}",
+        "the provider answered with {found} for service `{}`, wanted {wanted}: {way_out}compare what it issues with {}",
         need.service,
         keys.of(need)
     )))
@@ -51,14 +61,27 @@ pub(super) fn refused(error: &GrantError, issuer: &str, need: Option<&Need>, key
         ));
     };
     let service = &need.service;
-    NoBearer::NotAvailable(match error.about_client() {
-        Some(hint) => format!("the provider refused a token for service `{service}`: {error}; {hint}"),
-        None => format!(
-            "the provider refused audience {} for service `{service}`: {error}; check {}",
-            need.audience.as_deref().unwrap_or("-"),
-            keys.of(need)
-        ),
-    })
+    if let Some(hint) = error.about_client() {
+        return NoBearer::NotAvailable(format!(
+            "the provider refused a token for service `{service}`: {error}; {hint}"
+        ));
+    }
+    let check = match (error, keys) {
+        (GrantError::Refused { error: code, .. }, Keys::Granted) if code == "invalid_target" => {
+            "it granted that at this login, so its new refresh token is for another audience alone: switch rotation of \
+             refresh tokens off for this client there, then log in again"
+                .to_owned()
+        }
+        // LemonLDAP::NG says so of a refresh token that it does not know.
+        (GrantError::Refused { error: code, .. }, Keys::Session | Keys::Granted) if code == "invalid_request" => {
+            format!("check {}; or it no longer knows this login: log out and in", keys.of(need))
+        }
+        _ => format!("check {}", keys.of(need)),
+    };
+    NoBearer::NotAvailable(format!(
+        "the provider refused audience {} for service `{service}`: {error}; {check}",
+        need.audience.as_deref().unwrap_or("-")
+    ))
 }
 
 #[cfg(test)]

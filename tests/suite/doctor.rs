@@ -17,12 +17,12 @@ async fn client(name: &'static str, metadata: &serde_json::Value) -> (&'static P
 }
 
 /// The lines that begin with this sign.
-fn lines<'a>(page: &'a str, sign: &str) -> Vec<&'a str> {
+pub(crate) fn lines<'a>(page: &'a str, sign: &str) -> Vec<&'a str> {
     page.lines().filter(|line| line.starts_with(sign)).collect()
 }
 
 /// The only line with a ✗; it must hold each of these words.
-fn assert_only(page: &str, code: Option<i32>, words: &[&str]) {
+pub(crate) fn assert_only(page: &str, code: Option<i32>, words: &[&str]) {
     let bad = lines(page, "✗");
     assert_eq!((bad.len(), code), (1, Some(1)), "{page}");
     for word in words {

@@ -85,7 +85,7 @@ impl Liar {
         self.answer("/jwks", Canned::json(&json!({ "keys": keys })));
     }
 
-    /// What a path answers from now on.
+    /// What a path answers from now on; `/token refresh_token`: what it answers to that grant.
     pub(crate) fn answer(&self, path: &str, canned: Canned) {
         self.script.lock().unwrap().answers.insert(path.to_owned(), canned);
     }
@@ -162,7 +162,9 @@ async fn converse(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
     let Some((path, body)) = receive(&mut stream).await else { return };
     let canned = {
         let mut script = script.lock().unwrap();
-        let canned = script.answers.get(&path).cloned();
+        let grant = body.split('&').find_map(|pair| pair.strip_prefix("grant_type="));
+        let of_grant = grant.and_then(|grant| script.answers.get(&format!("{path} {grant}")));
+        let canned = of_grant.or_else(|| script.answers.get(&path)).cloned();
         script.asked.push((path, body));
         canned.unwrap_or(Canned::Whole(404, "text/html", String::new()))
     };

@@ -29,6 +29,7 @@ mod demo_page;
 mod deployment_examples;
 mod desync;
 mod doctor;
+mod doctor_oddities;
 mod documents;
 mod embed;
 mod fleet;

@@ -180,10 +180,15 @@ fn compare(
         let found = format!("the token came without scope {}{may_be_refused}", missing.join(" "));
         return report.skip(what(one), format_args!("{found}: {}", one.scopes_place));
     }
-    let found = if tokens.audience.is_empty() {
-        "has no readable aud (an opaque token)".to_owned()
-    } else {
-        format!("has aud {}", tokens.audience.join(", "))
+    let found = match tokens.audience.as_slice() {
+        [] if !matches!(one.asked, Asked::ForOurselves(_)) => {
+            // canaille has JWTs for users alone.
+            let why = "a token of our own has no readable aud (it is opaque, or a JWT without one); only a login shows \
+                       what users get, and for them it must be a JWT with that aud";
+            return report.skip(what(one), format_args!("{why}{note}"));
+        }
+        [] => "has no readable aud (it is opaque, or a JWT without one), and must be a JWT with it".to_owned(),
+        audience => format!("has aud {}", audience.join(", ")),
     };
     let place = format!("{} (or audience_parameter of idps[{}] in idps.yaml)", one.place, party.name());
     report.bad(what(one), format_args!("the token that was minted {found}{note}"), place);

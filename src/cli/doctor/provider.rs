@@ -75,7 +75,12 @@ async fn discover(party: &RelyingParty, places: &Places, report: &mut Report<'_>
             report.skip("discovery", format_args!("{error}; idps.yaml writes every endpoint that is needed"));
         }
         Err(error) => {
-            report.bad("discovery", error, places.key("issuer"));
+            let (what, place) = ("discovery", places.key("issuer"));
+            if matches!(error, IdpError::Discovery { .. }) && !error.is_about_issuer() {
+                report.absent(what, error, place);
+            } else {
+                report.bad(what, error, place);
+            }
             return false;
         }
     }
@@ -105,6 +110,12 @@ async fn count_keys(party: &RelyingParty, users_log_in: bool, places: &Places, r
 async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report<'_>) -> bool {
     let idp = party.config();
     let what = format!("client authentication as {}", idp.client_id);
+    let encoded = if party.sends_secret_encoded() {
+        "; the secret goes out form-encoded (RFC 6749 §2.3.1), which some providers do not undo: with `token_auth_method: \
+         client_secret_post` they need not"
+    } else {
+        ""
+    };
     match party.prove_client().await {
         ClientStanding::Known if idp.token_auth_method == ClientAuthMethod::None => {
             report.good(what, "a public client that the provider knows");
@@ -112,20 +123,41 @@ async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report
         ClientStanding::Known => report.good(what, "the provider believes it"),
         ClientStanding::Refused(words) => {
             let place = format!("{} (or client_id, token_auth_method)", places.key("client_secret"));
-            report.bad(what, words, place);
+            report.bad(what, format_args!("{words}{encoded}"), place);
             return false;
         }
         ClientStanding::MayNotRefresh(words) => {
             let found = format!(
                 "{words}; either the secret is wrong, or this client may not use the \
-                 refresh_token grant, and sessions get no other token than the one of their login"
+                 refresh_token grant, and sessions get no other token than the one of their login{encoded}"
             );
             report.bad(what, found, format_args!("{}, or the client at the provider", places.key("client_secret")));
+        }
+        ClientStanding::Doubted(words) => {
+            let found = format!(
+                "{words}; of a refresh token the provider did not say so: either the secret is wrong, \
+                 or this client may not ask for that{encoded}"
+            );
+            let place =
+                format!("{} (or token_auth_method), or the client at the provider", places.key("client_secret"));
+            report.bad(what, found, place);
+        }
+        ClientStanding::MayNotRevoke(words) => {
+            let found =
+                format!("tokens are issued, and the revocation endpoint says {words}: a logout revokes nothing");
+            report.bad(what, found, format_args!("{} (or revocation_url)", places.key("token_auth_method")));
+        }
+        ClientStanding::Unclear(error) => {
+            report.skip(what, format_args!("{error}, which does not tell whether the secret is good"));
         }
         ClientStanding::NotAsked(error) => {
             report.bad(what, error, places.key("token_url"));
             return false;
         }
+    }
+    if let Some(methods) = party.revocation_takes_others() {
+        let why = format!("the provider takes {methods} there, and not what we have: a logout revokes nothing");
+        report.skip("revocation at a logout", why);
     }
     true
 }
@@ -140,8 +172,17 @@ async fn look_for_the_way_back(party: &RelyingParty, known: bool, places: &Place
             let place = format!("{}: {key}, or the client at the provider", places.settings);
             report.bad(what, format_args!("a login would end in {error}: {words}"), place);
         }
-        Ok(WayBack::Page) if !known => report.skip(what, "the client must be known to the provider first"),
-        Ok(WayBack::Page) => {
+        Ok(WayBack::Nowhere(_)) if !known => report.skip(what, "the client must be known to the provider first"),
+        // LemonLDAP::NG shows its form all the same.
+        Ok(WayBack::Nowhere(200..=299)) => {
+            let why =
+                format!("a page comes of it: either {uri} is not registered there, or logins begin with that page");
+            report.skip(what, why);
+        }
+        Ok(WayBack::Nowhere(status)) if !(400..500).contains(&status) => {
+            report.skip(what, format_args!("the provider answers with status {status}: only a login shows it"));
+        }
+        Ok(WayBack::Nowhere(_)) => {
             let found = format!("the provider does not send browsers back to {uri}; it must be registered there");
             report.bad(what, found, format_args!("{}: server.public_url, or register it", places.settings));
         }

@@ -33,6 +33,12 @@ impl<'a> Report<'a> {
         self.line(&format!("✗ {what}: {found} → change {place}"));
     }
 
+    /// It cannot be had, for which nothing need be wrong with `place`.
+    pub(super) fn absent(&mut self, what: impl Display, found: impl Display, place: impl Display) {
+        self.bad += 1;
+        self.line(&format!("✗ {what}: {found} → is it running, and reachable from here? If it is, change {place}"));
+    }
+
     /// It could not be tested.
     pub(super) fn skip(&mut self, what: impl Display, why: impl Display) {
         self.skipped += 1;

@@ -18,6 +18,9 @@ pub struct IdpConfig {
     pub issuer: String,
     /// What a token for ourselves must carry, and what the login access token is asked for.
     pub audience: Option<String>,
+    /// Whom an ID token may name beside our client id and `audience`: those that are written, and, for the entry that users
+    /// log in with, those that services' tokens are for.
+    pub trusted_audiences: Vec<String>,
     /// Our identifier at the provider.
     pub client_id: String,
     /// The shared secret; with `private_key_jwt` the PEM of the private key.
@@ -26,6 +29,8 @@ pub struct IdpConfig {
     pub token_auth_method: ClientAuthMethod,
     /// `kid` of the client assertion, where the provider holds several keys of ours.
     pub key_id: Option<String>,
+    /// `aud` of the client assertion; default `issuer`.
+    pub assertion_audience: AssertionAudience,
     /// Overrides `auth.oauth_scopes` for logins with this entry.
     pub scopes: Option<Vec<String>>,
     /// `authorization_url` and its kin.
@@ -76,6 +81,15 @@ pub enum ClientAuthMethod {
     PrivateKeyJwt,
     /// A public client.
     None,
+}
+
+/// For whom a client assertion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AssertionAudience {
+    /// The issuer, for every endpoint (RFC 7523bis, FAPI 2.0 §5.3.3).
+    Issuer,
+    /// The token endpoint's URL, as RFC 7523 §3 had it at first.
+    TokenEndpoint,
 }
 
 /// How this provider is told for whom a token is.

@@ -7,7 +7,7 @@ use crate::config::node::Node;
 use crate::config::reader::{Located, MapReader, items, one_or_many, refuse, suggest, table};
 use crate::config::scalar::{any_text, endpoint_url, quote, secret, secure_url, text, word};
 use crate::config::source::Spot;
-use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, IdpEndpoints, Secret};
+use crate::config::{AssertionAudience, AudienceParameter, ClientAuthMethod, IdpConfig, IdpEndpoints, Secret};
 use crate::pem::signing_key;
 
 use super::session::is_empty;
@@ -26,6 +26,9 @@ const PARAMETERS: &[(&str, AudienceParameter)] = &[
     ("audience", AudienceParameter::Audience),
     ("none", AudienceParameter::None),
 ];
+
+const ASSERTED: &[(&str, AssertionAudience)] =
+    &[("issuer", AssertionAudience::Issuer), ("token_endpoint", AssertionAudience::TokenEndpoint)];
 
 /// Parameters of an authorization request that are ours to set, or would replace what we set.
 const OURS: [&str; 13] = [
@@ -80,10 +83,12 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
     let provider = map.field("provider", plain_name);
     let issuer = map.required("issuer", issuer);
     let audience = map.field("audience", text);
+    let trusted_audiences = map.field("trusted_audiences", |node, found| one_or_many(node, found, text));
     let client_id = map.required("client_id", text);
     let client_secret = map.located("client_secret", secret);
     let method = map.located("token_auth_method", word(METHODS));
     let key_id = map.field("key_id", text);
+    let assertion_audience = map.field("assertion_audience", word(ASSERTED)).unwrap_or(AssertionAudience::Issuer);
     let scopes = map.field("scopes", login_scopes);
     let endpoints = IdpEndpoints {
         authorization: map.field("authorization_url", endpoint_url),
@@ -110,10 +115,12 @@ fn read_idp(node: &Node, found: &Collector) -> Option<WrittenIdp> {
         name,
         issuer: issuer?.value,
         audience,
+        trusted_audiences: trusted_audiences.unwrap_or_default(),
         client_id: client_id?.value,
         client_secret: client_secret.map(|secret| secret.value),
         token_auth_method: method.map_or(ClientAuthMethod::ClientSecretBasic, |method| method.value),
         key_id,
+        assertion_audience,
         scopes,
         endpoints,
         algorithms: algorithms.unwrap_or_else(|| ALGORITHMS.iter().filter_map(|name| name.parse().ok()).collect()),

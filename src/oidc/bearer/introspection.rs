@@ -33,7 +33,7 @@ pub(super) struct Introspector {
     url: Url,
     auth: ClientAuth,
     http: HttpClient,
-    /// Only for the algorithms of client assertions, where it knows them.
+    /// Only for client assertions: their algorithms, and for whom they are.
     discovery: Discovery,
     clock: Arc<dyn Clock>,
     places: Semaphore,
@@ -73,12 +73,11 @@ impl Introspector {
 
     async fn ask_once(&self, token: &Secret) -> Result<Option<Claims>, FetchError> {
         let known = self.discovery.peek();
-        let accepted = known.as_ref().map_or(&[][..], |metadata| &metadata.assertion_algorithms);
         let mut form = Form::new();
         form.add("token", token.expose()).add("token_type_hint", "access_token");
         let authorization = self
             .auth
-            .apply(&mut form, accepted, self.clock.now())
+            .apply(&mut form, known.as_deref(), self.clock.now())
             .map_err(|error| FetchError::Malformed(error.to_string()))?;
         let answer = self.http.post(Endpoint::Introspection, &self.url, form.finish(), authorization).await?;
         if answer.status != 200 {

@@ -23,6 +23,8 @@ pub enum GrantError {
         error: String,
         /// The provider's words; may be empty.
         description: String,
+        /// Our secret went out encoded.
+        encoded: bool,
     },
     /// No connection: the request was not sent.
     #[error("the token endpoint cannot be reached ({reason})")]
@@ -87,10 +89,21 @@ impl GrantError {
 
     /// What to look at, where the refusal is about us and not about what we asked for (RFC 6749 §5.2).
     pub fn about_client(&self) -> Option<&'static str> {
-        let Self::Refused { error, .. } = self else { return None };
-        match error.as_str() {
-            "invalid_client" => Some("check `client_id`, `client_secret` and `token_auth_method` in idps.yaml"),
-            "unauthorized_client" | "unsupported_grant_type" => {
+        let Self::Refused { error, encoded, .. } = self else { return None };
+        match (error.as_str(), encoded) {
+            ("invalid_client", false) => {
+                Some("check `client_id`, `client_secret` and `token_auth_method` in idps.yaml")
+            }
+            ("invalid_client", true) => Some(
+                "check `client_id`, `client_secret` and `token_auth_method` in idps.yaml: the secret goes out form-encoded \
+                 (RFC 6749 §2.3.1), which some providers do not undo; with `client_secret_post` they need not",
+            ),
+            // Glewlwyd says so of a wrong secret, too.
+            ("unauthorized_client", true) => Some(
+                "the provider must allow this grant to the client (`client_id` in idps.yaml), and undo the form-encoding of \
+                 its secret (RFC 6749 §2.3.1): with `token_auth_method: client_secret_post` it need not",
+            ),
+            ("unauthorized_client" | "unsupported_grant_type", _) => {
                 Some("the provider must allow this grant to the client (`client_id` in idps.yaml)")
             }
             _ => None,

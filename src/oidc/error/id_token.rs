@@ -28,10 +28,16 @@ pub enum IdTokenError {
     /// `iss` is another.
     #[error("the id_token is of another issuer: {0}")]
     Issuer(String),
-    /// `aud` lacks our client id, or has an audience we do not know.
+    /// `aud` lacks our client id.
     #[error("the id_token is for somebody else: aud {0}")]
     Audience(String),
-    /// `azp` is not us, or missing with several audiences.
+    /// `aud` has audiences beside our client id that nobody trusts.
+    #[error(
+        "the id_token is for {0}, too, which nobody here trusts: what is yours belongs into `trusted_audiences` of the entry in \
+         idps.yaml"
+    )]
+    Strangers(String),
+    /// `azp` is not us.
     #[error("the id_token was issued to another client (azp)")]
     AuthorizedParty,
     /// `exp` has passed.

@@ -25,7 +25,7 @@ async fn wrong_claims_are_refused() {
         ("aud", json!("other"), IdTokenError::Audience("other".into())),
         ("aud", Value::Null, IdTokenError::Claim("aud")),
         ("aud", json!([]), IdTokenError::Audience(String::new())),
-        ("aud", json!(["client", "other"]), IdTokenError::Audience("client other".into())),
+        ("aud", json!(["client", "other"]), IdTokenError::Strangers("other".into())),
         ("azp", json!("other"), IdTokenError::AuthorizedParty),
         ("azp", json!(7), IdTokenError::AuthorizedParty),
         ("sub", Value::Null, IdTokenError::Claim("sub")),
@@ -67,18 +67,33 @@ async fn unusual_claims_are_accepted() {
 }
 
 #[tokio::test]
-async fn an_audience_of_our_own_is_known_when_azp_names_us() {
-    let world = World::with(|idp| idp.audience = Some("https://api.example".into())).await;
-    let both = json!(["client", "https://api.example"]);
-    let outcome = world.login_with(|claims| claims["aud"] = both.clone()).await;
-    assert_eq!(refused(outcome), IdTokenError::AuthorizedParty);
-    let outcome = world
-        .login_with(|claims| {
-            claims["aud"] = both;
-            claims["azp"] = json!("client");
-        })
-        .await;
-    assert!(outcome.is_ok(), "{outcome:?}");
+async fn audiences_that_the_configuration_knows_are_trusted_and_azp_must_not_contradict() {
+    let world = World::with(|idp| {
+        idp.audience = Some("https://api.example".into());
+        idp.trusted_audiences = vec!["https://crud.example".into(), "project-7".into()];
+    })
+    .await;
+    let login = async |audience: Value, azp: Option<&str>| {
+        let change = |claims: &mut Value| {
+            claims["aud"] = audience;
+            if let Some(party) = azp {
+                claims["azp"] = json!(party);
+            }
+        };
+        world.login_with(change).await
+    };
+    let all = json!(["client", "https://api.example", "https://crud.example", "project-7"]);
+    for azp in [None, Some("client")] {
+        let outcome = login(all.clone(), azp).await;
+        assert!(outcome.is_ok(), "{azp:?}: {outcome:?}");
+    }
+    assert_eq!(refused(login(all, Some("project-7")).await), IdTokenError::AuthorizedParty);
+    let without_us = json!(["https://api.example", "project-7"]);
+    let words = "https://api.example project-7".to_owned();
+    assert_eq!(refused(login(without_us, Some("client")).await), IdTokenError::Audience(words));
+    let error = refused(login(json!(["client", "project-7", "x", "project-8"]), Some("client")).await);
+    assert_eq!(error, IdTokenError::Strangers("x, project-8".to_owned()));
+    assert!(error.to_string().contains("`trusted_audiences`"), "{error}");
 }
 
 #[tokio::test]

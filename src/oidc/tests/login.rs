@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::provider::{Canned, NOW, World, tokens};
-use crate::config::AudienceParameter;
+use crate::config::{AudienceParameter, ClientAuthMethod, Secret};
 use crate::oidc::{CallbackParams, Flow, LoginAsk, LoginError};
 use crate::resilience::UnixTime;
 
@@ -188,6 +188,30 @@ async fn an_issuer_that_was_not_announced_is_checked_all_the_same() {
     let query = format!("code=c&state={}&iss=https://evil.example", flow.state.expose());
     let error = world.rp.finish_login(flow, &CallbackParams::parse(&query).unwrap()).await.unwrap_err();
     assert_eq!(error, LoginError::Issuer("https://evil.example".into()));
+}
+
+#[tokio::test]
+async fn a_secret_is_sent_to_the_revocation_endpoint_as_that_takes_it() {
+    use ClientAuthMethod::{ClientSecretBasic as Basic, ClientSecretPost as Post};
+    for (method, listed, as_basic) in [
+        (Post, json!(["client_secret_basic"]), true),
+        (Basic, json!(["client_secret_post"]), false),
+        (Post, json!(["client_secret_basic", "client_secret_post"]), false),
+        (Basic, Value::Null, true),
+        (Post, Value::Null, false),
+        (Post, json!(["private_key_jwt"]), false),
+    ] {
+        let world = World::with(|idp| idp.token_auth_method = method).await;
+        let mut document = world.document();
+        document["revocation_endpoint_auth_methods_supported"] = listed.clone();
+        world.answer("/.well-known/openid-configuration", Canned::Json(200, document));
+        world.answer("/revoke", Canned::Json(200, json!({})));
+        world.rp.revoke(&Secret::new("rt-7")).await.unwrap();
+        let request = world.requests("/revoke").pop().unwrap();
+        let sent =
+            (request.head.to_lowercase().contains("authorization: basic "), request.form.contains_key("client_secret"));
+        assert_eq!(sent, (as_basic, !as_basic), "{method:?} {listed}");
+    }
 }
 
 #[tokio::test]

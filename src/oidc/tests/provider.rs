@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use url::{Url, form_urlencoded};
 
 use super::keys::Key;
-use crate::config::{AudienceParameter, ClientAuthMethod, IdpConfig, IdpEndpoints, Secret};
+use crate::config::{AssertionAudience, AudienceParameter, ClientAuthMethod, IdpConfig, IdpEndpoints, Secret};
 use crate::oidc::{CallbackParams, Flow, Login, LoginAsk, LoginError, RelyingParty};
 use crate::resilience::ManualClock;
 use crate::telemetry::Metrics;
@@ -151,10 +151,12 @@ fn entry(base: &str) -> IdpConfig {
         provider: "corp".into(),
         issuer: base.into(),
         audience: None,
+        trusted_audiences: Vec::new(),
         client_id: "client".into(),
         client_secret: Some(Secret::new("s3cret")),
         token_auth_method: ClientAuthMethod::ClientSecretBasic,
         key_id: None,
+        assertion_audience: AssertionAudience::Issuer,
         scopes: None,
         endpoints: IdpEndpoints::default(),
         algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA],

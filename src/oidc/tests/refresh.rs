@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::keys::Key;
 use super::provider::{Canned, NOW, World, tokens};
-use crate::config::{ClientAuthMethod, Secret};
+use crate::config::{AssertionAudience, ClientAuthMethod, Secret};
 use crate::oidc::{Ask, GrantError, TokenResponse};
 use crate::resilience::UnixTime;
 
@@ -149,17 +149,19 @@ async fn a_client_can_prove_itself_in_every_way() {
 }
 
 #[tokio::test]
-async fn a_client_assertion_is_signed_for_the_issuer_and_never_twice_the_same() {
-    for (key, accepted, expected) in [
-        (Key::rsa("c"), json!(null), "RS256"),
-        (Key::rsa("c"), json!(["PS256", "ES256"]), "PS256"),
-        (Key::p256("c"), json!(["RS256", "ES256"]), "ES256"),
-        (Key::ed25519("c"), json!([]), "EdDSA"),
+async fn a_client_assertion_is_signed_for_whom_the_entry_says_and_never_twice_the_same() {
+    use AssertionAudience::{Issuer, TokenEndpoint};
+    for (key, accepted, expected, audience) in [
+        (Key::rsa("c"), json!(null), "RS256", Issuer),
+        (Key::rsa("c"), json!(["PS256", "ES256"]), "PS256", Issuer),
+        (Key::p256("c"), json!(["RS256", "ES256"]), "ES256", TokenEndpoint),
+        (Key::ed25519("c"), json!([]), "EdDSA", Issuer),
     ] {
         let world = World::with(|idp| {
             idp.token_auth_method = ClientAuthMethod::PrivateKeyJwt;
             idp.client_secret = Some(Secret::new(&key.pem));
             idp.key_id = Some("mine".into());
+            idp.assertion_audience = audience;
         })
         .await;
         let mut document = world.document();
@@ -177,7 +179,8 @@ async fn a_client_assertion_is_signed_for_the_issuer_and_never_twice_the_same() 
         };
         let ((header, first), (_, second)) = (read(&assertions[0]), read(&assertions[1]));
         assert_eq!((header.alg.as_str(), header.kid.as_deref()), (expected, Some("mine")));
-        assert_eq!(first.audience(), Some(vec![world.base.clone()]));
+        let wanted = if audience == Issuer { world.base.clone() } else { format!("{}/token", world.base) };
+        assert_eq!(first.audience(), Some(vec![wanted]));
         assert_eq!((first.text("iss"), first.text("sub")), (Some("client"), Some("client")));
         assert_eq!(first.time("exp"), Some(UnixTime(NOW + 60)));
         assert_ne!(first.text("jti"), second.text("jti"));

@@ -51,7 +51,7 @@ fn wrong_claims(liar: &Liar) -> Vec<Lie<'_>> {
         claim(liar, "at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA"), "at_hash does not fit"),
         (
             "an unknown audience beside ours",
-            nobodys,
+            "is for somebody-else, too, which nobody here trusts",
             Box::new(|begun| {
                 let both = json!([begun.claims["aud"], "somebody-else"]);
                 json!(liar.sign(&begun.claims("aud", both)))
@@ -135,6 +135,31 @@ async fn an_id_token_that_lies_ends_in_a_page_and_no_session() {
     for never in ["/jku", "/userinfo"] {
         assert!(liar.asked(never).is_empty(), "{never}");
     }
+}
+
+/// Some providers write one list of audiences into access tokens and ID tokens, others every client of a project.
+#[tokio::test]
+async fn audiences_that_the_configuration_knows_may_stand_beside_ours() {
+    let liar = Liar::start().await;
+    let [own, service, route] = ["own", "service", "route"].map(|name| format!("https://{name}.example.test"));
+    let more = format!(
+        "{{ id: more, path: /more, target_service: api_service, auth: session, token_policy: {{ audience: \"{route}\" }} }}"
+    );
+    let setup = Setup::new()
+        .service("api", "http://127.0.0.1:9", Some(&service))
+        .route(&more)
+        .client_auth(&["client_secret: x", "trusted_audiences: [project-7]"], &json!({}));
+    let edge = setup.provider_at(&liar.base).own_audience(&own).start().await;
+    let begun = begin(&edge, &liar).await;
+    let all = json!([begun.claims["aud"], own, service, route, "project-7"]);
+    liar.hand_out(&json!(liar.sign(&begun.claims("aud", all))));
+    let answer = begun.browser.get(begun.back(&edge, &liar.base, "code=c")).await;
+    assert_eq!(location(&answer).as_deref(), Some("/here"), "{}", edge.log.text());
+    let begun = begin(&edge, &liar).await;
+    let stranger = json!([begun.claims["aud"], service, "project-8"]);
+    liar.hand_out(&json!(liar.sign(&begun.claims("aud", stranger))));
+    begun.assert_page(&edge, &begun.back(&edge, &liar.base, "code=c"), 400, "project-8").await;
+    eventually!("the log names whom and the key", edge.log.has(&["is for project-8, too", "`trusted_audiences`"]));
 }
 
 /// What it is, and what is laid over the token response.

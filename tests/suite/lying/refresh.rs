@@ -166,7 +166,8 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
     let liar = Liar::start().await;
     let upstream = Upstream::start().await;
     let setup = Setup::new().service("own", &upstream.url(), Some(OWN));
-    let edge = setup.provider_at(&liar.base).start().await;
+    let base64 = ["client_secret: \"a+b/c=\"", "token_auth_method: client_secret_basic"];
+    let edge = setup.client_auth(&base64, &json!({})).provider_at(&liar.base).start().await;
     for (code, hint) in [("invalid_client", "`client_secret`"), ("unauthorized_client", "allow this grant")] {
         let browser = logged_in(&edge, &liar, &json!({ "refresh_token": "rt-0" })).await;
         liar.answer("/token", Canned::Whole(400, "application/json", json!({ "error": code }).to_string()));
@@ -175,7 +176,41 @@ async fn a_refusal_of_the_client_names_the_clients_keys_and_not_the_audience() {
         assert_eq!(told["code"], "no_token_available", "{detail}");
         assert!(detail.contains(&format!("`own_service`: {code}; ")) && detail.contains(hint), "{detail}");
         assert!(!detail.contains("service_audiences"), "{detail}");
+        assert!(detail.contains("form-encod") && detail.contains("client_secret_post"), "{detail}");
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), 200, "the session lives");
+    }
+}
+
+/// What a provider says when it no longer knows the refresh token, or has bound it to what was asked for last.
+#[tokio::test]
+async fn a_refusal_that_a_new_login_mends_says_so() {
+    let (liar, upstream) = (Liar::start().await, Upstream::start().await);
+    let edge = Setup::new().service("own", &upstream.url(), Some(OWN)).provider_at(&liar.base).start().await;
+    let refused = |code| Canned::Whole(400, "application/json", json!({ "error": code }).to_string());
+    let cases = [
+        (refused("invalid_target"), "switch rotation of refresh tokens off for this client there", "service_audiences"),
+        (refused("invalid_request"), "or it no longer knows this login: log out and in", "rotation"),
+        (refused("invalid_scope"), "check `service_audiences.own_service`", "no longer"),
+        (
+            Canned::json(&tokens(&json!({}))),
+            "let it issue JWT access tokens for this API, or send the login's token as it is",
+            "(an opaque token)",
+        ),
+    ];
+    // What the login gave fits, and is over before it is asked for.
+    let access_token = liar.sign(&json!({ "aud": OWN }));
+    let two_seconds = json!({ "access_token": access_token, "expires_in": 2, "refresh_token": "rt-0" });
+    let mut browsers = Vec::new();
+    for _case in &cases {
+        browsers.push(logged_in(&edge, &liar, &two_seconds).await);
+    }
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    for ((answer, told, never), browser) in cases.into_iter().zip(browsers) {
+        liar.answer("/token", answer);
+        let answer = problem(browser.get(edge.url("/api/own/x")).await).await;
+        let detail = answer["detail"].as_str().unwrap();
+        assert_eq!(answer["code"], "no_token_available", "{detail}");
+        assert!(detail.contains(told) && !detail.contains(never), "{detail}");
     }
 }
 
