@@ -104,6 +104,24 @@ pub(super) fn forget_fields(request: &mut RequestHeader) {
     *request = RequestHeader::from(parts);
 }
 
+/// Whether a field of this name goes no further than to us (RFC 9110 §7.6.1): what the engine takes away, and
+/// `Connection`, which may name others.
+pub(super) fn ends_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// Removes every header that a service could take for our word about the caller.
 pub(super) fn scrub(headers: &mut HeaderMap, authorization: Authorization) {
     let doomed: Vec<HeaderName> =
