@@ -16,8 +16,8 @@ pub(super) static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwar
 pub(super) static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Fields that an answer usually gets on its way: the correlation id, `Connection`.
-const ANSWERED: usize = 2;
+/// Fields that an answer usually gets on its way: the correlation id, `Date`, `Connection`.
+const ANSWERED: usize = 3;
 
 /// Exact names, folded.
 pub(crate) const IDENTITY: &[&str] = &[
