@@ -84,6 +84,9 @@ impl CanonicalPath {
     /// What a server behind us reads after decoding; has as many segments as the path itself.
     /// Routes are matched on this, or `/%40me` would slip past a route for `/@me`.
     pub fn decoded(&self) -> Cow<'_, str> {
+        if !self.0.contains('%') {
+            return Cow::Borrowed(&self.0);
+        }
         percent_decode_str(&self.0).decode_utf8_lossy()
     }
 }

@@ -16,8 +16,8 @@ pub(super) static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwar
 pub(super) static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Fields that an answer usually gets on its way: the correlation id, `Connection`.
-const ANSWERED: usize = 2;
+/// Fields that an answer usually gets on its way: the correlation id, `Date`, `Connection`.
+const ANSWERED: usize = 3;
 
 /// Exact names, folded.
 pub(crate) const IDENTITY: &[&str] = &[
@@ -102,6 +102,24 @@ pub(super) fn forget_fields(request: &mut RequestHeader) {
     let mut parts = take_parts(request);
     parts.headers = HeaderMap::new();
     *request = RequestHeader::from(parts);
+}
+
+/// Whether a field of this name goes no further than to us (RFC 9110 §7.6.1): what the engine takes away, and
+/// `Connection`, which may name others.
+pub(super) fn ends_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Removes every header that a service could take for our word about the caller.

@@ -21,21 +21,32 @@ pub(super) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])>
 }
 
 fn pieces(field: &HeaderValue) -> impl Iterator<Item = (usize, &[u8])> {
-    field.as_bytes().split(|byte| *byte == b';').enumerate()
+    let mut rest = Some(field.as_bytes());
+    // Not `split`, which looks at each byte by itself: a cookie is most of a head.
+    let next = move || {
+        let text = rest?;
+        let (piece, after) = split_once(text, b';').map_or((text, None), |(piece, after)| (piece, Some(after)));
+        rest = after;
+        Some(piece)
+    };
+    std::iter::from_fn(next).enumerate()
+}
+
+fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, after) = text.split_at_checked(memchr::memchr(at, text)?)?;
+    Some((before, after.get(1..)?))
 }
 
 /// All `Cookie` fields as one (RFC 9113 §8.2.3), without the pairs whose name `is_ours`. The rest
 /// stays as it was, byte for byte.
 pub(super) fn cut(headers: &HeaderMap, is_ours: impl Fn(&[u8]) -> bool) -> Cut {
-    let fields = headers.get_all(COOKIE).iter().count();
-    if fields == 0 || (fields == 1 && !pairs(headers).any(|(name, _)| is_ours(name))) {
-        return Cut::Unchanged;
-    }
     let mut rest: Vec<u8> = Vec::new();
-    let mut begun = false;
+    let (mut fields, mut begun, mut found) = (0, false, false);
     for field in headers.get_all(COOKIE) {
+        fields += 1;
         for (position, piece) in pieces(field) {
             if named(position, piece).is_some_and(|(name, _)| is_ours(name)) {
+                found = true;
                 continue;
             }
             match (begun, position) {
@@ -45,6 +56,9 @@ pub(super) fn cut(headers: &HeaderMap, is_ours: impl Fn(&[u8]) -> bool) -> Cut {
             }
             begun = true;
         }
+    }
+    if fields == 0 || (fields == 1 && !found) {
+        return Cut::Unchanged;
     }
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(rest)) {
         Ok(value) if !value.is_empty() => Cut::Replaced(value),
@@ -63,10 +77,7 @@ fn without_separator(position: usize, piece: &[u8]) -> &[u8] {
 }
 
 fn named(position: usize, piece: &[u8]) -> Option<(&[u8], &[u8])> {
-    let pair = without_separator(position, piece);
-    let equals = pair.iter().position(|byte| *byte == b'=')?;
-    let (name, value) = pair.split_at_checked(equals)?;
-    Some((name, value.strip_prefix(b"=")?))
+    split_once(without_separator(position, piece), b'=')
 }
 
 #[cfg(test)]

@@ -99,6 +99,28 @@ async fn a_client_cannot_nominate_our_headers_away() {
     }
 }
 
+/// One at a time: a request without any of them is handed on as it is.
+#[tokio::test]
+async fn no_field_of_one_hop_goes_on() {
+    let (edge, upstream, _) = edge().await;
+    let fields = [
+        ("Connection", "X-Harmless"),
+        ("HTTP2-Settings", "AAMAAABkAAQAoAAA"),
+        ("keep-alive", "timeout=5"),
+        ("Proxy-Authenticate", "Basic"),
+        ("PROXY-AUTHORIZATION", "Basic x"),
+        ("Proxy-Connection", "keep-alive"),
+        ("TE", "trailers"),
+        ("Trailer", "X-Sum"),
+        ("Upgrade", "h2c"),
+    ];
+    for (name, value) in fields {
+        let received = send(&edge, &upstream, "/open/x", &format!("{name}: {value}\r\nX-Harmless: 1\r\n")).await;
+        assert_eq!(received.head.one(name), None, "{name}");
+        assert_eq!(received.head.one("x-harmless").is_some(), name != "Connection", "{name}");
+    }
+}
+
 #[tokio::test]
 async fn an_open_route_states_no_identity() {
     let (edge, upstream, browser) = edge().await;

@@ -14,6 +14,7 @@ use super::{fail, hold, recall};
 use crate::legacy::cache::{Failure, failure_of};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
+use crate::proxy::headers::ends_here;
 use crate::reply::ProxyError;
 use crate::upstream::{Call, Deadline, Turn, cause_of};
 
@@ -34,7 +35,8 @@ pub(in crate::proxy) async fn connect(
     ctx.hop.started.get_or_insert_with(Instant::now);
     let (grpc, severable) = (is_grpc(session), hold::hold(session, ctx));
     ctx.hop.timed = severable.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
-    let call = Call { streaming: ctx.streaming, timed: ctx.hop.timed, grpc, severable };
+    let plain = !session.req_header().headers.keys().any(ends_here);
+    let call = Call { streaming: ctx.streaming, timed: ctx.hop.timed, grpc, plain, severable };
     upstream.peer(attempt, call).await.map_err(|error| {
         ctx.hop.fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");

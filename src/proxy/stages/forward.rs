@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, MAX_FORWARDS, VIA};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
@@ -74,8 +75,10 @@ pub(in crate::proxy) fn forward(
     }
     headers.append(VIA, HeaderValue::from_static(via(session.req_header().version)));
 
+    // What it is made of was read before: the engine would ask first which of the forms of a target it has.
+    let target = PathAndQuery::try_from(&*ctx.hop.target).or_err(ErrorType::InvalidHTTPHeader, "no path")?;
+    parts.uri = target.into();
     *request = RequestHeader::from(parts);
-    request.set_raw_path(ctx.hop.target.as_bytes())?;
     if let Some(ends) = ends {
         request.set_send_end_stream(ends);
     }

@@ -88,7 +88,8 @@ pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestC
     }
     let stale = if stored_only { None } else { stand_in(session, ctx, Failure::Disconnected, false) };
     let reply = stale.unwrap_or_else(|| refuse(ctx, refusal));
-    downstream::respond(session, ctx, reply).await?;
+    // Rare, and large: not a part of what is set aside for each request.
+    Box::pin(downstream::respond(session, ctx, reply)).await?;
     Ok(false)
 }
 

@@ -189,10 +189,14 @@ fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), Pr
     // Most services nominate nothing.
     let lines = response.headers.get_all(CONNECTION);
     let nominated: Vec<HeaderName> = if lines.iter().all(kept) { Vec::new() } else { nominated(&response.headers) };
+    let names = [&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE];
+    // And have none of these: one walk says so, where each would be looked for by itself.
+    if nominated.is_empty() && !response.headers.keys().any(|name| names.contains(&name)) {
+        return Ok(());
+    }
     // §7.8: there it is what the answer is about.
     let about_upgrade = switches || response.status == StatusCode::UPGRADE_REQUIRED;
-    let names = nominated.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE]);
-    for name in names.filter(|name| !(about_upgrade && **name == UPGRADE)) {
+    for name in nominated.iter().chain(names).filter(|name| !(about_upgrade && **name == UPGRADE)) {
         response.remove_header(name);
     }
     Ok(())
