@@ -140,7 +140,7 @@ struct Assembly<'a> {
 impl Assembly<'_> {
     fn gateway(self) -> Result<Gateway, StartError> {
         let relying_party = self.relying_party()?;
-        let before = self.old.map(|old| (&old.written, &*old.facade));
+        let before = self.old.map(|old| (&old.config, &*old.facade));
         let facade = Arc::new(Facade::build(&self.config, &self.lasting.metrics, before)?);
         let bearers = self.bearers(&relying_party)?;
         let broker = self.broker(&relying_party);
@@ -182,7 +182,7 @@ impl Assembly<'_> {
             leaving,
             files: capacity::together(),
             memory,
-            written: config,
+            config,
         })
     }
 
@@ -194,7 +194,7 @@ impl Assembly<'_> {
         let entry = entry.ok_or_else(|| StartError::NoIdp(wanted.clone()))?;
         let scopes = &settings.auth.oauth_scopes;
         let same = self.old.filter(|old| {
-            old.endpoints.relying_party.config() == entry && old.written.settings.auth.oauth_scopes == *scopes
+            old.endpoints.relying_party.config() == entry && old.config.settings.auth.oauth_scopes == *scopes
         });
         if let Some(old) = same {
             return Ok(Arc::clone(&old.endpoints.relying_party));
@@ -208,7 +208,7 @@ impl Assembly<'_> {
 
     /// As it was, with its keys and remembered tokens, unless an entry changed: then with the keys of those that did not.
     fn bearers(&self, party: &RelyingParty) -> Result<Arc<BearerValidator>, StartError> {
-        if let Some(old) = self.old.filter(|old| old.written.idps == self.config.idps) {
+        if let Some(old) = self.old.filter(|old| old.config.idps == self.config.idps) {
             return Ok(Arc::clone(&old.bearers));
         }
         let before = self.old.map(|old| &*old.bearers);
@@ -222,7 +222,7 @@ impl Assembly<'_> {
     fn broker(&self, party: &Arc<RelyingParty>) -> Arc<TokenBroker> {
         let settings = &self.config.settings;
         let same = self.old.filter(|old| {
-            let before = &old.written.settings;
+            let before = &old.config.settings;
             Arc::ptr_eq(&old.endpoints.relying_party, party)
                 && before.token_refresh_threshold == settings.token_refresh_threshold
                 && before.service_audiences == settings.service_audiences

@@ -65,7 +65,7 @@ impl Bff {
         P: ProxyHttp + Send + Sync + 'static,
         P::CTX: Send + Sync,
     {
-        let certificate = Certificate::of(&self.gateway().written.settings.server)?;
+        let certificate = Certificate::of(&self.gateway().config.settings.server)?;
         public(conf, certificate.as_ref(), self, proxy)
     }
 
@@ -73,7 +73,7 @@ impl Bff {
     #[must_use]
     pub fn admin_service(&self) -> Service<Admin> {
         let mut service = Service::new("admin".to_owned(), Admin(self.clone()));
-        service.add_tcp(&self.gateway().written.settings.server.admin_listen.to_string());
+        service.add_tcp(&self.gateway().config.settings.server.admin_listen.to_string());
         service.threads = Some(1);
         service
     }
@@ -91,7 +91,7 @@ where
     P::CTX: Send + Sync,
 {
     let gateway = bff.gateway();
-    let server = &gateway.written.settings.server;
+    let server = &gateway.config.settings.server;
     let mut options = HttpServerOptions::default();
     // HTTP/2 without TLS by prior knowledge: for balancers and gRPC; browsers never use it.
     options.h2c = true;
@@ -158,7 +158,7 @@ impl ServeHttp for Admin {
         let path = session.req_header().uri.path().to_owned();
         let method = session.req_header().method.clone();
         let gateway = self.0.gateway();
-        let reply = gateway.endpoints.admin(&method, &path, &loaded(&gateway.written)).await;
+        let reply = gateway.endpoints.admin(&method, &path, &loaded(&gateway.config)).await;
         let mut response = Response::builder().status(reply.status).header(CONTENT_LENGTH, reply.body.len());
         for (name, value) in reply.headers {
             response = response.header(name, value);

@@ -13,7 +13,7 @@ pub(super) const EVERY: Duration = Duration::from_millis(50);
 /// Takes note whether memory is short.
 pub(super) fn look(gateway: &Gateway) {
     let Some(resident) = resident() else { return };
-    let most = allowed(&gateway.written.settings.server);
+    let most = allowed(&gateway.config.settings.server);
     // What waits in the kernel is the group's, too.
     let sockets = ALLOWED.stat.as_deref().and_then(sockets);
     match gateway.memory.note(resident, sockets, most) {

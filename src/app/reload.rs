@@ -80,7 +80,7 @@ impl OnHangup {
             Ok(old) => {
                 let now = self.bff.gateway();
                 let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(routes = now.written.routes.len(), took_ms, "CONFIG_RELOADED");
+                tracing::info!(routes = now.config.routes.len(), took_ms, "CONFIG_RELOADED");
                 reloads.with_label_values(&["success"]).inc();
                 if !Arc::ptr_eq(&old.endpoints.relying_party, &now.endpoints.relying_party) {
                     warm(&now.endpoints.relying_party);
@@ -107,9 +107,8 @@ impl OnHangup {
 fn reload(bff: &Bff) -> Result<Arc<Gateway>, Refused> {
     let old = bff.gateway();
     let environment = |name: &str| std::env::var(name).ok();
-    let config =
-        Config::load(&old.written.conf_dir, &old.written.routes_dir, &environment).map_err(Refused::Findings)?;
-    let fixed = needs_restart(&old.written, &config);
+    let config = Config::load(&old.config.conf_dir, &old.config.routes_dir, &environment).map_err(Refused::Findings)?;
+    let fixed = needs_restart(&old.config, &config);
     if !fixed.is_empty() {
         return Err(Refused::NeedsRestart(fixed));
     }

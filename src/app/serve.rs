@@ -1,8 +1,8 @@
 //! The program as a server: listeners, housekeeping, and an orderly end.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 

@@ -49,7 +49,7 @@ impl Origins {
 #[derive(Debug)]
 pub struct Gateway {
     /// What all of this was built from.
-    pub written: Config,
+    pub config: Config,
     /// Path → route.
     pub routes: RouteTable,
     /// By route id.
@@ -88,7 +88,7 @@ impl Gateway {
     /// `server:` of the settings.
     #[must_use]
     pub fn server(&self) -> &ServerConfig {
-        &self.written.settings.server
+        &self.config.settings.server
     }
 
     /// The destination of a route of this table.
