@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use pingora_bff::session::Sessions;
 
 use crate::harness::faults::{Fault, Way};
-use crate::harness::fleet::{Fleet, Member, enrol, enrol_many, lost, percentile, registry, replicas};
-use crate::harness::{AUDIENCES, Cluster, Edge, Redis, Sentinels, Setup, Upstream, scale};
+use crate::harness::fleet::{
+    Fleet, Member, enrol, enrol_many, log_in_many, look, lost, percentile, registry, replicas,
+};
+use crate::harness::{AUDIENCES, Cluster, Edge, Redis, Sentinels, Setup, Upstream, http_client, scale};
 
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -144,6 +146,95 @@ async fn a_dead_master_of_a_cluster_costs_no_session() {
     a_master_dies(&cluster.url(), "cluster", || cluster.masters[0].kill9(), Duration::from_secs(8)).await;
 }
 
+fn is_master(redis: &Redis) -> bool {
+    redis.ask::<String>(redis::cmd("INFO").arg("replication")).contains("role:master")
+}
+
+/// Logs out one after the other for so long; those whose logout was acknowledged.
+async fn log_out_for(members: &[Member], edges: &[Edge; 3], span: Duration) -> Vec<Member> {
+    let client = http_client();
+    let mut pace = tokio::time::interval(span / u32::try_from(members.len()).unwrap());
+    let mut out = Vec::new();
+    for (number, member) in members.iter().enumerate() {
+        pace.tick().await;
+        let answer = client.post(edges[number % 3].url("/auth/logout")).header("cookie", &member.cookie).send().await;
+        let status = answer.unwrap().status();
+        assert!(status.is_redirection() || status == 503, "{status}");
+        if status.is_redirection() {
+            out.push(member.clone());
+        }
+    }
+    out
+}
+
+/// The old master is well, says so, and takes writes until the sentinels tell it, ten seconds later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_somebody_asks_for_takes_nothing_back() {
+    let (sentinels, upstream) = (Sentinels::start(), Upstream::start().await);
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[0])).access_ttl(4);
+    let edges = replicas(&setup.store(&sentinels.url()).session("grace_seconds: 30")).await;
+    let urls: Vec<String> = edges.iter().map(|edge| edge.url("/api/own/x")).collect();
+    let used = log_in_many(&edges, scale(24, 200)).await;
+    let over = enrol_many(&sentinels.url(), &edges[0].provider.issuer, scale(60, 600)).await;
+    assert_eq!(lost(&over, &edges.each_ref()).await, 0, "all are close at hand");
+    let fleet = Fleet::start(&used, &urls, 12, Duration::from_millis(20), true);
+    let logins = Logins::start(&Arc::new(registry(&sentinels.url(), WAIT)), &edges[0].provider.issuer);
+    eventually!("all are under way", fleet.watch.served() > 100 && logins.count() > 50);
+    let renewed = edges[0].grants("refresh_token").await;
+    sentinels.fail_over();
+    let asked = Instant::now();
+    let out = log_out_for(&over, &edges, Duration::from_secs(6)).await;
+    eventually!("the old master is told", !is_master(&sentinels.servers[0]), within 30);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    println!("the old master was told after {:?}", asked.elapsed());
+    let watch = fleet.stop().await;
+    let (new, gap) = logins.stop().await;
+    watch.nobody_elses(&format!("{} logins, longest gap {gap:?}, {} of {} out", new.len(), out.len(), over.len()));
+    assert!(watch.odd().is_empty(), "{:?}", watch.odd());
+    assert!(gap < Duration::from_secs(4), "{gap:?}");
+    assert!(edges[0].grants("refresh_token").await > renewed + used.len() as u64, "tokens were renewed meanwhile");
+    assert_eq!(edges[0].grants("refused").await, 0, "no refresh token is used twice");
+    assert_eq!(lost(&used, &edges.each_ref()).await, 0, "no session is lost");
+    assert_eq!(lost(&new, &[&edges[0]]).await, 0, "what was acknowledged is there");
+    for member in &out {
+        for url in &urls {
+            assert_eq!(
+                look(&http_client(), url, &member.cookie).await.unwrap().status,
+                401,
+                "whoever is out stays out"
+            );
+        }
+    }
+}
+
+/// It may be the master by now, and only they know.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_replica_a_master_counts_if_half_of_the_sentinels_say_so() {
+    let sentinels = Sentinels::start();
+    let registry = registry(&sentinels.url(), WAIT);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let mut number = 0;
+    let mut login = || {
+        number += 1;
+        enrol(&registry, "https://idp.example", "ada", number)
+    };
+    assert!(login().await.is_some());
+    let silent = &sentinels.sentinels[1..];
+    silent.iter().for_each(Redis::freeze);
+    assert!(login().await.is_some(), "a replica has it");
+    sentinels.servers[1].kill9();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        assert!(login().await.is_none(), "one of three is not enough");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    silent.iter().for_each(Redis::thaw);
+    eventually!("they say so", login().await.is_some());
+    silent.iter().for_each(Redis::freeze);
+    assert!(login().await.is_some(), "it has no replica to lose any more");
+    silent.iter().for_each(Redis::thaw);
+}
+
 /// A master, and the way on which its replica follows it.
 async fn followed() -> (Redis, Way, Redis) {
     let master = Redis::start("");
@@ -202,7 +293,8 @@ async fn a_kept_connection_that_was_closed_costs_no_login() {
     for number in 0..3 {
         enrol(&registry, "https://idp.example", "ada", number).await.unwrap();
         let clients: String = master.ask(redis::cmd("CLIENT").arg("LIST"));
-        let kept = clients.lines().find(|line| line.contains(" cmd=wait ")).unwrap();
+        // WAIT and ROLE, and no subscription.
+        let kept = clients.lines().find(|line| line.contains(" cmd=role ") && line.contains(" sub=0 ")).unwrap();
         let id = kept.split(' ').find_map(|pair| pair.strip_prefix("id=")).unwrap();
         master.ask::<()>(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id));
     }

@@ -55,6 +55,7 @@ mod over_http2;
 mod provider;
 mod recall;
 mod redis;
+mod redis_refusals;
 mod refusals;
 mod regression;
 mod reload;

@@ -6,7 +6,7 @@ use crate::harness::{AUDIENCES, Browser, Edge, Redis, Setup, Upstream, http_clie
 const OWN: &str = AUDIENCES[0];
 
 /// What holds while the store is full: `ada` is logged in, and `half_way` may come back from the provider.
-async fn a_full_store_hurts_logins_only(edge: &Edge, ada: &Browser, half_way: (&Browser, &str)) {
+pub(crate) async fn a_full_store_hurts_logins_only(edge: &Edge, ada: &Browser, half_way: (&Browser, &str)) {
     for _ in 0..5 {
         assert_eq!(ada.get(edge.url("/api/own/x")).await.status(), 200, "who is logged in goes on");
         assert_eq!(ada.get(edge.url("/auth/session")).await.status(), 200);

@@ -87,6 +87,21 @@ impl Redis {
         self.signal("CONT");
     }
 
+    /// It cannot write its file any more (or can again), and refuses every write therefore, and PING.
+    pub(crate) fn cannot_save(&self, broken: bool) {
+        // In the place of the file.
+        let folder = self.dir.path().join("dump.rdb");
+        let save = if broken { "3600 1000000" } else { "" };
+        if broken {
+            std::fs::create_dir_all(folder.join("x")).unwrap();
+        }
+        self.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("save").arg(save));
+        if broken {
+            self.ask::<String>(&redis::cmd("BGSAVE"));
+        }
+        wait("it refuses, or does no more", || self.try_ask::<String>(&redis::cmd("PING")).is_err() == broken);
+    }
+
     fn signal(&self, name: &str) {
         let pid = std::fs::read_to_string(self.dir.path().join("pid")).unwrap();
         let kill = format!("kill -{name} {pid}");
@@ -155,7 +170,7 @@ fn spawn(dir: &TempDir, sentinel: bool) -> Child {
 pub(crate) struct Sentinels {
     /// The master at the start, and its replica.
     pub(crate) servers: [Redis; 2],
-    sentinels: Vec<Redis>,
+    pub(crate) sentinels: Vec<Redis>,
 }
 
 impl Sentinels {
@@ -182,6 +197,11 @@ impl Sentinels {
             assert!(Instant::now() < until, "did not happen: {what}");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// What somebody asks for who wants to restart the master in peace.
+    pub(crate) fn fail_over(&self) {
+        self.sentinels[0].ask::<()>(redis::cmd("SENTINEL").arg("FAILOVER").arg("main"));
     }
 
     pub(crate) fn url(&self) -> String {

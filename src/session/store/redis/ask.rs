@@ -217,9 +217,11 @@ impl Asker {
     }
 }
 
-/// Redis 6 says that it is full within the error of the script.
+/// It has no room, or its disk has none (MISCONF). Redis 6 says so within the error of the script.
 fn refused(error: &redis::RedisError, reason: String) -> Fault {
-    if error.code() == Some("OOM") || reason.contains("-OOM ") { Fault::Full(reason) } else { Fault::Error(reason) }
+    let full =
+        ["OOM", "MISCONF"].iter().any(|code| error.code() == Some(code) || reason.contains(&format!("-{code} ")));
+    if full { Fault::Full(reason) } else { Fault::Error(reason) }
 }
 
 async fn send(

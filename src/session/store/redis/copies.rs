@@ -1,7 +1,8 @@
 //! Redis says yes before a replica has heard of it, and a master that dies then takes its yes along.
 //! What nobody could forgive (a login, a rotated refresh token, a logout) is therefore waited for, a
 //! moment at the most, with WAIT: on a connection of its own, because it holds up what stands behind it,
-//! and once for all who wait at the same time.
+//! and once for all who wait at the same time. A replica that is gone may have been made the master, while this server
+//! still takes itself for one: the sentinels are asked before anything is acknowledged without it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ use super::nodes::Nodes;
 pub(super) struct Copies {
     /// Replicas that follow, as the server told last.
     known: AtomicUsize,
+    /// The most there were since it was certain that none of them was about to become the master.
+    most: AtomicUsize,
     /// Counts those who want to know.
     tickets: AtomicU64,
     turn: Mutex<Turn>,
@@ -40,12 +43,13 @@ struct Turn {
 }
 
 impl Copies {
-    pub(super) fn known(&self) -> usize {
-        self.known.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn told(&self, replicas: usize) {
-        self.known.store(replicas, Ordering::Relaxed);
+    /// The server called `name` told how many follow it.
+    pub(super) fn told(&self, name: &str, replicas: usize) {
+        self.most.fetch_max(replicas, Ordering::AcqRel);
+        let before = self.known.swap(replicas, Ordering::AcqRel);
+        if before > 0 && replicas == 0 {
+            tracing::warn!(redis = name, "no replica follows it any more: if it dies now, what is written is lost");
+        }
     }
 }
 
@@ -82,7 +86,7 @@ async fn before(nodes: &Nodes, keys: &[String]) -> Vec<Before> {
     }
     let mut found: Vec<Before> = Vec::new();
     for link in keys.iter().filter_map(|key| nodes.link_of(key)) {
-        if link.copies.known() == 0 || found.iter().any(|there| Arc::ptr_eq(&there.link, &link)) {
+        if link.copies.most.load(Ordering::Acquire) == 0 || found.iter().any(|there| Arc::ptr_eq(&there.link, &link)) {
             continue;
         }
         // Without a connection the write fails as well, and says why.
@@ -130,7 +134,8 @@ async fn ask(nodes: &Nodes, link: &Link, kept: &mut Option<(u64, MultiplexedConn
         same_server(current.inner.clone()).await?;
         answered
     };
-    let reached: usize = match last.extract_error() {
+    let [reached, role] = last;
+    let reached: usize = match reached.extract_error() {
         Ok(value) => from_redis_value(value).map_err(|error| error.to_string())?,
         Err(error) if error.code() == Some("NOPERM") => {
             tracing::warn!(redis = link.name, "the user may not WAIT: a master that dies may take new logins along");
@@ -138,27 +143,46 @@ async fn ask(nodes: &Nodes, link: &Link, kept: &mut Option<(u64, MultiplexedConn
         }
         Err(error) => return Err(error.to_string()),
     };
+    *kept = Some((current.number, connection));
+    let followers = followers(&role);
+    if let Some(followers) = followers {
+        link.copies.told(&link.name, followers);
+    }
+    let fewer = followers.filter(|followers| *followers < link.copies.most.load(Ordering::Acquire));
+    if reached == 0 || fewer.is_some() {
+        nodes.confirm(&current.address).await?;
+    }
+    if let Some(followers) = fewer {
+        link.copies.most.store(followers, Ordering::Release);
+    }
     if reached == 0 {
         tracing::warn!(redis = link.name, "no replica has a write yet; if the master dies now, it is lost");
     }
-    *kept = Some((current.number, connection));
     Ok(())
 }
 
-/// The connection back, and what it said to WAIT.
+/// The connection back, and what it said to WAIT, and to ROLE right after it.
 async fn question(
     mut connection: MultiplexedConnection,
     span: Duration,
-) -> Result<(MultiplexedConnection, Value), String> {
+) -> Result<(MultiplexedConnection, [Value; 2]), String> {
     let told = |error: redis::RedisError| error.to_string();
     // Any command makes WAIT mean everything that was written before it, by whomever. By itself, it tells soon whether
     // anybody is there.
     connection.send_packed_command(&cmd("PING")).await.map_err(told)?;
     let mut patient = connection.clone();
     patient.set_response_timeout(span + PATIENCE);
-    let wait = cmd("WAIT").arg(1).arg(u64::try_from(span.as_millis()).unwrap_or(1)).to_owned();
-    let reached = patient.send_packed_command(&wait).await.map_err(told)?;
-    Ok((connection, reached))
+    let mut questions = redis::pipe();
+    questions.cmd("WAIT").arg(1).arg(u64::try_from(span.as_millis()).unwrap_or(1)).cmd("ROLE");
+    let mut answers = patient.send_packed_commands(&questions, 0, 2).await.map_err(told)?.into_iter();
+    Ok((connection, [(); 2].map(|()| answers.next().unwrap_or(Value::Nil))))
+}
+
+/// How many replicas follow a master, by its ROLE. A user who may not ask gets an error there, which tells nothing.
+pub(super) fn followers(role: &Value) -> Option<usize> {
+    let Value::Array(words) = role else { return None };
+    let [_master, _offset, Value::Array(replicas)] = words.as_slice() else { return None };
+    Some(replicas.len())
 }
 
 /// The address may be another server's by now, which never heard of the write.

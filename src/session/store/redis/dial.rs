@@ -140,7 +140,12 @@ impl Dial {
             return Err(NoConnection::Unreachable(format!("{address} is not the master")));
         }
         // A server that is still reading its file says so here.
-        connection.send_packed_command(&cmd("PING")).await?.extract_error()?;
+        let pong = connection.send_packed_command(&cmd("PING")).await?;
+        if !is_there(&pong) {
+            pong.extract_error()?;
+            return Err(NoConnection::Unreachable("it answers PING with something else".to_owned()));
+        }
+        runs_scripts(&mut connection).await?;
         let times = [told?, ask_time(&mut connection).await?];
         Ok(Greeted { connection, times })
     }
@@ -217,6 +222,27 @@ async fn hear_of_flushes(connection: &mut MultiplexedConnection) -> redis::Redis
     connection.send_packed_command(&ask).await?.extract_error().map(drop)
 }
 
+/// Whether that is what a server says to PING that can be asked. One that cannot write its file refuses even that, as if
+/// it were a write, and reads all the same.
+pub(super) fn is_there(pong: &Value) -> bool {
+    match pong {
+        Value::SimpleString(word) => word == "PONG",
+        Value::ServerError(error) => error.code() == "MISCONF",
+        _ => false,
+    }
+}
+
+/// Everything that is asked later is a script. A server that holds up writes (CLIENT PAUSE) greets as well as ever, and
+/// answers none.
+async fn runs_scripts(connection: &mut MultiplexedConnection) -> Result<(), NoConnection> {
+    let nothing = cmd("EVAL").arg("return 1").arg(0).to_owned();
+    match connection.send_packed_command(&nothing).await.and_then(Value::extract_error) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_timeout() => Err(NoConnection::Unreachable("it answers, and runs no script".to_owned())),
+        Err(error) => Err(error.into()),
+    }
+}
+
 async fn ask_time(connection: &mut MultiplexedConnection) -> Result<(Duration, Instant), NoConnection> {
     let asked = Instant::now();
     let told = connection.send_packed_command(&cmd("TIME")).await?.extract_error()?;
@@ -263,6 +289,12 @@ fn judge_policy(policy: Option<&str>, address: &RedisAddress) -> Result<(), NoCo
     }
 }
 
+/// Why a server that was well may throw sessions away by now. One that does not tell was warned of when it was greeted.
+pub(super) async fn forgets(connection: &mut MultiplexedConnection, address: &RedisAddress) -> Option<String> {
+    let policy = eviction_policy(connection).await.ok().flatten()?;
+    judge_policy(Some(&policy), address).err().map(|why| why.reason().to_owned())
+}
+
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
@@ -276,7 +308,7 @@ fn first_word(value: &Value) -> Option<String> {
     text(items.first()?)
 }
 
-fn pairs(value: &Value) -> Vec<(String, String)> {
+pub(super) fn pairs(value: &Value) -> Vec<(String, String)> {
     match value {
         Value::Map(pairs) => pairs.iter().filter_map(|(key, value)| text(key).zip(text(value))).collect(),
         Value::Array(items) => {

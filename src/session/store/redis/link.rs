@@ -12,12 +12,14 @@ use redis::{PushInfo, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::copies::Copies;
-use super::dial::{Greeted, NoConnection, PATIENCE, time_of};
+use super::copies::{Copies, followers};
+use super::dial::{Greeted, NoConnection, PATIENCE, forgets, is_there, time_of};
 use crate::config::RedisAddress;
 
 /// How often the server is asked whether it answers; bounds how long a silent loss goes unseen.
 const BEAT: Duration = Duration::from_millis(250);
+/// How often it is asked whether it still throws nothing away.
+const LOOK: Duration = Duration::from_secs(10);
 /// A question waits so long for a connection that was lost a moment ago; after that it fails at once.
 const LOST_A_MOMENT_AGO: Duration = Duration::from_millis(450);
 /// Between attempts to connect: doubled up to the second, so that recovery stays below a second.
@@ -132,15 +134,18 @@ impl Link {
     async fn watch_over(&self, number: u64, mut connection: MultiplexedConnection, around: &impl Surroundings) {
         let mut beat = redis::pipe();
         beat.cmd("PING").cmd("TIME").cmd("ROLE");
+        let (mut looked, mut no_writing, mut forgetful) = (Instant::now(), None, None);
         while self.is_up_as(number) {
             let asked = Instant::now();
             tokio::select! {
                 () = self.trouble.notified() => continue,
                 answer = timeout(PATIENCE, connection.send_packed_commands(&beat, 0, 3)) => {
                     match answer.as_ref().map(|told| told.as_deref()) {
-                        Ok(Ok([Value::SimpleString(word), time, role])) if word == "PONG" => {
+                        Ok(Ok([pong, time, role])) if is_there(pong) => {
                             self.prove(asked);
                             self.learn(time, asked.elapsed(), role, around);
+                            let error = pong.clone().extract_error().err();
+                            self.complain(&mut no_writing, error.map(|error| error.to_string()));
                         }
                         Ok(Ok(_)) => self.fail(number, "it answers PING with something else"),
                         Ok(Err(error)) => self.fail(number, &error.to_string()),
@@ -148,19 +153,30 @@ impl Link {
                     }
                 }
             }
+            if looked.elapsed() > LOOK
+                && let Some(Connection { address, .. }) = self.up()
+            {
+                looked = Instant::now();
+                self.complain(&mut forgetful, forgets(&mut connection, &address).await);
+            }
             let _ = timeout(BEAT, self.trouble.notified()).await;
         }
     }
 
-    /// A user who may not ask gets an error in the place of an answer, which tells nothing.
+    /// Says once what somebody has to change, though the server answers.
+    fn complain(&self, before: &mut Option<String>, now: Option<String>) {
+        if let Some(reason) = now.as_deref().filter(|now| before.as_deref() != Some(now)) {
+            tracing::error!(redis = self.name, reason, "it answers, and is not fit to keep sessions");
+        }
+        *before = now;
+    }
+
     fn learn(&self, time: &Value, took: Duration, role: &Value, around: &impl Surroundings) {
         if let Some(now) = time_of(time) {
             around.time(now, took);
         }
-        if let Value::Array(words) = role
-            && let [_master, _offset, Value::Array(replicas)] = words.as_slice()
-        {
-            self.copies.told(replicas.len());
+        if let Some(followers) = followers(role) {
+            self.copies.told(&self.name, followers);
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Every key lives for a bounded time, counted by Redis. What logout needs to find is written before
 //! the session, so that no crash leaves a session that cannot be ended; names without a session are
-//! harmless and go with time. Needs Redis 6.0 (RESP3) and the rights to EVAL, SUBSCRIBE and PUBLISH.
+//! harmless and go with time. Needs Redis 6.0 (RESP3) and the rights that
+//! conf/settings.yaml lists.
 
 mod ask;
 mod cluster;

@@ -15,13 +15,14 @@ use super::super::Listener;
 use super::dial::{Dial, Greeted, NoConnection, PATIENCE};
 use super::key::{session_key, slot};
 use super::link::{Link, Surroundings};
-use super::sentinel;
+use super::sentinel::{self, Sentinels};
 use crate::config::{RedisAddress, RedisServers};
 
 /// All servers that keep our keys.
 pub(super) struct Nodes {
     pub(super) dial: Dial,
     pub(super) servers: RedisServers,
+    pub(super) sentinels: Option<Sentinels>,
     map: RwLock<Arc<Map>>,
     ear: Mutex<Ear>,
     /// Somebody found the map to be wrong.
@@ -68,9 +69,14 @@ struct Ear {
 impl Nodes {
     /// Starts to connect, on `runtime`.
     pub(super) fn start(dial: Dial, servers: RedisServers, origin: String, runtime: Handle) -> Arc<Self> {
+        let sentinels = match &servers {
+            RedisServers::Sentinel { sentinels, master } => Some(Sentinels::new(sentinels, master)),
+            RedisServers::One(_) | RedisServers::Cluster(_) => None,
+        };
         let nodes = Arc::new(Self {
             dial,
             servers,
+            sentinels,
             map: RwLock::default(),
             ear: Mutex::default(),
             lost: Notify::new(),
@@ -85,6 +91,9 @@ impl Nodes {
             }
             RedisServers::One(address) => nodes.keep_one(address.to_string()),
             RedisServers::Sentinel { master, .. } => nodes.keep_one(master.clone()),
+        }
+        for number in 0..nodes.sentinels.as_ref().map_or(0, Sentinels::count) {
+            nodes.runtime.spawn(sentinel::heed(Arc::downgrade(&nodes), number));
         }
         nodes
     }
@@ -141,6 +150,27 @@ impl Nodes {
         let map = self.map();
         let kept = map.kept.iter().find(|kept| kept.address.as_ref().is_some_and(|at| at.to_string() == address));
         kept.map(|kept| Arc::clone(&kept.link))
+    }
+
+    /// Leaves a master that is none any more by what the sentinels said last.
+    pub(super) fn follow(&self) {
+        let Some(sentinels) = &self.sentinels else { return };
+        for kept in &self.map().kept {
+            if let Some(current) = kept.link.up()
+                && let Some(address) = sentinels.another_than(&current.address)
+            {
+                kept.link.fail(current.number, &format!("the sentinels made {address} the master"));
+            }
+        }
+    }
+
+    /// Whether whoever is at `address` keeps what it has: an error where the sentinels have another master, or may
+    /// have, or do not say.
+    pub(super) async fn confirm(&self, address: &RedisAddress) -> Result<(), String> {
+        let Some(sentinels) = &self.sentinels else { return Ok(()) };
+        let told = sentinels.confirm(&self.dial, address).await;
+        self.follow();
+        told
     }
 
     /// Whether every server is connected.
@@ -262,8 +292,10 @@ impl Surroundings for Around {
             (Some(address), _) | (None, RedisServers::One(address)) => {
                 Ok((address.clone(), nodes.dial.server(address, false, heard).await?))
             }
-            (None, RedisServers::Sentinel { sentinels, master }) => {
-                let address = sentinel::master(&nodes.dial, sentinels, master).await?;
+            (None, RedisServers::Sentinel { .. }) => {
+                let sentinels = nodes.sentinels.as_ref();
+                let sentinels = sentinels.ok_or_else(|| NoConnection::Unreachable("no sentinels".to_owned()))?;
+                let address = sentinels.master(&nodes.dial).await?;
                 let greeted = nodes.dial.server(&address, true, heard).await?;
                 Ok((address, greeted))
             }
