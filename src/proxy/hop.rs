@@ -27,8 +27,6 @@ pub(super) struct Hop {
     pub(super) timed: bool,
     /// The deadline passed, and the socket was shut.
     pub(super) late: bool,
-    /// The answer is an event stream, which ends when its time is over.
-    pub(super) events: bool,
     /// How slow the client is with a body on HTTP/2, where the door does not tell one from another.
     pub(super) upload: Option<Pace>,
     /// What the head of the answer took the service.

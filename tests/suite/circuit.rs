@@ -347,20 +347,3 @@ async fn a_refused_request_leaves_its_connection_usable() {
     assert_eq!(problem(refused).await["code"], "circuit_open");
     assert_eq!(upstream.count(), 2, "nobody was asked");
 }
-
-/// Idle pages that were opened together, when their time is over.
-#[tokio::test]
-async fn event_streams_that_outlast_their_time_open_no_circuit() {
-    let upstream = Upstream::start().await;
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    upstream.behave(Behaviour::Stall(head));
-    let (edge, browser) = edge_to(&upstream, "{ threshold: 2, reset_time: 60 }", 100).await;
-    let streams = (0..3).map(|_| async {
-        let answer = browser.get(svc(&edge)).await;
-        (answer.status().as_u16(), answer.bytes().await.is_err())
-    });
-    assert_eq!(join_all(streams).await, [(200, true); 3], "cut off");
-    assert_eq!(state(&edge).await, "closed");
-    upstream.behave(Behaviour::Echo);
-    assert_eq!(browser.get(svc(&edge)).await.status(), 200);
-}

@@ -100,6 +100,8 @@ fn what_the_shipped_files_say_is_the_default_or_explained() {
     let without_examples = |mut config: Config| {
         config.conf_dir = PathBuf::new();
         config.settings.service_audiences.clear();
+        // They follow from those.
+        config.idps.iter_mut().for_each(|idp| idp.trusted_audiences.clear());
         config.settings.service_scopes.clear();
         config.legacy.services.clear();
         format!("{config:#?}")

@@ -83,9 +83,7 @@ pub(super) fn judge(ctx: &mut RequestContext, error: Option<&Error>) {
     let theirs = |error: &Error| *error.esource() == ErrorSource::Upstream && !fail::out_of_places(error);
     // A client that asked for a head has it, whatever became of the body that was fetched for the cache.
     let late = ctx.hop.deadline.as_ref().is_some_and(|deadline| deadline.passed() == Some(Turn::Service));
-    // All streams that began together would be over together, and shut out a service that answered each in time.
-    let outlasted = ctx.hop.events && (late || ctx.hop.late);
-    let fault = !outlasted && (ctx.hop.fault || late || error.is_some_and(theirs));
+    let fault = ctx.hop.fault || late || error.is_some_and(theirs);
     if late {
         ctx.hop.covered.get_or_insert("timeout");
     }

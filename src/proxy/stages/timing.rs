@@ -8,7 +8,6 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
-use crate::legacy::cache::is_event_stream;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::wire::Pace;
@@ -62,7 +61,6 @@ pub(in crate::proxy) fn head_received(session: &mut Downstream, response: &Respo
     } else if !response.status.is_informational() {
         let awaited_head = ctx.hop.turn.take() == Some(Turn::Service);
         note_elapsed(ctx);
-        ctx.hop.events = ctx.legacy.is_some() && is_event_stream(&response.headers);
         if let (false, Some(asked), Some(upstream)) = (response.status.is_server_error(), ctx.hop.asked, &ctx.upstream)
         {
             on_the_way(ctx, Stage::Answered(asked + upstream.timeout + LOOK));
