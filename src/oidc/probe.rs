@@ -21,6 +21,8 @@ pub enum ClientStanding {
     Refused(String),
     /// The token endpoint did not say so, but another question was answered with `invalid_client`.
     Doubted(String),
+    /// The revocation endpoint believed them, and `client_credentials` was answered with `invalid_client`.
+    NoneForItself(String),
     /// It issues tokens to us, and its revocation endpoint says `invalid_client`.
     MayNotRevoke(String),
     /// `unauthorized_client`: most say so of a client without the refresh grant, some of a wrong secret.
@@ -109,6 +111,7 @@ impl RelyingParty {
             (Some(words), Some(_)) => Some(ClientStanding::Refused(words)),
             (Some(words), None) if own.is_ok() => Some(ClientStanding::MayNotRevoke(words)),
             (Some(words), None) => Some(ClientStanding::Doubted(format!("{words}, says the revocation endpoint"))),
+            (None, Some(words)) if matches!(revoked, Some(Ok(()))) => Some(ClientStanding::NoneForItself(words)),
             (None, Some(words)) => {
                 Some(ClientStanding::Doubted(format!("{words}, says the token endpoint of client_credentials")))
             }

@@ -45,8 +45,8 @@ async fn a_secret_that_one_question_shows_to_be_wrong_is_never_well() {
     let doubt = ["client authentication as bff: invalid_client, says", "either the secret is wrong"];
     for (revoked, own, words) in [
         (401, "invalid_client", ["client authentication as bff: invalid_client →", "idps[main].client_secret"]),
-        (200, "invalid_client", [doubt[0], "the token endpoint of client_credentials"]),
-        (404, "invalid_client", [doubt[0], doubt[1]]),
+        (404, "invalid_client", [doubt[0], "the token endpoint of client_credentials"]),
+        (404, "invalid_client", doubt),
         (401, "unauthorized_client", [doubt[0], "the revocation endpoint"]),
         (401, "invalid_scope", doubt),
         (401, "", ["the revocation endpoint says invalid_client: a logout revokes nothing", "token_auth_method"]),
@@ -65,9 +65,14 @@ async fn a_secret_that_one_question_shows_to_be_wrong_is_never_well() {
     let (code, page) = page_of(&provider(&[]).await, SECRET).await;
     assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
     assert!(lines(&page, "✓").iter().any(|line| line.contains("the provider believes it")), "{page}");
-    // A public client has nothing to be believed.
+    // Who looks at credentials as RFC 7009 has it has believed them; but that is not proven.
     let liar = provider(&[]).await;
     liar.answer("/token client_credentials", refusal(401, "invalid_client"));
+    let (code, page) = page_of(&liar, SECRET).await;
+    assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
+    let told = "client_credentials is answered with invalid_client: is the secret good, only a login can show";
+    assert!(lines(&page, "-").iter().any(|line| line.contains(told)), "{page}");
+    // A public client has nothing to be believed.
     let (code, page) = page_of(&liar, &["token_auth_method: none"]).await;
     assert_eq!((code, lines(&page, "✗")), (Some(0), Vec::new()), "{page}");
 }

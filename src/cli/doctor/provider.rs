@@ -142,6 +142,11 @@ async fn prove_client(party: &RelyingParty, places: &Places, report: &mut Report
                 format!("{} (or token_auth_method), or the client at the provider", places.key("client_secret"));
             report.bad(what, found, place);
         }
+        // canaille takes client_secret_basic alone for a token of our own, whatever is registered.
+        ClientStanding::NoneForItself(words) => {
+            let why = "the revocation endpoint believes it, and client_credentials is answered with";
+            report.skip(what, format_args!("{why} {words}: is the secret good, only a login can show"));
+        }
         ClientStanding::MayNotRevoke(words) => {
             let found =
                 format!("tokens are issued, and the revocation endpoint says {words}: a logout revokes nothing");
