@@ -311,3 +311,13 @@ async fn a_replica_that_hangs_costs_no_login_however_long_it_is_waited_for() {
     assert!(enrol(&registry, "https://idp.example", "ada", 0).await.is_some());
     assert!(begun.elapsed() >= Duration::from_secs(1), "it was waited for");
 }
+
+/// An attempt to connect has a second, whatever is asked in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_far_away_is_reached() {
+    let redis = Redis::start("");
+    let way = Way::to(redis.port).await;
+    way.set(Fault::Late(Duration::from_millis(200)));
+    let registry = registry(&format!("redis://127.0.0.1:{}", way.port), WAIT);
+    eventually!("somebody logs in", enrol(&registry, "https://idp.example", "ada", 1).await.is_some());
+}

@@ -120,7 +120,7 @@ impl Dial {
             Ok::<(), redis::aio::SendError>(())
         };
         let config = timing().set_push_sender(heard).set_pipeline_buffer_size(QUEUE);
-        let mut connection = self.connect(address, &self.login, config).await?;
+        let connection = self.connect(address, &self.login, config).await?;
         let mut asker = [(); 5].map(|()| connection.clone());
         let [first, second, third, fourth, fifth] = &mut asker;
         let role = cmd("ROLE");
@@ -139,15 +139,18 @@ impl Dial {
         if must_be_master && role.is_ok_and(|role| first_word(&role).is_some_and(|word| word != "master")) {
             return Err(NoConnection::Unreachable(format!("{address} is not the master")));
         }
+        // All in one round trip: a server may be far away, and an attempt has a second.
+        let greeting = cmd("PING");
+        let (pong, scripts, told_again) =
+            tokio::join!(first.send_packed_command(&greeting), runs_scripts(second), ask_time(third));
         // A server that is still reading its file says so here.
-        let pong = connection.send_packed_command(&cmd("PING")).await?;
+        let pong = pong?;
         if !is_there(&pong) {
             pong.extract_error()?;
             return Err(NoConnection::Unreachable("it answers PING with something else".to_owned()));
         }
-        runs_scripts(&mut connection).await?;
-        let times = [told?, ask_time(&mut connection).await?];
-        Ok(Greeted { connection, times })
+        scripts?;
+        Ok(Greeted { connection, times: [told?, told_again?] })
     }
 
     /// A connection to a sentinel.
