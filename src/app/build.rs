@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use super::{capacity, memory};
-use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, RouteConfig, SessionConfig, StoreConfig};
+use crate::config::{AudienceParameter, Config, CsrfMode, IdpConfig, RouteConfig, StoreConfig};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::legacy::Facade;
 use crate::oidc::{BearerValidator, RelyingParty, SetupError};
@@ -105,9 +105,9 @@ impl Bff {
         let told = matches!(config.settings.session.store, StoreConfig::Redis(_));
         let clock: Arc<dyn Clock> = Arc::new(if told { FleetClock::awaiting() } else { FleetClock::default() });
         let metrics = Arc::new(Metrics::new()?);
-        let near = capacity::near_sessions(memory::allowed(&config.settings.server));
-        let written = SessionConfig { near, ..config.settings.session.clone() };
-        let sessions = Arc::new(Sessions::open(&written, Arc::clone(&clock), Arc::clone(&metrics))?);
+        let sessions = Sessions::open(&config.settings.session, Arc::clone(&clock), Arc::clone(&metrics))?;
+        sessions.keep_near(memory::allowed(&config.settings.server) / 4);
+        let sessions = Arc::new(sessions);
         let rates = Arc::new(Rates::new(Arc::clone(&sessions)));
         let (draining, leaving, memory) = (Arc::default(), Arc::default(), Arc::default());
         let lasting = Lasting { clock, metrics, sessions, rates, access_log, draining, leaving, memory };

@@ -3,8 +3,6 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::config::SessionConfig;
-
 /// What most connections with a request under way take at most, 64 KiB, and as much for everything else. Some take
 /// more: see `memory`.
 const BYTES_EACH: u64 = 2 * 64 * 1024;
@@ -19,11 +17,6 @@ pub(super) fn connections(memory: u64) -> usize {
     let by_files = (files() / 4 * 3).saturating_sub(OTHER_FILES);
     let by_memory = usize::try_from(memory / BYTES_EACH).unwrap_or(usize::MAX);
     by_files.min(by_memory).max(FEWEST)
-}
-
-/// Bytes for sessions close at hand: of the memory a quarter.
-pub(super) fn near_sessions(memory: u64) -> u64 {
-    (memory / 4).min(SessionConfig::NEAR)
 }
 
 /// More than this many there can never be.

@@ -7,7 +7,7 @@ use std::os::fd::IntoRawFd as _;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::server::{ListenFds, RuntimeOpts, ShutdownWatch};
 use pingora::services::Service as Serves;
 use pingora::services::listening::Service;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -52,6 +52,15 @@ impl<A: ServerApp + Send + Sync + 'static> Serves for Listening<A> {
 
     fn threads(&self) -> Option<usize> {
         self.service.threads()
+    }
+
+    fn runtime_opts_override(&self, global: &RuntimeOpts) -> Option<RuntimeOpts> {
+        self.service.runtime_opts_override(global)
+    }
+
+    /// An engine that takes sockets over closes those that no service names.
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        self.service.listen_addresses()
     }
 }
 

@@ -1,6 +1,8 @@
 //! `pingora-bff routes`: the effective table, the most specific route first.
 
-use crate::config::{AuthMode, Config};
+use std::collections::HashMap;
+
+use crate::config::{AuthMode, Config, RouteConfig};
 use crate::routing::{Route, RouteErrors, RouteTable, join_base};
 use crate::token::{Need, RouteToken, TokenPolicy};
 
@@ -10,18 +12,19 @@ const TITLES: [&str; 8] = ["METHOD", "PATH", "SERVICE", "UPSTREAM", "AUTH", "TOK
 pub fn render(config: &Config) -> Result<String, RouteErrors> {
     let table = RouteTable::build(&config.routes)?;
     let mut rows = vec![TITLES.map(str::to_owned)];
-    rows.extend(table.in_order().into_iter().map(|route| describe(route, config)));
+    let token = tokens(config);
+    rows.extend(table.in_order().into_iter().map(|route| describe(route, &token(route), config)));
     Ok(align(&rows))
 }
 
-fn describe(route: &Route, config: &Config) -> [String; 8] {
+fn describe(route: &Route, token: &RouteToken, config: &Config) -> [String; 8] {
     [
         route.methods.to_string(),
         route.pattern().as_str().to_owned(),
         route.target_service.to_string(),
         upstream_url(route, config, route.upstream_pattern()),
         auth_word(route.auth).to_owned(),
-        token_words(&token(route, config)),
+        token_words(token),
         route.id.to_string(),
         route.written_at.to_string(),
     ]
@@ -36,11 +39,11 @@ pub(super) fn upstream_url(route: &Route, config: &Config, path: &str) -> String
     format!("{}{}", service.base_url.origin().ascii_serialization(), join_base(service.base_url.path(), &path))
 }
 
-/// What goes upstream in `Authorization`.
-pub(super) fn token(route: &Route, config: &Config) -> RouteToken {
+/// What goes upstream in `Authorization`, for each route of the table.
+pub(super) fn tokens(config: &Config) -> impl Fn(&Route) -> RouteToken {
+    let written: HashMap<&str, &RouteConfig> = config.routes.iter().map(|route| (&*route.id, route)).collect();
     // Every route of a table is one of these.
-    let written = config.routes.iter().find(|written| *written.id == *route.id);
-    written.map_or(RouteToken::AsSent, |written| RouteToken::of(written, &config.settings))
+    move |route| written.get(&*route.id).map_or(RouteToken::AsSent, |written| RouteToken::of(written, &config.settings))
 }
 
 fn token_words(token: &RouteToken) -> String {

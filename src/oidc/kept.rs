@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::error::IdpError;
 use crate::resilience::{Clock, SingleFlight, UnixTime};
@@ -73,14 +73,14 @@ impl<T: Send + Sync + 'static> Kept<T> {
 
     /// The value in hand, without asking anybody.
     pub(super) fn peek(&self) -> Option<Arc<T>> {
-        self.inner.lock().value.clone()
+        self.inner.state.lock().value.clone()
     }
 
     /// The value in hand (renewed behind the caller's back when old), else a fetched one.
     pub(super) async fn get(&self) -> Fetched<T> {
         let now = self.inner.clock.now();
         let (held, wanted, due) = {
-            let state = self.inner.lock();
+            let state = self.inner.state.lock();
             if state.value.is_none()
                 && let Some(failure) = state.recent_failure(now, RETRY_EMPTY)
             {
@@ -110,19 +110,15 @@ impl<T: Send + Sync + 'static> Kept<T> {
 
     /// Why the latest fetch failed; `None` when it succeeded or there was none.
     pub(super) fn failure(&self) -> Option<IdpError> {
-        self.inner.lock().failed.as_ref().map(|(_, error)| error.clone())
+        self.inner.state.lock().failed.as_ref().map(|(_, error)| error.clone())
     }
 }
 
 impl<T> Inner<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock()
-    }
-
     async fn ask(&self) -> Fetched<T> {
         let outcome = (self.source)().await;
         let now = self.clock.now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let replaces = |value: T| match (self.lack)(&value) {
             Some(missing) if state.value.as_deref().is_some_and(|held| (self.lack)(held).is_none()) => Err(missing),
             _ => Ok(value),

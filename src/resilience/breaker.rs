@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 /// What a breaker shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl CircuitBreaker {
 
     /// Asks to make a call at `now`.
     pub fn permit(self: &Arc<Self>, now: Instant) -> Result<Permit, Refused> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         self.pass_time(&mut inner, now);
         if let State::Open { until } = inner.state
             && now >= until
@@ -135,7 +135,7 @@ impl CircuitBreaker {
     /// What the circuit looks like at `now`.
     #[must_use]
     pub fn phase(&self, now: Instant) -> Phase {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         self.pass_time(&mut inner, now);
         match inner.state {
             State::Closed { failures } => Phase::Closed { failures },
@@ -148,7 +148,7 @@ impl CircuitBreaker {
     /// How often the circuit has opened.
     #[must_use]
     pub fn opened(&self) -> u64 {
-        self.lock().opened
+        self.inner.lock().opened
     }
 
     /// A trial past its deadline has failed; what it says later is no longer asked for. Unless it waits for its client: a
@@ -161,10 +161,6 @@ impl CircuitBreaker {
             Stage::Asked => inner.open(now + self.reset_time),
             Stage::Answered(_) => inner.move_to(State::Closed { failures: 0 }),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
     }
 }
 
@@ -184,7 +180,7 @@ impl Permit {
     /// The call has come so far. Matters to a trial alone.
     pub fn note(&self, stage: Stage) {
         let Some(number) = self.trial else { return };
-        let mut inner = self.breaker.lock();
+        let mut inner = self.breaker.inner.lock();
         if inner.generation == self.generation
             && let State::HalfOpen { trial: Some(trial) } = &mut inner.state
             && trial.number == number
@@ -199,7 +195,7 @@ impl Permit {
     /// The call went well.
     pub fn succeed(mut self) {
         self.judged = true;
-        let mut inner = self.breaker.lock();
+        let mut inner = self.breaker.inner.lock();
         if inner.generation != self.generation {
             return;
         }
@@ -213,7 +209,7 @@ impl Permit {
     /// The call failed at `now`: connect error, timeout, reset, 5xx.
     pub fn fail(mut self, now: Instant) {
         self.judged = true;
-        let mut inner = self.breaker.lock();
+        let mut inner = self.breaker.inner.lock();
         if inner.generation != self.generation {
             return;
         }
@@ -234,7 +230,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(number) = self.trial.filter(|_| !self.judged) else { return };
-        let mut inner = self.breaker.lock();
+        let mut inner = self.breaker.inner.lock();
         if inner.generation == self.generation
             && let State::HalfOpen { trial } = &mut inner.state
         {

@@ -17,6 +17,8 @@ use super::key::SessionKey;
 use super::model::Session;
 use crate::resilience::UnixTime;
 
+/// Bytes of all sessions together, at most: some 100 000 of them.
+pub(super) const MOST: u64 = 768 * 1024 * 1024;
 /// A session with three tokens of a kilobyte: what places are reckoned by. What is full is counted in bytes.
 const USUAL: u64 = 8 * 1024;
 /// One for each value of a key's first byte (see `shard`). A change in one shard makes a concurrent look-up there read again.
@@ -81,6 +83,11 @@ impl NearCache {
         let places = usize::try_from(bytes / USUAL).unwrap_or(usize::MAX);
         let sessions = Cache::with(places, bytes, Bytes, DefaultHashBuilder::default(), Evicted);
         Self { sessions, shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect() }
+    }
+
+    /// Sets another bound. Meant for the start: what it has to let go stays in the index.
+    pub(super) fn bound(&self, bytes: u64) {
+        self.sessions.set_capacity(bytes);
     }
 
     /// The session of this very cookie.

@@ -14,7 +14,7 @@ use super::key_ring::SecretError;
 use super::limits::Waiting;
 use super::live::LiveConnections;
 use super::model::{NewSession, Session, Tokens};
-use super::near::NearCache;
+use super::near::{MOST, NearCache};
 use super::ready::Ready;
 use super::seal::{SealError, Sealer};
 use super::slide::{Slid, Slide};
@@ -80,7 +80,7 @@ impl Sessions {
         metrics: Arc<Metrics>,
     ) -> Self {
         let store: Arc<dyn SessionStore> = Arc::new(Counted::new(store, metrics.store_errors.clone()));
-        let near = Arc::new(NearCache::new(config.near));
+        let near = Arc::new(NearCache::new(MOST));
         let live = Arc::new(LiveConnections::new(Arc::clone(&metrics)));
         let change_feed = Arc::new(ChangeFeed::new(Arc::clone(&near), Arc::clone(&live), Arc::clone(&clock)));
         store.listen(Arc::clone(&change_feed) as Arc<dyn Listener>);
@@ -110,6 +110,11 @@ impl Sessions {
             StoreConfig::Redis(redis) => Arc::new(RedisStore::open(redis, &metrics)?),
         };
         Ok(Self::new(store, Sealer::open(config)?, config, clock, metrics))
+    }
+
+    /// Keeps no more than so many bytes of sessions close at hand; others are read from the store. Meant for the start.
+    pub fn keep_near(&self, bytes: u64) {
+        self.near.bound(bytes.min(MOST));
     }
 
     /// The live session of this cookie; using it moves its end.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 /// How long lines come together before they are written.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -64,7 +64,7 @@ impl LineWriter {
 impl LineWriter {
     /// One whole line; never fails and never waits for anybody.
     pub(super) fn append(&self, line: &[u8]) {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.0.waiting.lock();
         if waiting.text.len() + line.len() > MOST {
             waiting.dropped += 1;
             return;
@@ -91,10 +91,6 @@ impl Write for LineWriter {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock()
-    }
-
     fn work(&self, mut sink: impl Write) {
         let mut lines = Vec::new();
         while self.take(&mut lines) {
@@ -108,7 +104,7 @@ impl Queue {
 
     /// Swaps what waits into `lines`, once there is something; `false` when it is over and all is taken.
     fn take(&self, lines: &mut Vec<u8>) -> bool {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         while waiting.text.is_empty() {
             if waiting.over {
                 return false;
@@ -128,7 +124,7 @@ impl Queue {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.queue.lock().over = true;
+        self.queue.waiting.lock().over = true;
         self.queue.news.notify_one();
         let _ = self.ended.recv_timeout(LAST);
     }

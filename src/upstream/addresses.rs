@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::resilience::SingleFlight;
 
@@ -101,7 +101,7 @@ impl Named {
         if due && at_hand.is_some() {
             // A resolver that is well answers at once, and the service may have moved since.
             if tokio::time::timeout(MOMENT, Arc::clone(self).ask()).await.is_ok() {
-                return self.lock().nth(attempt).ok_or_else(no_answer);
+                return self.known.lock().nth(attempt).ok_or_else(no_answer);
             }
         }
         if let Some(at_hand) = at_hand {
@@ -110,13 +110,13 @@ impl Named {
         if tokio::time::timeout(PATIENCE, Arc::clone(self).ask()).await.is_err() {
             return Err(no_answer());
         }
-        let known = self.lock();
+        let known = self.known.lock();
         known.nth(attempt).ok_or_else(|| known.failure.clone().unwrap_or_else(|| "no address".to_owned()))
     }
 
     /// What is known, `None` where the resolver is to be waited for; and whether it is to be asked.
     fn at_hand(&self, attempt: usize) -> (Option<Result<SocketAddr, String>>, bool) {
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         let now = Instant::now();
         let due = now >= known.due;
         let address = known.nth(attempt);
@@ -148,7 +148,7 @@ impl Named {
     }
 
     fn note(&self, answer: Answer) {
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         let now = Instant::now();
         match answer {
             Ok(addresses) => *known = Known { addresses, failure: None, due: now + REMEMBERED },
@@ -161,10 +161,6 @@ impl Named {
                 known.due = now + REST;
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock()
     }
 }
 
@@ -208,7 +204,7 @@ mod tests {
     /// Time passes for what is known.
     fn age(addresses: &Addresses, by: Duration) {
         let Addresses::Named(named) = addresses else { panic!("a name") };
-        let mut known = named.lock();
+        let mut known = named.known.lock();
         known.due = known.due.checked_sub(by).unwrap();
     }
 

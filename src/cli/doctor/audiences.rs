@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::Report;
-use crate::cli::routes::token;
+use crate::cli::routes::tokens;
 use crate::config::{AudienceParameter, Config, IdpConfig, Place, RouteConfig};
 use crate::oidc::{Ask, GrantError, RelyingParty, TokenResponse};
 use crate::routing::RouteTable;
@@ -71,10 +71,10 @@ pub(super) async fn examine(config: &Config, idp: &IdpConfig, party: Option<&Rel
 
 /// The first route of each service that needs a token nothing is mapped for.
 fn unmapped(config: &Config) -> BTreeMap<String, (String, Place)> {
-    let mut services = BTreeMap::new();
+    let (mut services, token) = (BTreeMap::new(), tokens(config));
     // The check has refused what cannot be built.
     for route in RouteTable::build(&config.routes).iter().flat_map(RouteTable::in_order) {
-        if token(route, config).need().is_some_and(|need| need.audience.is_none()) {
+        if token(route).need().is_some_and(|need| need.audience.is_none()) {
             let first = || (route.id.to_string(), route.written_at.clone());
             services.entry(route.target_service.to_string()).or_insert_with(first);
         }

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::page::Page;
 use super::{ANSWERED, REFUSED, headers};
-use crate::cli::routes::{token, upstream_url};
+use crate::cli::routes::{tokens, upstream_url};
 use crate::config::{AuthMode, Config, CsrfMode, RateLimitKey};
 use crate::routing::{CanonicalPath, Route};
 use crate::token::{Need, RouteToken, TokenPolicy};
@@ -18,7 +18,7 @@ pub fn explain(
     path: &CanonicalPath,
     query: &str,
 ) -> u8 {
-    let token = token(route, config);
+    let token = tokens(config)(route);
     explain_needs(page, config, route, method);
     explain_rate(page, route);
     let url = upstream_url(route, config, &route.upstream_path(path));

@@ -112,13 +112,6 @@ pub struct SessionConfig {
     pub max_per_user: usize,
     /// Logins begun and not finished in one process, a tenth of them of one address; default 100 000, 0: any number.
     pub max_flows: usize,
-    /// Bytes of memory for sessions close at hand. Not written: follows from the memory there is.
-    pub near: u64,
-}
-
-impl SessionConfig {
-    /// The most that [`Self::near`] is by itself: some 100 000 sessions.
-    pub const NEAR: u64 = 768 * 1024 * 1024;
 }
 
 impl Default for SessionConfig {
@@ -135,7 +128,6 @@ impl Default for SessionConfig {
             grace: Duration::from_secs(30),
             max_per_user: 0,
             max_flows: 100_000,
-            near: Self::NEAR,
         }
     }
 }

@@ -62,7 +62,6 @@ pub(super) fn read_session(node: &Node, https: bool, found: &Collector) -> Optio
         grace,
         max_per_user: max_per_user.unwrap_or(default.max_per_user),
         max_flows: max_flows.unwrap_or(default.max_flows),
-        near: default.near,
     })
 }
 

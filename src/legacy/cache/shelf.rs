@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 
 use super::entry::{Entry, EntryId};
@@ -61,12 +61,12 @@ impl Shelf {
 
     /// What is known of a resource while any answer of it is held.
     pub(super) fn known(&self, resource: &Resource) -> Known {
-        self.lock().resources.get(resource).map(|held| held.known.clone()).unwrap_or_default()
+        self.inner.lock().resources.get(resource).map(|held| held.known.clone()).unwrap_or_default()
     }
 
     /// The most recent answer to this request, which counts as used.
     pub(super) fn find(&self, lookup: &Lookup) -> Option<Arc<Entry>> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let held = inner.resources.get(&lookup.resource)?;
         let own = Audience::Only(lookup.caller.clone());
         let candidates = [own, Audience::Everybody].into_iter().filter_map(|audience| held.by_audience.get(&audience));
@@ -79,7 +79,7 @@ impl Shelf {
     /// Makes room for bytes that arrive. `false`: the answer is not worth emptying the store for; many at once that
     /// serve nobody but who asked (`alone`) are not, either.
     pub(super) fn reserve(&self, bytes: usize, alone: bool) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let arriving = inner.arriving.saturating_add(bytes);
         if arriving > if alone { self.max_bytes / 4 } else { self.max_bytes } {
             return false;
@@ -91,12 +91,12 @@ impl Shelf {
 
     /// Gives back what was reserved.
     pub(super) fn release(&self, bytes: usize) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.arriving = inner.arriving.saturating_sub(bytes);
     }
 
     pub(super) fn next_id(&self) -> EntryId {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.next_id += 1;
         EntryId(inner.next_id)
     }
@@ -104,7 +104,7 @@ impl Shelf {
     /// Keeps a complete answer in the place of those that answered the same request, and gives back what
     /// was reserved for it. `false`: the resource was invalidated since the question was asked.
     pub(super) fn keep(&self, entry: Entry, lookup: &Lookup, reserved: usize) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.arriving = inner.arriving.saturating_sub(reserved);
         if inner.is_outdated(&lookup.resource, lookup.asked) {
             return false;
@@ -117,7 +117,7 @@ impl Shelf {
 
     /// Forgets one entry, whoever sees it. `false`: it is gone already.
     pub(super) fn forget(&self, resource: &Resource, id: EntryId) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let held = inner.resources.get(resource);
         let entry = held.and_then(|held| held.by_audience.values().flatten().find(|entry| entry.id == id).cloned());
         let found = entry.is_some_and(|entry| inner.remove(&entry));
@@ -128,7 +128,7 @@ impl Shelf {
     /// Forgets what answers this request, the caller's own or everybody's, too: without the most recent answer an older
     /// one would.
     pub(super) fn take_back(&self, lookup: &Lookup, everybodys: bool) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let own = Audience::Only(lookup.caller.clone());
         let audiences = [Some(own), everybodys.then_some(Audience::Everybody)].into_iter().flatten();
         let held = inner.resources.get(&lookup.resource);
@@ -142,7 +142,7 @@ impl Shelf {
 
     /// Forgets every answer of a resource, also those that are being asked for now (RFC 9111 §4.4).
     pub(super) fn invalidate(&self, resource: &Resource) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let now = Instant::now();
         if inner.invalidated.len() >= MAX_REMEMBERED {
             inner.invalidated.retain(|_, moment| now.duration_since(*moment) < REMEMBERED);
@@ -166,7 +166,7 @@ impl Shelf {
 
     /// Entries and bytes, those that are arriving included.
     pub(super) fn size(&self) -> (usize, usize) {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         (inner.order.len(), inner.stored + inner.arriving)
     }
 
@@ -182,10 +182,6 @@ impl Shelf {
     fn show(&self, inner: &Inner) {
         self.entries.set(i64::try_from(inner.order.len()).unwrap_or(i64::MAX));
         self.bytes.set(i64::try_from(inner.stored).unwrap_or(i64::MAX));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
     }
 }
 

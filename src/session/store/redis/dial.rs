@@ -32,6 +32,14 @@ impl NoConnection {
             Self::Unreachable(reason) | Self::Misconfigured(reason) => reason,
         }
     }
+
+    /// With more to say of what somebody has to change.
+    pub(super) fn explained(self, explain: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Misconfigured(reason) => Self::Misconfigured(explain(reason)),
+            Self::Unreachable(_) => self,
+        }
+    }
 }
 
 impl From<redis::RedisError> for NoConnection {
@@ -155,13 +163,13 @@ impl Dial {
 
     /// A connection to a sentinel.
     pub(super) async fn sentinel(&self, address: &RedisAddress) -> Result<MultiplexedConnection, NoConnection> {
-        self.connect(address, &self.sentinel_login, timing()).await.map_err(|why| match why {
-            NoConnection::Misconfigured(reason) => NoConnection::Misconfigured(format!(
+        let explain = |reason| {
+            format!(
                 "the sentinel {address}: {reason}; sentinels have a `sentinel_username` and `sentinel_password` of \
                  their own in `session.redis`"
-            )),
-            other @ NoConnection::Unreachable(_) => other,
-        })
+            )
+        };
+        self.connect(address, &self.sentinel_login, timing()).await.map_err(|why| why.explained(explain))
     }
 
     /// A connection that hears nothing, for one question.

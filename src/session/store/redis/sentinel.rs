@@ -156,12 +156,8 @@ impl Seat {
 
     fn word(&self, [address, state]: [Value; 2], name: &str) -> Result<Word, NoConnection> {
         let sentinel = &self.address;
-        let address = address.extract_error().map_err(|error| match NoConnection::from(error) {
-            NoConnection::Misconfigured(reason) => {
-                NoConnection::Misconfigured(format!("{sentinel} is no sentinel that may be asked: {reason}"))
-            }
-            other @ NoConnection::Unreachable(_) => other,
-        })?;
+        let explain = |reason| format!("{sentinel} is no sentinel that may be asked: {reason}");
+        let address = address.extract_error().map_err(|error| NoConnection::from(error).explained(explain))?;
         let address: Option<(String, u16)> =
             from_redis_value(address).map_err(|error| NoConnection::Unreachable(error.to_string()))?;
         let (host, port) = address
