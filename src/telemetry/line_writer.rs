@@ -92,34 +92,66 @@ impl Write for LineWriter {
 
 impl Queue {
     fn work(&self, mut sink: impl Write) {
-        let mut lines = Vec::new();
-        while self.take(&mut lines) {
-            // A reader that is gone must not end the program.
-            let _ = sink.write_all(&lines).and_then(|()| sink.flush());
+        let (mut lines, mut lost, mut torn) = (Vec::new(), 0, false);
+        while let Some(dropped) = self.take(&mut lines) {
+            lost += dropped;
+            match put(&mut sink, &lines, &mut torn) {
+                // A reader that is gone, or a full disk, must not end the program.
+                more @ 1.. => lost += more,
+                0 if lost > 0 => {
+                    let told = "log lines were lost: standard output was read too slowly, or its disk was full";
+                    let _ = writeln!(io::stderr(), "{lost} {told}");
+                    lost = 0;
+                }
+                0 => {}
+            }
             lines.clear();
             lines.shrink_to(KEPT);
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// Swaps what waits into `lines`, once there is something; `false` when it is over and all is taken.
-    fn take(&self, lines: &mut Vec<u8>) -> bool {
+    /// Swaps what waits into `lines`, once there is something, and says how many lines found no room; `None` when it is
+    /// over and all is taken.
+    fn take(&self, lines: &mut Vec<u8>) -> Option<u64> {
         let mut waiting = self.waiting.lock();
         while waiting.text.is_empty() {
             if waiting.over {
-                return false;
+                return None;
             }
             waiting.asleep = true;
             self.news.wait(&mut waiting);
         }
         std::mem::swap(&mut waiting.text, lines);
-        let dropped = std::mem::take(&mut waiting.dropped);
-        drop(waiting);
-        if dropped > 0 {
-            eprintln!("{dropped} log lines were dropped: standard output is read too slowly");
-        }
-        true
+        Some(std::mem::take(&mut waiting.dropped))
     }
+}
+
+/// Writes lines as far as that goes; how many did not arrive whole. `torn`: the last one written has no end yet, and the
+/// next must not be read as its rest.
+fn put(sink: &mut impl Write, lines: &[u8], torn: &mut bool) -> u64 {
+    let mut rest = lines;
+    if *torn && sink.write_all(b"\n").is_err() {
+        return newlines(lines);
+    }
+    *torn = false;
+    while !rest.is_empty() {
+        match sink.write(rest) {
+            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Whoever shares it with us may have made it so (fcntl(2): O_NONBLOCK).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+            Ok(0) | Err(_) => {
+                *torn = lines.strip_suffix(rest).and_then(|written| written.last()).is_some_and(|last| *last != b'\n');
+                return newlines(rest);
+            }
+        }
+    }
+    0
+}
+
+fn newlines(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
 }
 
 impl Drop for Worker {
@@ -189,6 +221,42 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// A disk with room for some bytes.
+    struct Disk {
+        room: usize,
+        text: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.room);
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= fits;
+            self.text.extend_from_slice(&bytes[..fits]);
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_counted_and_the_next_line_begins_anew() {
+        let (mut disk, mut torn) = (Disk { room: 7, text: Vec::new() }, false);
+        assert_eq!(put(&mut disk, b"one\ntwo\nthree\n", &mut torn), 2, "the half of `two` is no line");
+        assert_eq!(put(&mut disk, b"four\n", &mut torn), 1, "nothing fits");
+        disk.room = 100;
+        assert_eq!(put(&mut disk, b"five\n", &mut torn), 0);
+        assert_eq!(put(&mut disk, b"six\n", &mut torn), 0);
+        assert_eq!(str::from_utf8(&disk.text), Ok("one\ntwo\nfive\nsix\n"));
+        disk.room = 4;
+        assert_eq!(put(&mut disk, b"abc\ndef\n", &mut torn), 1);
+        assert!(!torn, "it ended where a line ends");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The logger: one line an event, written by a thread of its own so that a request never waits
 //! for a disk or a terminal.
 
+use std::fs::File;
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::filter_fn;
@@ -29,9 +31,11 @@ impl LogGuard {
 /// A second call in one process changes nothing but still gives a writer.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The system gives no thread, or no descriptor.
 pub fn start(level: &str, json: bool) -> std::io::Result<LogGuard> {
-    let (writer, worker) = LineWriter::start(std::io::stdout())?;
+    // Without the buffer of `Stdout`, which keeps half a line where the whole did not fit.
+    let output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    let (writer, worker) = LineWriter::start(output)?;
     // The engine logs request lines and peers at its own levels: we log requests ourselves, without
     // queries; of the engine only its warnings are wanted. Its pool calls it an error, one request of a hundred, that
     // a kept connection is still being let go by whoever watched it: the next one is taken.

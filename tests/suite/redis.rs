@@ -259,6 +259,19 @@ fn a_server_that_throws_sessions_away_is_refused() {
     assert!(refused.contains("allkeys-lfu"), "{refused}");
 }
 
+#[test]
+fn what_is_no_cluster_is_refused_and_its_key_named() {
+    let open = |lines: &str| {
+        let redis = Redis::start(lines);
+        let url = redis.url().replace("redis://", "redis+cluster://");
+        RedisStore::open(&redis_config(&url), &Metrics::new().unwrap()).map_err(|error| error.to_string())
+    };
+    let refused = open("").unwrap_err();
+    assert!(refused.contains("`redis://` in `session.store`"), "{refused}");
+    // A node that nobody has given any slots yet is waited for.
+    open("cluster-enabled yes").unwrap();
+}
+
 #[tokio::test]
 async fn a_full_server_refuses_logins_and_keeps_sessions() {
     let redis = Redis::start("");

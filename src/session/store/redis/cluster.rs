@@ -24,19 +24,19 @@ type Range = (u16, u16, RedisAddress);
 
 /// Runs as long as `nodes` are there.
 pub(super) async fn survey(nodes: Weak<Nodes>) {
-    let mut told = String::new();
     loop {
         let Some(here) = nodes.upgrade() else { return };
         match ask_anybody(&here).await {
             Ok(ranges) => {
-                told.clear();
+                *here.unmapped.lock() = None;
                 adopt(&here, ranges);
             }
-            Err(why) if why.reason() != told => {
-                tracing::error!(reason = why.reason(), "no node of the Redis cluster tells who has what");
-                why.reason().clone_into(&mut told);
+            Err(why) => {
+                let told = here.unmapped.lock().replace(why.clone());
+                if told.as_ref() != Some(&why) {
+                    tracing::error!(reason = why.reason(), "no node of the Redis cluster tells who has what");
+                }
             }
-            Err(_) => {}
         }
         let span = if here.all_up() { CALM } else { TROUBLED };
         sleep(GAP).await;
@@ -60,14 +60,16 @@ async fn ask_anybody(nodes: &Nodes) -> Result<Vec<Range>, NoConnection> {
     addresses.dedup();
     let mut asked: FuturesUnordered<_> =
         addresses.iter().map(|address| async move { ask(nodes.dial.plain(address).await?, address).await }).collect();
-    let mut last = NoConnection::Unreachable("no node of the cluster is configured".to_owned());
+    let mut down = NoConnection::Unreachable("no node of the cluster is configured".to_owned());
     while let Some(answer) = asked.next().await {
         match answer {
             Ok(ranges) => return Ok(ranges),
-            Err(why) => last = why,
+            // Of several reasons the one that somebody can do something about.
+            Err(why) if matches!(down, NoConnection::Unreachable(_)) => down = why,
+            Err(_) => {}
         }
     }
-    Err(last)
+    Err(down)
 }
 
 async fn ask(mut connection: MultiplexedConnection, asked: &RedisAddress) -> Result<Vec<Range>, NoConnection> {

@@ -145,6 +145,9 @@ fn wait_for_first(nodes: &Nodes) -> Result<(), StoreError> {
                 return Err(StoreError::new("redis", format!("{}: {reason}", kept.link.name)));
             }
         }
+        if let Some(NoConnection::Misconfigured(reason)) = &*nodes.unmapped.lock() {
+            return Err(StoreError::new("redis", reason));
+        }
         if begun.elapsed() > FIRST {
             tracing::error!("Redis does not answer; starting without it, not ready until it does");
             break;
@@ -287,11 +290,12 @@ impl SessionStore for RedisStore {
     /// replica away because a third of the sessions cannot be read.
     async fn ping(&self) -> Result<(), StoreError> {
         let map = self.asker.nodes.map();
-        let reason = match map.kept.iter().find_map(|kept| kept.link.down()) {
-            _ if map.kept.iter().any(|kept| kept.link.is_up()) => return Ok(()),
-            Some(why) => why.reason().to_owned(),
-            None => "nobody knows the nodes of the cluster".to_owned(),
-        };
+        if map.kept.iter().any(|kept| kept.link.is_up()) {
+            return Ok(());
+        }
+        let why =
+            map.kept.iter().find_map(|kept| kept.link.down()).or_else(|| self.asker.nodes.unmapped.lock().clone());
+        let reason = why.as_ref().map_or("nobody knows the nodes of the cluster", NoConnection::reason);
         Err(StoreError::new("redis", reason))
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Nodes {
     pub(super) sentinels: Option<Sentinels>,
     map: RwLock<Arc<Map>>,
     ear: Mutex<Ear>,
+    /// Why no node of a cluster tells who has what.
+    pub(super) unmapped: Mutex<Option<NoConnection>>,
     /// Somebody found the map to be wrong.
     pub(super) lost: Notify,
     /// Counts the maps; tells those who wait for the next.
@@ -78,6 +80,7 @@ impl Nodes {
             servers,
             sentinels,
             map: RwLock::default(),
+            unmapped: Mutex::default(),
             ear: Mutex::default(),
             lost: Notify::new(),
             maps: watch::channel(0).0,
