@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use crate::harness::liar::{Canned, Liar, begin};
 use crate::harness::{Edge, Setup, failing_run, free_port};
-use crate::liar::{Canned, Liar, begin};
 
 #[tokio::test]
 async fn a_store_that_does_not_open_keeps_the_program_from_starting() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::frames::{PREFACE, fields, frame};
+use crate::harness::frames::{PREFACE, fields, frame};
 use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Say, Setup, Upstream, http_client, problem, raw};
 
 /// The scorecard's numbers with `SCALE=full`, smaller ones otherwise.

@@ -4,8 +4,8 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::harness::liar::{Canned, Liar};
 use crate::harness::{AUDIENCES, DOCTORED, Provider, Redis, SECRET, Setup, Upstream, doctor, failing_run, free_port};
-use crate::liar::{Canned, Liar};
 
 const UNKNOWN: &str = "https://unknown.example.test";
 

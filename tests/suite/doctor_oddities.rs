@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::doctor::{assert_only, lines};
+use crate::harness::liar::{Canned, Liar};
 use crate::harness::{DOCTORED, Setup, Upstream, doctor};
-use crate::liar::{Canned, Liar};
 
 /// For whom the service's tokens are.
 const OWN: &str = "https://own.example.test";

@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{PREFACE, fields, frame};
 use crate::harness::Setup;
+use crate::harness::frames::{PREFACE, fields, frame};
 
 /// Type, flags, stream and payload.
 type Frame = (u8, u8, u32, Vec<u8>);

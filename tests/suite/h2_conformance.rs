@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::frames::{PREFACE, frame};
 use crate::h2_conformance_cases::{Case, Step, Wants, all, openings};
+use crate::harness::frames::{PREFACE, frame};
 use crate::harness::{Edge, RawClient, Setup, Upstream};
 use crate::tls::Authority;
 

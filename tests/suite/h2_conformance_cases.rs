@@ -1,7 +1,7 @@
 //! The cases of `h2_conformance`: what a client sends, and what RFC 9113 or RFC 7541 (HPACK) makes of it. Written
 //! from their text; the number before each name is the section.
 
-use crate::frames::{PREFACE, fields, frame, request};
+use crate::harness::frames::{PREFACE, fields, frame, request};
 
 /// What to do on a connection that has been opened.
 pub(crate) enum Step {

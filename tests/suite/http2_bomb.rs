@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::frames::{PREFACE, fields, frame};
+use crate::harness::frames::{PREFACE, fields, frame};
 use crate::harness::{Edge, Setup, Upstream};
 
 /// Of a connection: all of them are decoded before any is answered, and what that takes is soon used again.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::liar::{Canned, Liar, logged_in};
 use crate::harness::{AUDIENCES, Browser, Edge, SECRET, Setup, Upstream, claims, has_audience, problem};
-use crate::liar::{Canned, Liar, logged_in};
 
 /// The login's own token, as it is.
 const PASS: &str = "{ id: pass, path: \"/pass/*\", target_service: any_service, preserve_path: true, auth: session, \

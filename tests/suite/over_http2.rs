@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reqwest::Client;
 
-use crate::cache::{cached, url};
-use crate::frames::{PREFACE, fields, frame};
+use crate::harness::cached::{cached, url};
+use crate::harness::frames::{PREFACE, fields, frame};
 use crate::harness::{Behaviour, Edge, RawClient, Say, Setup, Upstream, builder, free_port};
 
 async fn edge() -> (Edge, Upstream) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cache::{ADA, ask, cached, pair, seen, told, url};
+use crate::harness::cached::{ADA, ask, cached, pair, seen, told, url};
 use crate::harness::{Behaviour, Browser, Say, builder};
 
 const STALE_IN: Duration = Duration::from_millis(1100);

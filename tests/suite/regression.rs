@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
+use crate::harness::liar::{Liar, logged_in};
 use crate::harness::{Browser, Edge, Say, Setup, Upstream, raw};
-use crate::liar::{Liar, logged_in};
 
 const APP: &str = "https://app.example.com";
 const API: &str = "https://api.example.test";

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::harness::liar::{self, Canned, Liar};
 use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, Say, Setup, Upstream, http_client};
-use crate::liar::{self, Canned, Liar};
 
 async fn edge_to(upstream: &Upstream) -> Edge {
     let legacy = format!("legacy_services: {{ old: \"{}\" }}\ncircuit_breaker: {{ threshold: 1 }}\n", upstream.url());

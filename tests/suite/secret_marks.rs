@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use reqwest::{Client, Response};
 use serde_json::json;
 
+use crate::harness::liar::{Canned, Liar, begin, now, tokens};
 use crate::harness::{Browser, Edge, SECRET, Upstream, builder, scale};
-use crate::liar::{Canned, Liar, begin, now, tokens};
 use crate::secrets::{contains, edge, everything_written, spellings};
 
 const MARK: &str = "Zq7xV9mark2Lw";

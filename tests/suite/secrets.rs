@@ -8,11 +8,11 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use reqwest::Url;
 use serde_json::json;
 
+use crate::harness::liar::{Canned, Liar, now, tokens};
 use crate::harness::{
     AUDIENCES, Behaviour, Browser, Edge, RawClient, SECRET, SESSION_SECRET, Setup, Upstream, claims, free_port,
     http_client, location,
 };
-use crate::liar::{Canned, Liar, now, tokens};
 
 const API: &str = "https://api.example.test";
 

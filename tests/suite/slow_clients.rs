@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::frames::{PREFACE, fields, frame, request};
+use crate::harness::frames::{PREFACE, fields, frame, request};
 use crate::harness::{Browser, Edge, RawClient, Setup, Upstream, builder, raw};
 
 const OPEN: &str = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use crate::cache::{ask, cached, edge_with, pair, seen, told, url};
+use crate::harness::cached::{ask, cached, edge_with, pair, seen, told, url};
 use crate::harness::{Behaviour, Browser, Edge, RawClient, Say, Upstream, scale};
 
 /// A circuit that stays closed: what is stored has to cover by itself.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use crate::cache::{ask, cached, edge_with, pair, seen, told};
+use crate::harness::cached::{ask, cached, edge_with, pair, seen, told};
 use crate::harness::{Behaviour, Browser, Edge, Say};
 
 const STALE_IN: Duration = Duration::from_millis(1100);

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use url::form_urlencoded;
 
-use crate::liar::{jwk, now};
+use crate::harness::liar::{jwk, now};
 
 /// How the token endpoint answers.
 #[derive(Debug, Clone, Copy, PartialEq)]

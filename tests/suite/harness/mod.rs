@@ -16,11 +16,14 @@ macro_rules! eventually {
 }
 
 mod browser;
+pub(crate) mod cached;
 mod config;
 mod edge;
 pub(crate) mod faults;
 pub(crate) mod fleet;
+pub(crate) mod frames;
 mod lasting;
+pub(crate) mod liar;
 mod load;
 mod log;
 pub(crate) mod mint;

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::edge_at;
+use crate::harness::liar::{Begun, Canned, Liar, begin, hmac, jwk, part, sign, tokens};
 use crate::harness::{SECRET, Setup, http_client, location};
-use crate::liar::{Begun, Canned, Liar, begin, hmac, jwk, part, sign, tokens};
 
 /// What it is, what the log says, and the ID token that is handed out.
 type Lie<'a> = (&'a str, &'a str, Box<dyn Fn(&Begun) -> Value + 'a>);

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::edge_at;
+use crate::harness::liar::{Liar, hmac, logged_in, now, part, sign};
 use crate::harness::{Edge, SECRET, http_client};
-use crate::liar::{Liar, hmac, logged_in, now, part, sign};
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 

@@ -6,8 +6,8 @@ mod logout;
 mod moved;
 mod refresh;
 
+use crate::harness::liar::Liar;
 use crate::harness::{Edge, Setup, Upstream};
-use crate::liar::Liar;
 
 /// An edge whose users log in there; `/pass/x` sends their login token to the service.
 async fn edge_at(liar: &Liar) -> (Edge, Upstream) {

@@ -3,8 +3,8 @@
 
 use serde_json::json;
 
+use crate::harness::liar::{Canned, Liar, begin, logged_in};
 use crate::harness::{Edge, Setup, Upstream, location, problem};
-use crate::liar::{Canned, Liar, begin, logged_in};
 
 const OBO: &str = "{ id: obo, path: \"/obo/*\", target_service: any_service, preserve_path: true, auth: session, \
                    token_policy: { mode: on_behalf_of, audience: \"https://any.example.test\" } }";

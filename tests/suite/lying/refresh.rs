@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::edge_at;
+use crate::harness::liar::{Canned, Liar, logged_in, now, part, tokens};
 use crate::harness::{Browser, Edge, Setup, Upstream, location, problem};
-use crate::liar::{Canned, Liar, logged_in, now, part, tokens};
 
 /// For whom the service's tokens are.
 const OWN: &str = "https://own.example.test";

@@ -1,8 +1,8 @@
 //! What a page of somebody else can make a browser do.
 
 use super::{APP, ask, status, world};
+use crate::harness::liar::begin;
 use crate::harness::{Browser, http_client, location};
-use crate::liar::begin;
 
 /// Where a logout that nobody is part of sends the browser: the same check as at a login.
 async fn sent_to(target: &str) -> String {

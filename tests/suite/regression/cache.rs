@@ -13,7 +13,7 @@ async fn cached(browser: &Browser, path: &str) -> (String, String) {
 async fn of(subject: &str) -> Browser {
     let world = world();
     let _one_at_a_time = world.login.lock().await;
-    let begun = crate::liar::begin(world.edge, &world.liar).await;
+    let begun = crate::harness::liar::begin(world.edge, &world.liar).await;
     world.liar.hand_out(&serde_json::json!(world.liar.sign(&begun.claims("sub", serde_json::json!(subject)))));
     begun.browser.get(begun.back(world.edge, &world.liar.base, "code=c")).await;
     begun.browser

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{ask, status, world};
+use crate::harness::liar::begin;
 use crate::harness::{Browser, http_client};
-use crate::liar::begin;
 
 const NAME: &str = "bff_session";
 
@@ -132,7 +132,7 @@ async fn relogin(browser: &Browser) -> String {
     let started = browser.get(world.edge.url("/auth/login")).await;
     let url = reqwest::Url::parse(&crate::harness::location(&started).unwrap()).unwrap();
     let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
-    let now = crate::liar::now();
+    let now = crate::harness::liar::now();
     world.liar.hand_out(&Value::from(world.liar.sign(&serde_json::json!({
         "iss": world.liar.base, "aud": world.edge.client_id, "sub": "ada", "iat": now, "exp": now + 300, "nonce": query["nonce"],
     }))));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{API, ask, status, world};
 use crate::harness::http_client;
-use crate::liar::{hmac, jwk, now, part, sign};
+use crate::harness::liar::{hmac, jwk, now, part, sign};
 
 /// A caller's access token in good order.
 fn claims() -> Value {
