@@ -51,7 +51,9 @@ impl Endpoints {
             );
             return None;
         }
-        self.revoke_in_background(session.tokens.refresh_token.clone());
+        if let Some(refresh_token) = &session.tokens.refresh_token {
+            self.broker.revoke_in_background(refresh_token.clone());
+        }
         self.relying_party.end_session_url(&session.tokens.id_token, back)
     }
 
