@@ -79,7 +79,7 @@ impl SessionStore for Handled {
         self.up()?;
         self.inner.touch(key, expires_at).await
     }
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &SessionKey) -> Result<Option<Record>, StoreError> {
         self.up()?;
         self.inner.delete(key).await
     }
