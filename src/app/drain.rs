@@ -1,7 +1,7 @@
 //! Stopping. On SIGTERM readiness ends at once while the listeners stay open for `server.drain_delay`, so
 //! that a balancer can notice; every answer closes its connection from then on. After that nobody is
 //! accepted any more, event streams and `WebSocket`s are ended in the words of their protocol, and what
-//! is in flight finishes, renewals of tokens too, within `server.shutdown_grace` of the signal. SIGINT is
+//! is in flight finishes, renewals and revocations of tokens too, within `server.shutdown_grace` of the signal. SIGINT is
 //! a person at a terminal: the same without the delay, and a second one ends it at once. On SIGQUIT the
 //! listening sockets go to a process that waits for them (see `handover`).
 //!
@@ -173,8 +173,8 @@ impl Draining {
                 live.close();
             }
             if now >= self.deadline {
-                let (in_flight, renewing) = self.left();
-                tracing::warn!(in_flight, renewing, "server.shutdown_grace is over; requests are cut off");
+                let (in_flight, unfinished) = self.left();
+                tracing::warn!(in_flight, unfinished, "server.shutdown_grace is over; requests are cut off");
                 break;
             }
             quiet = if self.left() == (0, 0) { quiet + 1 } else { 0 };
@@ -188,8 +188,9 @@ impl Draining {
         let _ = self.over.try_send(());
     }
 
-    /// A renewal outlives its requests: cut off, it takes a refresh token with it that was rotated already.
+    /// A renewal outlives its requests: cut off, it takes a refresh token with it that was rotated already. So does the
+    /// revocation of a logout, which is not known to the provider before it is over.
     fn left(&self) -> (i64, usize) {
-        (self.bff.gateway().metrics.http_in_flight.get().max(0), self.bff.gateway().broker.renewing())
+        (self.bff.gateway().metrics.http_in_flight.get().max(0), self.bff.gateway().broker.unfinished())
     }
 }

@@ -10,7 +10,6 @@ use pingora::services::background::BackgroundService;
 use super::memory;
 use crate::oidc::RelyingParty;
 use crate::proxy::Bff;
-use crate::session::Sessions;
 
 /// Runs until the server stops. An embedder adds it as a background service.
 #[derive(Debug)]
@@ -30,8 +29,6 @@ impl BackgroundService for Housekeeping {
         // Sessions outlive a reload.
         let sessions = Arc::clone(&self.0.gateway().endpoints.sessions);
         warm(&self.0.gateway().endpoints.relying_party);
-        let live = Arc::clone(&sessions);
-        tokio::spawn(async move { live.watch_live().await });
         let bff = self.0.clone();
         tokio::spawn(async move {
             let mut look = tokio::time::interval(memory::EVERY);
@@ -41,16 +38,7 @@ impl BackgroundService for Housekeeping {
             }
         });
         // Also while the process drains: what is in flight is to hear of a logout, too.
-        let mut watch = tokio::time::interval(Sessions::WATCH);
-        let mut sweep = tokio::time::interval(Sessions::SWEEP);
-        loop {
-            tokio::select! {
-                _ = watch.tick() => sessions.watch_round().await,
-                // A shared store first tells its time: by a clock of our own that is ahead, the sessions of the whole
-                // fleet would be swept away.
-                _ = sweep.tick(), if sessions.knows_time() => sessions.sweep_round().await,
-            }
-        }
+        sessions.keep_house().await;
     }
 }
 

@@ -200,18 +200,10 @@ impl Endpoints {
     /// What the provider gave and nobody can keep is given back, unless the browser may have a session of the same grant.
     fn not_stored(&self, error: &StoreError, orphan: Option<Secret>, retry: &str, asked: Asked<'_>) -> Reply {
         tracing::error!(%error, correlation_id = asked.correlation_id, "a login succeeded but cannot be stored");
-        self.revoke_in_background(orphan);
+        if let Some(orphan) = orphan {
+            self.broker.revoke_in_background(orphan);
+        }
         store_page(retry, asked)
-    }
-
-    pub(super) fn revoke_in_background(&self, refresh_token: Option<Secret>) {
-        let Some(token) = refresh_token else { return };
-        let party = Arc::clone(&self.relying_party);
-        tokio::spawn(async move {
-            if let Err(error) = party.revoke(&token).await {
-                tracing::warn!(%error, "a refresh token could not be revoked");
-            }
-        });
     }
 }
 

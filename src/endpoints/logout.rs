@@ -7,7 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::{Asked, Endpoints, refused_by_store, return_to};
 use crate::reply::{ProxyError, Reply};
-use crate::session::{Session, StoreError};
+use crate::session::{Session, StoreError, Tokens};
 
 impl Endpoints {
     pub(super) async fn logout(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
@@ -27,9 +27,10 @@ impl Endpoints {
                         .await
                         .map_err(|error| not_ended(&error, asked))?;
                 }
-                let ended = self.sessions.end(&session, "logout").await;
+                let ended = self.sessions.end_for_tokens(&session, "logout").await;
                 // The store's answer may be lost where the session is not: nobody would come back with it.
-                let farewell = self.leave_provider(&session, &back);
+                let latest = ended.as_ref().ok().and_then(Option::as_ref).unwrap_or(&session.tokens);
+                let farewell = self.leave_provider(&session, latest, &back);
                 ended.map_err(|error| not_ended(&error, asked))?;
                 farewell.unwrap_or(back)
             }
@@ -41,7 +42,7 @@ impl Endpoints {
     }
 
     /// Where the provider's own logout begins, while it is asked to forget the refresh token.
-    fn leave_provider(&self, session: &Session, back: &Url) -> Option<Url> {
+    fn leave_provider(&self, session: &Session, tokens: &Tokens, back: &Url) -> Option<Url> {
         let (issuer, named) = (session.identity.issuer.as_str(), self.relying_party.issuer());
         if issuer != named {
             tracing::warn!(
@@ -51,8 +52,10 @@ impl Endpoints {
             );
             return None;
         }
-        self.revoke_in_background(session.tokens.refresh_token.clone());
-        self.relying_party.end_session_url(&session.tokens.id_token, back)
+        if let Some(refresh_token) = &tokens.refresh_token {
+            self.broker.revoke_in_background(refresh_token.clone());
+        }
+        self.relying_party.end_session_url(&tokens.id_token, back)
     }
 
     /// Another site must not log people out by a link, nor anybody by an image that a page of ours shows, nor a browser

@@ -7,6 +7,7 @@ mod clock;
 mod rate;
 mod single_flight;
 mod timestamp;
+mod unfinished;
 
 pub use breaker::{CircuitBreaker, Permit, Phase, Refused, Stage};
 pub use budget::RetryBudget;
@@ -14,3 +15,4 @@ pub use clock::{Clock, FleetClock, ManualClock, SystemClock, UnixTime, whole_sec
 pub use rate::{Rate, RateCounts, RateKey, Standing, micros, network_of};
 pub use single_flight::SingleFlight;
 pub use timestamp::Timestamp;
+pub use unfinished::Unfinished;

@@ -77,12 +77,6 @@ where
         }
     }
 
-    /// How many flights there are at this moment.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.flights.lock().len()
-    }
-
     fn join_or_start<F, W>(&self, key: K, work: W) -> watch::Receiver<Option<V>>
     where
         W: FnOnce() -> F,

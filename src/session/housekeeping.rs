@@ -1,10 +1,11 @@
-//! Housekeeping, to be called by a background task: every [`Sessions::WATCH`] and every [`Sessions::SWEEP`].
+//! Housekeeping, to be done by a background task ([`Sessions::keep_house`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
+use tokio::time::{interval, sleep};
 
 use super::live::{Cord, Held, LiveConnections};
 use super::model::Session;
@@ -13,12 +14,36 @@ use super::store::{AT_ONCE, StoreError};
 
 impl Sessions {
     /// How often [`Self::watch_round`] is due: bounds how long another process's logout is unknown here.
-    pub const WATCH: Duration = Duration::from_millis(250);
+    pub(super) const WATCH: Duration = Duration::from_millis(250);
     /// How often [`Self::sweep_round`] is due.
-    pub const SWEEP: Duration = Duration::from_secs(60);
+    const SWEEP: Duration = Duration::from_secs(60);
+
+    /// Does all of it, for as long as it is polled; each beside the others, for a sweep of many sessions takes seconds.
+    pub async fn keep_house(&self) {
+        let watching = async {
+            let mut watch = interval(Self::WATCH);
+            loop {
+                watch.tick().await;
+                self.watch_round().await;
+            }
+        };
+        let sweeping = async {
+            // A shared store first tells its time: by a clock of our own that is ahead, the sessions of the whole fleet
+            // would be swept away.
+            while !self.knows_time() {
+                sleep(Self::WATCH).await;
+            }
+            let mut sweep = interval(Self::SWEEP);
+            loop {
+                sweep.tick().await;
+                self.sweep_round().await;
+            }
+        };
+        tokio::join!(watching, sweeping, self.watch_live());
+    }
 
     /// Forgets what is close at hand when another process wrote to the store.
-    pub async fn watch_round(&self) {
+    pub(super) async fn watch_round(&self) {
         match self.store.changed_elsewhere().await {
             Ok(true) => {
                 self.near.clear();
@@ -50,18 +75,18 @@ impl Sessions {
     }
 
     /// Ends live connections with their sessions, for as long as it is polled.
-    pub async fn watch_live(&self) {
+    async fn watch_live(&self) {
         loop {
             tokio::select! {
                 () = self.live.doubted() => {}
-                () = tokio::time::sleep(Self::WATCH) => {}
+                () = sleep(Self::WATCH) => {}
             }
             self.live_round().await;
         }
     }
 
     /// Asks the store for every live session that is in doubt, and ends what is over.
-    pub async fn live_round(&self) {
+    pub(super) async fn live_round(&self) {
         if !self.change_feed.trusts() {
             // No change is told meanwhile: the store is asked for every live session.
             self.live.doubt_all();
@@ -83,7 +108,7 @@ impl Sessions {
     }
 
     /// Removes what has expired, here and in the store, and counts what lives.
-    pub async fn sweep_round(&self) {
+    pub(super) async fn sweep_round(&self) {
         self.near.sweep(self.clock.now());
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "the session store cannot be swept");

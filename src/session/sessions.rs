@@ -278,8 +278,21 @@ impl Sessions {
         self.end_key(&session.key, reason).await
     }
 
-    /// Ends the session of that key. Completes even when the caller is cancelled.
+    /// The same, for its tokens as they are at the last: they may have been renewed since `session` was read. `None` when it
+    /// was over already, and when it does not open.
+    pub async fn end_for_tokens(&self, session: &Session, reason: &'static str) -> Result<Option<Tokens>, StoreError> {
+        let record = self.delete(&session.key, reason).await?;
+        let opened = record.and_then(|record| self.sealer.open_record(&session.token, &session.key, &record).ok());
+        Ok(opened.map(|payload| payload.tokens))
+    }
+
+    /// Ends the session of that key.
     pub async fn end_key(&self, key: &SessionKey, reason: &'static str) -> Result<bool, StoreError> {
+        Ok(self.delete(key, reason).await?.is_some())
+    }
+
+    /// Completes even when the caller is cancelled.
+    async fn delete(&self, key: &SessionKey, reason: &'static str) -> Result<Option<Record>, StoreError> {
         let (near, live, store, key) = (Arc::clone(&self.near), Arc::clone(&self.live), Arc::clone(&self.store), *key);
         let ended = complete(async move {
             let ended = store.delete(&key).await;
@@ -293,7 +306,7 @@ impl Sessions {
             ended
         });
         let ended = ended.await?;
-        if ended {
+        if ended.is_some() {
             self.metrics.sessions_destroyed.with_label_values(&[reason]).inc();
             // Not below none: another process may have begun it since the last sweep counted.
             if self.metrics.sessions_active.get() > 0 {

@@ -13,9 +13,9 @@ use super::patience::wait_for;
 use super::policy::{Need, TokenPolicy};
 use super::renewal::{Renewal, require_issuer};
 use super::shared::SharedTokens;
-use crate::config::{AudienceParameter, Settings};
+use crate::config::{AudienceParameter, Secret, Settings};
 use crate::oidc::RelyingParty;
-use crate::resilience::{Clock, SingleFlight};
+use crate::resilience::{Clock, SingleFlight, Unfinished};
 use crate::session::{AccessToken, Session, SessionKey, Sessions};
 use crate::telemetry::Metrics;
 
@@ -36,8 +36,8 @@ pub(super) struct Landed {
 pub struct TokenBroker {
     context: Arc<RenewalContext>,
     flights: SingleFlight<SessionKey, Landed>,
-    /// Those of the brokers before this one, while there are any.
-    earlier: Vec<SingleFlight<SessionKey, Landed>>,
+    /// What is not to be cut off, here and in the brokers before this one.
+    unfinished: Unfinished,
     shared: SharedTokens,
     /// Every service with an audience: mapped right after login.
     mapped: Vec<Arc<Need>>,
@@ -81,14 +81,13 @@ impl TokenBroker {
             relying_party,
         };
         let (flights, mapping) = (SingleFlight::default(), SingleFlight::default());
-        Self { context: Arc::new(context), flights, earlier: Vec::new(), shared, mapped, mapping }
+        Self { context: Arc::new(context), flights, unfinished: Unfinished::default(), shared, mapped, mapping }
     }
 
-    /// The same in the place of `old`, whose renewals go on.
+    /// The same in the place of `old`, which requests that began with it go on to use.
     #[must_use]
     pub fn after(mut self, old: &Self) -> Self {
-        let before = old.earlier.iter().chain([&old.flights]);
-        self.earlier = before.filter(|flights| flights.under_way() > 0).cloned().collect();
+        self.unfinished = old.unfinished.clone();
         self
     }
 
@@ -163,10 +162,22 @@ impl TokenBroker {
         let _ = tokio::time::timeout(MAPPING, self.mapping.ended(session)).await;
     }
 
-    /// Renewals under way. What they bring may be a session's only refresh token, whoever still waits for it.
+    /// Gives a refresh token back to the provider that nobody will use any more, in the background.
+    pub fn revoke_in_background(&self, refresh_token: Secret) {
+        let (party, begun) = (Arc::clone(&self.context.relying_party), self.unfinished.begin());
+        tokio::spawn(async move {
+            if let Err(error) = party.revoke(&refresh_token).await {
+                tracing::warn!(%error, "a refresh token could not be revoked");
+            }
+            drop(begun);
+        });
+    }
+
+    /// Renewals and revocations under way. What a renewal brings may be a session's only refresh token, whoever still waits
+    /// for it.
     #[must_use]
-    pub fn renewing(&self) -> usize {
-        self.earlier.iter().chain([&self.flights]).map(SingleFlight::under_way).sum()
+    pub fn unfinished(&self) -> usize {
+        self.unfinished.count()
     }
 
     /// The services for which this session holds a working token now.
@@ -246,8 +257,10 @@ impl TokenBroker {
         let mut ours = false;
         let landed = self.flights.run(session.key, || {
             ours = true;
+            let begun = self.unfinished.begin();
             async move {
                 let outcome = Renewal::new(&context, &session, &wanted).run().await;
+                drop(begun);
                 Landed { target: wanted, outcome }
             }
         });

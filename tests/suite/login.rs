@@ -1,5 +1,7 @@
 //! Logging in and out: cookies, flows, `/auth/session`, ForwardAuth, logout.
 
+use std::time::Duration;
+
 use reqwest::Url;
 use serde_json::Value;
 
@@ -441,6 +443,37 @@ async fn a_logout_everywhere_that_failed_halfway_can_be_repeated() {
     for browser in [&desk, &phone] {
         assert_eq!(session_of(browser, &edge).await.0, 401);
     }
+}
+
+/// Another process on the same file may have renewed it since this one read the session.
+#[tokio::test]
+async fn a_logout_revokes_the_newest_refresh_token() {
+    let (folder, upstream, ear) = (tempfile::tempdir().unwrap(), Upstream::start().await, Upstream::start().await);
+    let store = format!("sqlite:{}", folder.path().join("sessions.db").display());
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[1])).store(&store);
+    let one = setup.clone().start().await;
+    let other = setup.start_beside(&one).await;
+    other.rewrite("conf/idps.yaml", |text| format!("{text}    revocation_url: {}/revoke\n", ear.url()));
+    assert!(other.reload().await);
+    let browser = Browser::new();
+    let callback = browser.authorize(&one, "ada", "/").await;
+    one.provider.set_mode(&one.client_id, "late:700").await;
+    assert_eq!(browser.get(&callback).await.status(), 302);
+    let (reader, url) = (browser.clone(), other.url("/auth/verify"));
+    // Whenever it hears that the file has changed, it reads the session again.
+    let reading = tokio::spawn(async move {
+        loop {
+            assert_eq!(reader.get(&url).await.status(), 200);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert_eq!(session_of(&browser, &one).await.1["services_count"], 1, "a renewal has just been stored");
+    reading.abort();
+    assert_eq!(browser.post(other.url("/auth/logout")).await.status(), 302);
+    eventually!("a refresh token is revoked", ear.count() == 1);
+    let [newest] = &*one.provider.refresh_tokens(&one.client_id).await else { panic!("one is live") };
+    let asked = String::from_utf8_lossy(&ear.last().body.start).into_owned();
+    assert!(asked.contains(newest.as_str()), "{asked}");
 }
 
 /// The store may have ended the session and its word been lost: then nobody comes back with its tokens.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{
     AUDIENCES, Behaviour, Browser, Edge, Lasting, RawClient, Setup, Socket, Starting, Upstream, events, failing_run,
@@ -62,6 +62,50 @@ async fn a_renewal_that_a_reload_left_behind_finishes_too() {
         assert!(edge.reload().await);
     })
     .await;
+}
+
+/// A login that began before the reload maps its services after it, by the old broker.
+#[tokio::test]
+async fn a_renewal_that_begins_behind_a_reload_finishes_too() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8);
+    let mut edge = setup.start().await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    edge.provider.set_mode(&edge.client_id, "late:2500").await;
+    let login = tokio::spawn({
+        let browser = browser.clone();
+        async move { browser.get(&callback).await.status().as_u16() }
+    });
+    eventually!("the provider has the code", edge.grants("authorization_code").await == 1);
+    edge.rewrite("conf/settings.yaml", |text| format!("{text}\ntoken_refresh_threshold: 250\n"));
+    assert!(edge.reload().await && !login.is_finished());
+    assert_eq!(login.await.unwrap(), 302);
+    eventually!("the refresh token is spent", edge.grants("refresh_token").await == 1);
+    edge.sigterm();
+    let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");
+    assert_eq!(status.code(), Some(0), "{status}");
+    edge.provider.set_mode(&edge.client_id, "ok").await;
+    edge.start_again().await;
+    assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "the login is still good");
+    assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
+}
+
+/// The provider is far away: its handshake takes longer than a process without requests lives on.
+#[tokio::test]
+async fn sigterm_lets_the_revocation_of_a_logout_finish() {
+    let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let line = format!("revocation_url: https://{}/revoke", far.local_addr().unwrap());
+    let mut edge = Setup::new().grace(8).start().await;
+    edge.rewrite("conf/idps.yaml", |text| format!("{text}    {line}\n"));
+    assert!(edge.reload().await);
+    let browser = Browser::logged_in(&edge, "ada").await;
+    assert_eq!(browser.post(edge.url("/auth/logout")).await.status(), 302);
+    edge.sigterm();
+    let (handshake, _) = far.accept().await.unwrap();
+    assert!(edge.exit_status(Duration::from_millis(1500)).await.is_none(), "it waits for an answer");
+    drop((far, handshake));
+    assert!(edge.exit_status(Duration::from_secs(5)).await.is_some_and(|status| status.success()));
 }
 
 #[tokio::test]

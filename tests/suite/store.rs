@@ -188,8 +188,8 @@ async fn sessions_are_found_by_person_and_by_login() {
         assert_eq!(found(subject("ada")).await, BTreeSet::from([1, 2, 5]));
         assert_eq!(found(idp_session("sid-ada")).await, BTreeSet::from([1, 2]));
         assert_eq!(found(subject("' OR 1=1 --")).await, BTreeSet::new());
-        assert!(store.delete(&key(1)).await.unwrap());
-        assert!(!store.delete(&key(1)).await.unwrap());
+        assert_eq!(store.delete(&key(1)).await.unwrap(), Some(record(1, "ada")));
+        assert_eq!(store.delete(&key(1)).await.unwrap(), None);
         assert_eq!(found(subject("ada")).await, BTreeSet::from([2, 5]));
         // A save may learn of another login at the provider.
         let moved = Record { idp_session: Some("sid-new".to_owned()), ..record(2, "ada") };

@@ -45,7 +45,7 @@ impl SessionStore for Counted {
     async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError> {
         self.told("touch", self.store.touch(key, expires_at).await)
     }
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &SessionKey) -> Result<Option<Record>, StoreError> {
         self.told("delete", self.store.delete(key).await)
     }
     async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError> {

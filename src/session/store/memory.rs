@@ -66,15 +66,15 @@ impl fmt::Debug for MemoryStore {
 
 impl State {
     fn put(&mut self, key: SessionKey, turn: u64, record: Record) {
-        self.remove(&key);
+        let _before = self.remove(&key);
         for selector in record.selectors() {
             self.index.entry(selector).or_default().insert(key);
         }
         self.sessions.insert(key, Kept { turn, record });
     }
 
-    fn remove(&mut self, key: &SessionKey) -> bool {
-        let Some(Kept { record, .. }) = self.sessions.remove(key) else { return false };
+    fn remove(&mut self, key: &SessionKey) -> Option<Record> {
+        let Kept { record, .. } = self.sessions.remove(key)?;
         for selector in record.selectors() {
             if let Some(keys) = self.index.get_mut(&selector) {
                 keys.remove(key);
@@ -83,7 +83,7 @@ impl State {
                 }
             }
         }
-        true
+        Some(record)
     }
 
     fn live(&self, key: &SessionKey, now: UnixTime) -> Option<&Kept> {
@@ -126,7 +126,7 @@ impl SessionStore for MemoryStore {
         Ok(true)
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &SessionKey) -> Result<Option<Record>, StoreError> {
         Ok(self.state().remove(key))
     }
 
@@ -148,7 +148,7 @@ impl SessionStore for MemoryStore {
         state.leases.retain(|_, held| now < held.expires_at);
         let dead = state.sessions.iter().filter(|(_, kept)| !kept.record.is_live(now));
         let dead: Vec<SessionKey> = dead.map(|(key, _)| *key).collect();
-        Ok(dead.iter().filter(|key| state.remove(key)).map(|_| 1).sum())
+        Ok(dead.iter().filter(|key| state.remove(key).is_some()).map(|_| 1).sum())
     }
 
     async fn put_note(

@@ -144,8 +144,8 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError>;
     /// Moves the sliding end, never backwards nor beyond the absolute end; `false` when the session is gone.
     async fn touch(&self, key: &SessionKey, expires_at: UnixTime) -> Result<bool, StoreError>;
-    /// Ends a session; `false` when it was not there.
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError>;
+    /// Ends a session: the record as it was at the last; `None` when it was not there.
+    async fn delete(&self, key: &SessionKey) -> Result<Option<Record>, StoreError>;
     /// The keys of all live sessions that `selector` means, in the order of their insertion: the oldest
     /// first, for everybody who shares the store.
     async fn find(&self, selector: &Selector, now: UnixTime) -> Result<Vec<SessionKey>, StoreError>;

@@ -24,14 +24,29 @@ pub(super) struct Handled {
     pub save_gate: Semaphore,
     /// For strangers only.
     pub lease_gate: Semaphore,
+    pub sweep_gate: Semaphore,
+    /// Another process wrote.
+    pub changed: AtomicBool,
 }
 
 impl Handled {
     pub fn new() -> Self {
-        let [load_gate, save_gate, lease_gate] = [(); 3].map(|()| Semaphore::new(1_000));
+        let [load_gate, save_gate, lease_gate, sweep_gate] = [(); 4].map(|()| Semaphore::new(1_000));
         let [loads, saves, touches] = [const { AtomicUsize::new(0) }; 3];
-        let (down, listener) = (AtomicBool::new(false), OnceLock::new());
-        Self { inner: MemoryStore::new(), loads, saves, touches, down, listener, load_gate, save_gate, lease_gate }
+        let [down, changed] = [const { AtomicBool::new(false) }; 2];
+        Self {
+            inner: MemoryStore::new(),
+            loads,
+            saves,
+            touches,
+            down,
+            listener: OnceLock::new(),
+            load_gate,
+            save_gate,
+            lease_gate,
+            sweep_gate,
+            changed,
+        }
     }
 
     fn up(&self) -> Result<(), StoreError> {
@@ -64,7 +79,7 @@ impl SessionStore for Handled {
         self.up()?;
         self.inner.touch(key, expires_at).await
     }
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &SessionKey) -> Result<Option<Record>, StoreError> {
         self.up()?;
         self.inner.delete(key).await
     }
@@ -75,6 +90,7 @@ impl SessionStore for Handled {
         self.inner.count(now).await
     }
     async fn sweep(&self, now: UnixTime) -> Result<u64, StoreError> {
+        self.sweep_gate.acquire().await.unwrap().forget();
         self.inner.sweep(now).await
     }
     async fn put_note(&self, name: &str, value: Vec<u8>, until: UnixTime, now: UnixTime) -> Result<bool, StoreError> {
@@ -109,7 +125,7 @@ impl SessionStore for Handled {
         self.inner.release(name, holder).await
     }
     async fn changed_elsewhere(&self) -> Result<bool, StoreError> {
-        self.inner.changed_elsewhere().await
+        Ok(self.changed.swap(false, Ordering::SeqCst))
     }
     fn listen(&self, listener: Arc<dyn Listener>) {
         self.listener.set(listener).unwrap();

@@ -137,6 +137,20 @@ async fn an_unused_session_is_over_before_anybody_sweeps() {
     assert_eq!(house.metrics.sessions_active.get(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_takes_long_keeps_no_logout_from_being_heard_of() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.store.sweep_gate.forget_permits(1_000);
+    let sessions = Arc::clone(&house.sessions);
+    tokio::spawn(async move { sessions.keep_house().await });
+    tokio::time::sleep(Sessions::WATCH * 2).await;
+    house.store.inner.delete(&session.key).await.unwrap();
+    house.store.changed.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Sessions::WATCH * 2).await;
+    assert!(house.sessions.find(&token).await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn what_the_store_was_not_told_yet_still_counts() {
     let house = house();

@@ -91,7 +91,12 @@ impl Provider {
 
     /// How many refresh tokens of this client would still be accepted.
     pub(crate) async fn live_refresh_tokens(&self, client_id: &str) -> usize {
-        self.get("/refresh-tokens", client_id).await.as_array().unwrap().len()
+        self.refresh_tokens(client_id).await.len()
+    }
+
+    /// Those themselves.
+    pub(crate) async fn refresh_tokens(&self, client_id: &str) -> Vec<String> {
+        serde_json::from_value(self.get("/refresh-tokens", client_id).await).unwrap()
     }
 
     /// Makes every refresh of this client fail with `invalid_grant`.

@@ -32,7 +32,7 @@ use self::dial::{Dial, NoConnection};
 use self::engine::Engine;
 use self::key::Names;
 use self::nodes::Nodes;
-use self::record::{first_number, number, optional, read_optional, record, text, unclear};
+use self::record::{first_number, number, optional, record, unclear};
 use super::{Listener, Record, Saved, Selector, SessionStore, StoreError};
 use crate::config::RedisConfig;
 use crate::crypto::draw;
@@ -123,17 +123,14 @@ impl RedisStore {
         }
     }
 
-    async fn delete_here(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn delete_here(&self, key: &SessionKey) -> Result<Option<Record>, StoreError> {
         let (channel, message) = self.news(key);
         let question = Question::new("delete", script::DELETE, self.names.session(key)).arg(channel).arg(message);
-        let answer = self.asker.ask(question).await?;
-        if let Some(Value::Array(fields)) = answer.get(1)
-            && let [issuer, subject, sid] = fields.as_slice()
-            && let (Ok(issuer), Ok(subject), Ok(sid)) = (text(issuer), text(subject), text(sid))
-        {
-            self.forget(key, &Selector::of(&issuer, &subject, read_optional(&sid).as_deref())).await;
+        let there = record(&self.asker.ask(question).await?)?.map(|(record, _)| record);
+        if let Some(record) = &there {
+            self.forget(key, &record.selectors()).await;
         }
-        Ok(first_number(&answer)? > 0)
+        Ok(there)
     }
 }
 
@@ -183,7 +180,7 @@ impl SessionStore for RedisStore {
         self.copied(&self.places(key, &record), self.save_here(key, record, expected)).await
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &SessionKey) -> Result<Option<Record>, StoreError> {
         self.copied(&[self.names.session(key)], self.delete_here(key)).await
     }
 

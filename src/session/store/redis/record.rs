@@ -11,7 +11,7 @@ pub(super) fn optional(text: Option<&str>) -> String {
 }
 
 /// What [`optional`] wrote.
-pub(super) fn read_optional(text: &str) -> Option<String> {
+fn read_optional(text: &str) -> Option<String> {
     text.strip_prefix('=').map(ToOwned::to_owned)
 }
 
@@ -55,7 +55,7 @@ pub(super) fn first_number(answer: &[Value]) -> Result<i64, StoreError> {
 }
 
 /// A text.
-pub(super) fn text(value: &Value) -> Result<String, StoreError> {
+fn text(value: &Value) -> Result<String, StoreError> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).map_err(|_| unclear()),
         Value::SimpleString(text) => Ok(text.clone()),

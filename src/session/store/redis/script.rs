@@ -48,13 +48,13 @@ if new > old then
 end
 return {ARGV[1], 1}";
 
-/// ARGV: channel, message. The fields say which sets named the session. Told also where nothing was
-/// there: a replica may still hold what Redis lost.
+/// ARGV: channel, message. The record as `LOAD` gives it. Told also where nothing was there: a replica may still hold what
+/// Redis lost.
 pub(super) const DELETE: &str = "
-local there = redis.call('HMGET', KEYS[1], 'iss', 'sub', 'sid')
-local gone = redis.call('DEL', KEYS[1])
+local there = redis.call('HMGET', KEYS[1], 'v', 'iss', 'sub', 'sid', 'c', 'x', 'e', 'd', 'o')
+redis.call('DEL', KEYS[1])
 redis.call('PUBLISH', ARGV[2], ARGV[3])
-return {ARGV[1], gone, there}";
+return {ARGV[1], there}";
 
 /// ARGV: now. The end of what is not over and stays, else nil.
 pub(super) const EXPIRE: &str = "

@@ -224,10 +224,14 @@ impl SessionStore for SqliteStore {
         self.thread.ask(Kind::Write, work).await
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &SessionKey) -> Result<Option<Record>, StoreError> {
         let key = *key;
         let work = move |connection: &Connection| {
-            Ok(connection.prepare_cached("DELETE FROM sessions WHERE key = ?1")?.execute([key.0])? > 0)
+            let mut delete = connection.prepare_cached(
+                "DELETE FROM sessions WHERE key = ?1
+                 RETURNING version, issuer, subject, idp_session, created_at, expires_at, ends_at, sealed",
+            )?;
+            delete.query_one([key.0], record).optional()
         };
         self.forget(Kind::Write, work).await
     }
