@@ -9,7 +9,7 @@ use super::backchannel_logout::{ended_login, ended_person};
 use super::login::{KeptFlow, login_url_again, provider_page, store_page, trouble_page};
 use super::{Asked, Endpoints};
 use crate::config::Secret;
-use crate::oidc::{CallbackParams, Flow, Login, LoginError};
+use crate::oidc::{CallbackParams, Login, LoginError};
 use crate::reply::{LOGIN, ProxyError, Reply, login_url, message_page, onward_page};
 use crate::session::{FlowBinding, Identity, Moment, NewSession, Reading, Session, StoreError, Tokens};
 use crate::token::access_token;
@@ -34,13 +34,13 @@ impl Endpoints {
                 return store_page(LOGIN, asked);
             }
         };
-        let Some(KeptFlow { flow, binding, again }) = kept else { return self.stale(asked).await };
+        let Some(kept) = kept else { return self.stale(asked).await };
         asked.client.inspect(|client| self.sessions.leave_login(*client));
         let flow_id = FlowBinding::id(&state);
         let reply = match self.cookies.flow_read(&asked.parts.headers, &flow_id) {
-            Some(value) if binding.matches(value) => self.complete(asked, flow, again, &params).await,
-            Some(_) => refused("this login was started in another browser", &login_url(&flow.return_to), asked),
-            None => self.unbound(asked, flow.return_to, again).await,
+            Some(value) if kept.binding.matches(value) => self.complete(asked, kept, &params).await,
+            Some(_) => refused("this login was started in another browser", &login_url(&kept.flow.return_to), asked),
+            None => self.unbound(asked, kept.flow.return_to, kept.again).await,
         };
         reply.with_cookie(self.cookies.flow_expire(&flow_id).ok())
     }
@@ -81,7 +81,8 @@ impl Endpoints {
         self.cookies.flow_read(&asked.parts.headers, RESTARTED).is_some()
     }
 
-    async fn complete(&self, asked: Asked<'_>, flow: Flow, again: bool, params: &CallbackParams) -> Reply {
+    async fn complete(&self, asked: Asked<'_>, kept: KeptFlow, params: &CallbackParams) -> Reply {
+        let KeptFlow { flow, again, had, .. } = kept;
         let begun = self.sessions.moment();
         let return_to = flow.return_to.clone();
         let retry = login_url(&return_to);
@@ -94,6 +95,13 @@ impl Endpoints {
             Err(error) => return login_failed(&error, &retry, asked),
         };
         let previous = self.cookies.read(&asked.parts.headers);
+        if self.came_meanwhile(&previous, had.as_deref(), &login).await {
+            tracing::info!(
+                correlation_id = asked.correlation_id,
+                "another tab has logged in meanwhile: its session is kept"
+            );
+            return self.go_on(asked, &return_to).with_cookie(self.cookies.flow_expire(RESTARTED).ok());
+        }
         // A strict cookie does not come along with the provider's redirect: then nobody knows.
         let alone = matches!(previous, Reading::None) && !self.cookies.is_strict();
         let orphan = login.tokens.refresh_token.clone().filter(|_| alone);
@@ -111,6 +119,19 @@ impl Endpoints {
         self.go_on(asked, &return_to)
             .with_cookie(Some(self.cookies.set(&cookie)))
             .with_cookie(self.cookies.flow_expire(RESTARTED).ok())
+    }
+
+    /// Whether the browser got its session while this login was under way, by another tab's login of the same person at
+    /// the same provider's session. A new one would end it, and its tab would be told 401, and log in once more, which ends
+    /// the next tab's: tabs that lose their session together would go on like that for ever.
+    async fn came_meanwhile(&self, previous: &Reading, had: Option<&str>, login: &Login) -> bool {
+        let Reading::One(token) = previous else { return false };
+        if had == Some(token.session_key().hex().as_str()) {
+            return false;
+        }
+        let Ok(Some(session)) = self.sessions.find(token).await else { return false };
+        let who = &session.identity;
+        who.issuer == login.issuer && who.subject == login.subject && session.idp_session == login.idp_session
     }
 
     /// The provider refused an audience, which is left out from now on; or idps.yaml names another one meanwhile.

@@ -8,8 +8,8 @@ use url::form_urlencoded;
 
 use super::{Asked, Endpoints, return_to};
 use crate::oidc::{Flow, LoginAsk};
-use crate::reply::{Reply, login_url, message_page};
-use crate::session::{Crowded, FLOW_LIFETIME, FlowBinding};
+use crate::reply::{ProxyError, Reply, login_url, message_page};
+use crate::session::{Crowded, FLOW_LIFETIME, FlowBinding, Reading};
 
 /// More logins at once than a person has tabs for: older ones are given up.
 const LIVE_FLOWS: usize = 5;
@@ -26,14 +26,40 @@ pub(super) struct KeptFlow {
     /// It is the second try of a login. Kept here: the browser may keep no cookies.
     #[serde(default)]
     pub(super) again: bool,
+    /// The session that the browser's cookie named then, alive or not: its key, in hex.
+    #[serde(default)]
+    pub(super) had: Option<String>,
 }
 
 impl Endpoints {
-    pub(super) async fn login(&self, asked: Asked<'_>) -> Reply {
+    pub(super) async fn login(&self, asked: Asked<'_>) -> Result<Reply, ProxyError> {
+        if asked.is_ahead() {
+            // At a provider of the same site that knows the person it would be completed, and end the session there is.
+            return Err(ProxyError::CsrfFailed(
+                "a login begins with a click, and is not fetched ahead of it".to_owned(),
+            ));
+        }
         let said = |name: &str| form_urlencoded::parse(asked.query().as_bytes()).find(|(key, _)| key == name);
         let wanted = said("return_to").map(|(_, value)| value.into_owned()).unwrap_or_default();
         let return_to = return_to::safe(&wanted, &self.public_url, &self.allowed_redirect_hosts);
-        self.begin(asked, return_to, said(AGAIN).is_some()).await
+        if self.was_just_logged_in(asked).await {
+            return Ok(Reply::redirect(&return_to));
+        }
+        Ok(self.begin(asked, return_to, said(AGAIN).is_some()).await)
+    }
+
+    /// Whether a script of ours, and no person, wants a login where there has just been one. It was told 401 for a request
+    /// that was under way when another tab's login replaced its session. A new one would end that tab's, which would be told
+    /// 401 as well: tabs that lose their session together would go on like that for ever.
+    async fn was_just_logged_in(&self, asked: Asked<'_>) -> bool {
+        let by_script = asked.header("sec-fetch-site") == Some("same-origin")
+            && asked.header("sec-fetch-mode") == Some("navigate")
+            && asked.header("sec-fetch-user").is_none();
+        by_script
+            && self
+                .session_of(asked.parts, &asked.correlation_id)
+                .await
+                .is_ok_and(|session| self.sessions.is_new(&session))
     }
 
     /// Sends the browser to the provider; a page if that cannot be. `again`: in the place of a login that came to nothing.
@@ -61,7 +87,8 @@ impl Endpoints {
             store_page(retry, asked)
         };
         let (cookie_value, binding) = FlowBinding::generate().map_err(|error| paused(&error))?;
-        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again }).unwrap_or_default();
+        let had = self.named_session(asked);
+        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again, had }).unwrap_or_default();
         self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await.map_err(|error| paused(&error))?;
         let flow_id = FlowBinding::id(&state);
         let mut reply = Reply::redirect(url.as_str()).with_cookie(self.cookies.flow_set(&flow_id, &cookie_value).ok());
@@ -70,6 +97,14 @@ impl Endpoints {
             reply = reply.with_cookie(self.cookies.flow_expire(stale).ok());
         }
         Ok(reply)
+    }
+
+    /// The key of the session that the browser's cookie names, in hex.
+    fn named_session(&self, asked: Asked<'_>) -> Option<String> {
+        match self.cookies.read(&asked.parts.headers) {
+            Reading::One(token) => Some(token.session_key().hex()),
+            Reading::None | Reading::Malformed | Reading::Duplicate => None,
+        }
     }
 }
 

@@ -63,17 +63,13 @@ impl Endpoints {
     /// navigations from our own pages. (Unsafe methods were checked before they came here.)
     fn refuse_foreign_navigation(&self, asked: Asked<'_>) -> Result<(), ProxyError> {
         let foreign = matches!(asked.header("sec-fetch-site"), Some("cross-site" | "same-site"));
-        // What the browser asks for before anybody has clicked; older ones have words of their own for it.
-        let ahead = ["sec-purpose", "purpose", "x-moz"]
-            .into_iter()
-            .any(|name| asked.header(name).is_some_and(|purpose| purpose.contains("prefetch")));
         let part_of_a_page = asked.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
         // Navigations by GET carry no `Origin`; who sends one and nothing else is an older browser's script.
         let ours = self.public_url.origin().ascii_serialization();
         let elsewhere = asked.parts.headers.get_all(ORIGIN).iter().any(|origin| origin.as_bytes() != ours.as_bytes());
         let reason = if !asked.parts.method.is_safe() {
             return Ok(());
-        } else if foreign || part_of_a_page || ahead {
+        } else if foreign || part_of_a_page || asked.is_ahead() {
             "fetch_site"
         } else if elsewhere {
             "origin"

@@ -178,6 +178,12 @@ impl Asked<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.parts.headers.get(name).and_then(|value| value.to_str().ok())
     }
+
+    /// Whether the browser asks before anybody has clicked; older ones have words of their own for it.
+    fn is_ahead(&self) -> bool {
+        let ahead = |name| self.header(name).is_some_and(|purpose| purpose.contains("prefetch"));
+        ["sec-purpose", "purpose", "x-moz"].into_iter().any(ahead)
+    }
 }
 
 /// A store's error as the client is told it; the log has the rest.
@@ -222,7 +228,7 @@ impl Endpoints {
         // The pipeline has asked already; who embeds us may call this without it.
         endpoint.require_method(&asked.parts.method)?;
         match endpoint {
-            Endpoint::Login => Ok(self.login(asked).await),
+            Endpoint::Login => self.login(asked).await,
             Endpoint::Callback => Ok(self.callback(asked).await),
             Endpoint::SessionStatus => self.session_status(asked).await,
             Endpoint::Logout => self.logout(asked).await,

@@ -5,6 +5,39 @@ use std::time::{Duration, Instant};
 use crate::harness::cached::{ADA, ask, cached, pair, seen, told, url};
 use crate::harness::{Behaviour, Browser, RawClient, Say, http_client, scale};
 
+/// RFC 9111 §3.5: an answer to a request with `Authorization`, which a cache before us does not see.
+#[tokio::test]
+async fn a_cache_before_us_is_told_that_a_sessions_answer_is_nobody_elses() {
+    let (edge, upstream, browser) = cached().await;
+    let token = edge.client_token(Some(AUDIENCES[0])).await;
+    for (written, more, told) in [
+        ("max-age=60", "", "max-age=60, private"),
+        ("max-age=60, must-revalidate", "", "max-age=60, must-revalidate, private"),
+        ("max-age=60, private=\"set-cookie\"", "", "max-age=60, private=\"set-cookie\", private"),
+        ("Private, max-age=60", "", "Private, max-age=60"),
+        ("no-store", "", "no-store"),
+        ("max-age=60, Public", "", "max-age=60, Public"),
+        ("s-maxage=60", "", "s-maxage=60"),
+        ("public, max-age=60", "Vary: Accept, authorization\r\n", "public, max-age=60, private"),
+    ] {
+        upstream.behave(Say::cache_control(written, more));
+        let own = edge.url("/api/own/x");
+        let facade = url(&edge, &written.replace(|letter: char| !letter.is_ascii_alphanumeric(), ""));
+        for (question, what) in [(&own, "a route"), (&facade, "façade"), (&facade, "façade, again")] {
+            let answer = browser.get(question).await;
+            let lines: Vec<_> =
+                answer.headers().get_all("cache-control").iter().map(|line| line.to_str().unwrap()).collect();
+            assert_eq!(lines.join(", "), told, "{what}");
+        }
+        // Its own `Authorization` says it to every cache between.
+        let answer = http_client().get(&facade).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.headers()["cache-control"], written);
+        assert_eq!(answer.headers().get_all("cache-control").iter().count(), 1);
+    }
+    upstream.behave(Behaviour::Say(Say::default()));
+    assert_eq!(browser.get(edge.url("/api/own/y")).await.headers()["cache-control"], "private", "nor by a guess");
+}
+
 #[tokio::test]
 async fn a_stored_answer_is_told_from_a_fetched_one() {
     let (edge, upstream, browser) = cached().await;

@@ -161,6 +161,65 @@ async fn two_tabs_that_log_in_at_once_both_arrive() {
     assert_eq!(session_of(&browser, &edge).await.0, 200);
 }
 
+/// A session that is ended under a tab has it log in again, which would end the next tab's.
+#[tokio::test]
+async fn a_tab_that_logs_in_later_keeps_the_session_of_the_first() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let before = browser.cookie(&edge.origin, COOKIE).unwrap();
+    let [first, second] =
+        [browser.authorize(&edge, "ada", "/first").await, browser.authorize(&edge, "ada", "/second").await];
+    browser.get(&first).await;
+    let session = browser.cookie(&edge.origin, COOKIE).unwrap();
+    assert_ne!(session, before, "every login but that one makes a new one");
+    let answer = browser.get(&second).await;
+    assert_eq!(location(&answer).as_deref(), Some("/second"));
+    assert!(cookie_named(&set_cookies(&answer), COOKIE).is_none());
+    assert_eq!(edge.metric("bff_sessions_destroyed_total{reason=\"replaced\"}").await, 1, "the one from before");
+    assert_eq!(session_of(&browser, &edge).await.0, 200);
+    // Somebody else's goes.
+    let third = browser.authorize(&edge, "ada", "/").await;
+    let other = Browser::logged_in(&edge, "eve").await.cookie(&edge.origin, COOKIE).unwrap();
+    browser.put_cookie(&edge.origin, &format!("{COOKIE}={other}; Path=/"));
+    browser.get(&third).await;
+    assert_eq!(session_of(&browser, &edge).await.1["user"]["sub"], "ada");
+    assert_eq!(edge.metric("bff_sessions_destroyed_total{reason=\"replaced\"}").await, 2);
+}
+
+#[tokio::test]
+async fn a_script_that_wants_a_login_right_after_one_gets_on_with_that() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    let login = |fields: &[(&'static str, &'static str)]| {
+        let request = browser.client.get(edge.url("/auth/login?return_to=/late%3Fa%23b"));
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        async { location(&request.send().await.unwrap()).unwrap() }
+    };
+    let script = [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate")];
+    let person = [script[0], script[1], ("sec-fetch-user", "?1")];
+    assert!(login(&script).await.starts_with(&edge.provider.issuer), "there is no session");
+    browser.login(&edge, "ada", "/").await;
+    assert_eq!(login(&script).await, "/late?a#b");
+    for wanted in [&person[..], &[], &[("sec-fetch-site", "cross-site"), script[1]]] {
+        assert!(login(wanted).await.starts_with(&edge.provider.issuer), "{wanted:?}");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(5_100)).await;
+    assert!(login(&script).await.starts_with(&edge.provider.issuer), "the session is not new any more");
+}
+
+#[tokio::test]
+async fn nobody_is_logged_in_ahead_of_a_click() {
+    let (edge, _upstream) = edge().await;
+    let browser = Browser::new();
+    for (name, word) in [("sec-purpose", "prefetch"), ("sec-purpose", "prefetch;prerender"), ("purpose", "prefetch")] {
+        let ahead = browser.client.get(edge.url("/auth/login?return_to=/x")).header(name, word).send().await.unwrap();
+        assert!(set_cookies(&ahead).is_empty(), "no flow was begun");
+        // Nothing a browser would keep for the click (2xx, 3xx).
+        assert_eq!((ahead.status().as_u16(), problem(ahead).await["code"].as_str()), (403, Some("csrf_failed")));
+    }
+    assert_eq!(edge.metric("bff_csrf_violations_total{reason=\"fetch_site\"}").await, 0, "it is no attack");
+}
+
 #[tokio::test]
 async fn the_back_button_with_a_live_session_redirects() {
     let (edge, _upstream) = edge().await;

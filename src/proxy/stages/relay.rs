@@ -1,8 +1,8 @@
 //! Relay: the service's answer on its way back.
 
 use http::header::{
-    ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE, TE,
-    TRANSFER_ENCODING, UPGRADE, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue,
+    SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -13,7 +13,7 @@ use crate::list_fields::{members, nominated};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
-use crate::proxy::headers::{CORRELATION_ID, KEEP_ALIVE, PROXY_CONNECTION, forget_answer_spelling};
+use crate::proxy::headers::{CORRELATION_ID, KEEP_ALIVE, ORIGINAL_USER, PROXY_CONNECTION, forget_answer_spelling};
 use crate::reply::ProxyError;
 use crate::upstream::waits_for_client;
 
@@ -36,6 +36,9 @@ pub(in crate::proxy) fn add_response_headers(
     }
     if ctx.who.session().is_some() {
         keep_readers_ours(response);
+        if is_for_one(response) {
+            response.append_header(CACHE_CONTROL, HeaderValue::from_static("private"))?;
+        }
     }
     if let Some(origin) = &ctx.cors_origin {
         for (name, value) in cors_headers(origin) {
@@ -61,6 +64,26 @@ fn keep_readers_ours(response: &mut ResponseHeader) {
             response.remove_header(name);
         }
     }
+}
+
+/// RFC 9111 §3.5: no shared cache gives anybody else the answer to a request with `Authorization`, unless it says so; a service
+/// may rely on that. A cache before us sees a cookie instead, which it does not heed, and has to be told.
+fn is_for_one(response: &ResponseHeader) -> bool {
+    if response.status.is_informational() {
+        return false;
+    }
+    let mut for_all = false;
+    for directive in members(&response.headers, &CACHE_CONTROL) {
+        let name = directive.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if directive.eq_ignore_ascii_case(b"private") || name.eq_ignore_ascii_case(b"no-store") {
+            return false;
+        }
+        for_all |= name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage");
+    }
+    // What differs by fields that we send differs by none that a cache before us sees.
+    let ours = [AUTHORIZATION.as_str(), ORIGINAL_USER.as_str()];
+    let by_identity = |name: &[u8]| ours.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
+    !for_all || members(&response.headers, &VARY).any(by_identity)
 }
 
 /// Fetch, "CORS protocol and HTTP caches": told also where no listed origin asks, or a cache would give a listed one
