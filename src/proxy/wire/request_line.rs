@@ -18,16 +18,14 @@ pub(super) struct RequestLine {
 
 impl RequestLine {
     pub(super) fn parse(line: &[u8]) -> Result<Self, ProxyError> {
-        let mut words = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
+        let words = split_once(line, b' ').and_then(|(method, rest)| Some((method, split_once(rest, b' ')?)));
+        let Some((method, (target, version))) = words.filter(|(_, (_, version))| !version.contains(&b' ')) else {
             return bad("the request line is not METHOD TARGET VERSION with one space between");
         };
         if !is_token(method) || target.is_empty() {
             return bad("the request line has no method or no target");
         }
-        if target.contains(&b'#') {
+        if memchr::memchr(b'#', target).is_some() {
             return bad("the request target contains a fragment");
         }
         if !is_uri_text(target) {
@@ -49,10 +47,15 @@ impl RequestLine {
 /// Whether the engine can read it: some of the characters that no URI may carry (RFC 3986 §2) it answers without a
 /// word. What else is wrong with a path is found with the path.
 fn is_uri_text(target: &[u8]) -> bool {
-    let mark = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-    let (path, query) = target.split_at_checked(mark).unwrap_or((target, b""));
-    let fits = |text: &[u8], wrong: &[u8]| !text.iter().any(|byte| wrong.contains(byte));
-    fits(path, b"<>`") && fits(query, b"<>\"") && (query.is_ascii() || std::str::from_utf8(query).is_ok())
+    let (path, query) = split_once(target, b'?').unwrap_or((target, b""));
+    memchr::memchr3(b'<', b'>', b'`', path).is_none()
+        && memchr::memchr3(b'<', b'>', b'"', query).is_none()
+        && (query.is_ascii() || std::str::from_utf8(query).is_ok())
+}
+
+fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, after) = text.split_at_checked(memchr::memchr(at, text)?)?;
+    Some((before, after.get(1..)?))
 }
 
 /// RFC 9112 §3.2: each form with the methods it is for.
@@ -84,21 +87,26 @@ pub(in crate::proxy) fn after_scheme(target: &[u8]) -> Option<&[u8]> {
 
 /// `host` or `host:port`: a name, an IPv4 address or an IPv6 address in brackets. No user, no list.
 pub(in crate::proxy) fn valid_authority(text: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, "")) => (address.parse::<Ipv6Addr>().is_ok(), None),
-        Some((address, port)) => {
-            let Some(port) = port.strip_prefix(':') else { return false };
-            (address.parse::<Ipv6Addr>().is_ok(), Some(port))
+    let (host, port) = match text.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some((address, port)) = split_once(rest, b']') else { return false };
+            let port = match port {
+                [] => None,
+                [b':', port @ ..] => Some(port),
+                _ => return false,
+            };
+            (std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()), port)
         }
         None => {
-            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-            (!name.is_empty() && name.bytes().all(plain), port)
+            let (name, port) = split_once(text, b':').map_or((text, None), |(name, port)| (name, Some(port)));
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            (!name.is_empty() && name.iter().all(plain), port)
         }
     };
-    let digits = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    host && port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok())
+    // A number may be read with a sign.
+    let digits = |port: &[u8]| !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    let number = |port: &[u8]| std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok());
+    host && port.is_none_or(|port| digits(port) && number(port))
 }
 
 pub(super) fn bad<T>(why: &str) -> Result<T, ProxyError> {
