@@ -19,6 +19,51 @@ pub(super) static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-
 /// Fields that an answer usually gets on its way: the correlation id, `Date`, `Connection`.
 const ANSWERED: usize = 3;
 
+/// Which of the fields that every request is asked for it brings, or may bring. One walk past all of them says so: it
+/// costs what two look-ups do, and most of what is looked for is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Presence(u16);
+
+impl Presence {
+    /// Nobody has looked.
+    pub(super) const UNKNOWN: Self = Self(u16::MAX);
+    pub(super) const ACCEPT: Self = Self(1);
+    pub(super) const COOKIE: Self = Self(1 << 1);
+    pub(super) const CORRELATION_ID: Self = Self(1 << 2);
+    pub(super) const EXPECT: Self = Self(1 << 3);
+    pub(super) const FETCH_MODE: Self = Self(1 << 4);
+    pub(super) const ORIGIN: Self = Self(1 << 5);
+    pub(super) const TRACEPARENT: Self = Self(1 << 6);
+    pub(super) const TRACESTATE: Self = Self(1 << 7);
+    pub(super) const TRANSFER_ENCODING: Self = Self(1 << 8);
+    pub(super) const UPGRADE: Self = Self(1 << 9);
+
+    /// None of these fields is added later on.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |seen, name| seen | Self::named(name.as_str()).0))
+    }
+
+    pub(super) fn may_have(self, field: Self) -> bool {
+        self.0 & field.0 != 0
+    }
+
+    fn named(name: &str) -> Self {
+        match name {
+            "accept" => Self::ACCEPT,
+            "cookie" => Self::COOKIE,
+            "x-correlation-id" => Self::CORRELATION_ID,
+            "expect" => Self::EXPECT,
+            "sec-fetch-mode" => Self::FETCH_MODE,
+            "origin" => Self::ORIGIN,
+            "traceparent" => Self::TRACEPARENT,
+            "tracestate" => Self::TRACESTATE,
+            "transfer-encoding" => Self::TRANSFER_ENCODING,
+            "upgrade" => Self::UPGRADE,
+            _ => Self(0),
+        }
+    }
+}
+
 /// Exact names, folded.
 pub(crate) const IDENTITY: &[&str] = &[
     "x-original-user",
@@ -213,6 +258,32 @@ mod tests {
             assert!(!is_identity(name, Authorization::Remove), "{name}");
         }
         assert!(!is_identity("authorization", Authorization::Pass));
+    }
+
+    #[test]
+    fn what_is_not_seen_on_the_walk_is_not_there() {
+        let names = [
+            ("accept", Presence::ACCEPT),
+            ("cookie", Presence::COOKIE),
+            ("x-correlation-id", Presence::CORRELATION_ID),
+            ("expect", Presence::EXPECT),
+            ("sec-fetch-mode", Presence::FETCH_MODE),
+            ("origin", Presence::ORIGIN),
+            ("traceparent", Presence::TRACEPARENT),
+            ("tracestate", Presence::TRACESTATE),
+            ("transfer-encoding", Presence::TRANSFER_ENCODING),
+            ("upgrade", Presence::UPGRADE),
+        ];
+        for (name, field) in names {
+            let mut headers = HeaderMap::new();
+            headers.append("host", HeaderValue::from_static("h"));
+            assert!(!Presence::of(&headers).may_have(field), "{name}");
+            headers.append(name, HeaderValue::from_static("a"));
+            headers.append(name, HeaderValue::from_static("b"));
+            let seen = names.map(|(_, other)| Presence::of(&headers).may_have(other));
+            assert_eq!(seen, names.map(|(_, other)| other == field), "{name}");
+            assert!(Presence::UNKNOWN.may_have(field), "{name}");
+        }
     }
 
     #[test]
