@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, HeaderName, HeaderValue};
+use http::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 use pingora::cache::CachePhase;
-use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::admission::StoragePolicy;
@@ -51,13 +50,7 @@ pub(super) fn outcome(session: &Session, recall: &Recall) -> Outcome {
 }
 
 /// Writes the fields.
-pub(super) fn tell(
-    session: &Session,
-    recall: &Recall,
-    outcome: Outcome,
-    now: SystemTime,
-    response: &mut ResponseHeader,
-) -> pingora::Result<()> {
+pub(super) fn tell(session: &Session, recall: &Recall, outcome: Outcome, now: SystemTime, headers: &mut HeaderMap) {
     let meta = session.cache.maybe_cache_meta();
     let policy = meta.and_then(|meta| meta.extensions().get::<std::sync::Arc<StoragePolicy>>());
     let age = meta.and_then(|meta| now.duration_since(meta.epoch()).ok()).unwrap_or_default();
@@ -77,21 +70,18 @@ pub(super) fn tell(
             format!("fwd={why}{stored}{ttl}{waited}")
         }
     };
-    write(response, outcome, age, &status)
+    write(headers, outcome, age, &status);
 }
 
 /// `age`: of what is stored, where it is the answer.
-pub(super) fn write(
-    response: &mut ResponseHeader,
-    outcome: Outcome,
-    age: Duration,
-    status: &str,
-) -> pingora::Result<()> {
+pub(super) fn write(headers: &mut HeaderMap, outcome: Outcome, age: Duration, status: &str) {
     if matches!(outcome, Outcome::Hit | Outcome::Stale) {
-        response.insert_header(AGE, age.as_secs())?;
+        headers.insert(AGE, age.as_secs().into());
     }
-    response.insert_header(&X_CACHE, HeaderValue::from_static(outcome.as_str()))?;
-    response.append_header(&CACHE_STATUS, ["pingora-bff; ", status].concat()).map(drop)
+    headers.insert(&X_CACHE, HeaderValue::from_static(outcome.as_str()));
+    if let Ok(status) = HeaderValue::try_from(["pingora-bff; ", status].concat()) {
+        headers.append(&CACHE_STATUS, status);
+    }
 }
 
 /// `fwd` of RFC 9211 §2.2 where an answer of this age was stored: if it is fresh, the request asked for more.

@@ -16,6 +16,7 @@ use super::legacy;
 use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of, parts};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
+use crate::proxy::headers::{CORRELATION_ID, forget_answer_spelling};
 use crate::proxy::hop::Reached;
 use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
@@ -230,5 +231,9 @@ pub(in crate::proxy) fn add_cache_headers(
     response: &mut ResponseHeader,
     ctx: &RequestContext,
 ) -> Result<()> {
-    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.add_cache_headers(session, response))
+    let Some(recall) = ctx.recall.as_ref().filter(|_| !response.status.is_informational()) else { return Ok(()) };
+    forget_answer_spelling(response, |fields| {
+        fields.insert(&CORRELATION_ID, ctx.correlation_id.value());
+        recall.add_cache_headers(session, fields);
+    })
 }

@@ -94,8 +94,11 @@ pub(in crate::proxy) fn take_over(
 ) -> pingora::Result<()> {
     if !response.status.is_informational() {
         // What may be stored is given an id each time it is told.
-        let id = (!session.cache.enabled()).then(|| ctx.correlation_id.value());
-        forget_answer_spelling(response, id)?;
+        forget_answer_spelling(response, |fields| {
+            if !session.cache.enabled() {
+                fields.insert(&CORRELATION_ID, ctx.correlation_id.value());
+            }
+        })?;
     }
     let told = Told::by(response);
     let length = settle_length(response, &told).and_then(|length| end_hop(response, &told, ctx).map(|()| length));

@@ -115,7 +115,6 @@ impl HeadReader {
         let left = bytes.get(self.seen..most.min(bytes.len())).unwrap_or_default();
         match (&self.request, self.method_over) {
             (Some(_), _) => run(left, is_field_byte),
-            (None, true) if self.query => run(left, |byte| matches!(byte, b' '..=b'~' | 0x80..)),
             (None, true) => run(left, |byte| matches!(byte, b' '..=b'~') && byte != b'?'),
             (None, false) => 0,
         }
@@ -244,20 +243,12 @@ pub(in crate::proxy) fn is_misspelt(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"content_length") || name.eq_ignore_ascii_case(b"transfer_encoding")
 }
 
-/// How many of the first bytes fit, of which a CR is none.
+/// How many of the first bytes fit: sixteen at a time without a branch between them, which the compiler does at once.
 fn run(bytes: &[u8], fits: impl Fn(u8) -> bool) -> usize {
-    let line = memchr::memchr(b'\r', bytes).and_then(|end| bytes.get(..end)).unwrap_or(bytes);
-    if all(line, &fits) { line.len() } else { line.iter().position(|byte| !fits(*byte)).unwrap_or(line.len()) }
-}
-
-/// Whether all fit: sixteen at a time without a branch between them, which the compiler does at once. The last sixteen
-/// may have been looked at in part.
-fn all(line: &[u8], fits: impl Fn(u8) -> bool) -> bool {
-    let all_fit = |chunk: &[u8; 16]| chunk.iter().fold(true, |all, byte| all & fits(*byte));
-    match line.last_chunk() {
-        Some(last) => line.as_chunks().0.iter().all(all_fit) && all_fit(last),
-        None => line.iter().all(|byte| fits(*byte)),
-    }
+    let all_fit = |chunk: &&[u8; 16]| chunk.iter().fold(true, |all, byte| all & fits(*byte));
+    let whole = bytes.as_chunks().0.iter().take_while(all_fit).count() * 16;
+    let rest = bytes.get(whole..).unwrap_or_default();
+    whole + rest.iter().position(|byte| !fits(*byte)).unwrap_or(rest.len())
 }
 
 /// RFC 9110 §5.5.

@@ -18,14 +18,16 @@ pub(super) struct RequestLine {
 
 impl RequestLine {
     pub(super) fn parse(line: &[u8]) -> Result<Self, ProxyError> {
-        let words = split_once(line, b' ').and_then(|(method, rest)| Some((method, split_once(rest, b' ')?)));
-        let Some((method, (target, version))) = words.filter(|(_, (_, version))| !version.contains(&b' ')) else {
+        let mut words = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
             return bad("the request line is not METHOD TARGET VERSION with one space between");
         };
         if !is_token(method) || target.is_empty() {
             return bad("the request line has no method or no target");
         }
-        if memchr::memchr(b'#', target).is_some() {
+        if target.contains(&b'#') {
             return bad("the request target contains a fragment");
         }
         if !is_uri_text(target) {
@@ -47,15 +49,10 @@ impl RequestLine {
 /// Whether the engine can read it: some of the characters that no URI may carry (RFC 3986 §2) it answers without a
 /// word. What else is wrong with a path is found with the path.
 fn is_uri_text(target: &[u8]) -> bool {
-    let (path, query) = split_once(target, b'?').unwrap_or((target, b""));
-    memchr::memchr3(b'<', b'>', b'`', path).is_none()
-        && memchr::memchr3(b'<', b'>', b'"', query).is_none()
-        && (query.is_ascii() || std::str::from_utf8(query).is_ok())
-}
-
-fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let (before, after) = text.split_at_checked(memchr::memchr(at, text)?)?;
-    Some((before, after.get(1..)?))
+    let mark = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at_checked(mark).unwrap_or((target, b""));
+    let fits = |text: &[u8], wrong: &[u8]| !text.iter().any(|byte| wrong.contains(byte));
+    fits(path, b"<>`") && fits(query, b"<>\"") && (query.is_ascii() || std::str::from_utf8(query).is_ok())
 }
 
 /// RFC 9112 §3.2: each form with the methods it is for.
@@ -107,6 +104,11 @@ pub(in crate::proxy) fn valid_authority(text: &[u8]) -> bool {
     let digits = |port: &[u8]| !port.is_empty() && port.iter().all(u8::is_ascii_digit);
     let number = |port: &[u8]| std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok());
     host && port.is_none_or(|port| digits(port) && number(port))
+}
+
+fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, after) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
+    Some((before, after.get(1..)?))
 }
 
 pub(super) fn bad<T>(why: &str) -> Result<T, ProxyError> {
