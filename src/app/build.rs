@@ -267,8 +267,8 @@ impl Assembly<'_> {
         written.cloned().chain(of_routes).collect()
     }
 
-    fn destinations(&self) -> Result<HashMap<String, Arc<Destination>>, StartError> {
-        let before = self.old.into_iter().flat_map(|old| old.destinations.values());
+    fn destinations(&self) -> Result<Vec<Arc<Destination>>, StartError> {
+        let before = self.old.into_iter().flat_map(|old| old.destinations.iter());
         let before: HashMap<&str, &Upstream> = before.map(|to| (&*to.upstream.name, &*to.upstream)).collect();
         let mut upstreams = HashMap::new();
         for (name, service) in &self.config.services {
@@ -283,10 +283,7 @@ impl Assembly<'_> {
             let upstream = Arc::clone(upstreams.get(route.target_service.as_str()).ok_or_else(unknown)?);
             let (endpoint, service) = (route.id.as_str().into(), route.target_service.as_str().into());
             let meters = Meters::new(Arc::clone(&self.lasting.metrics), endpoint, Some(service));
-            Ok((
-                route.id.clone(),
-                Arc::new(Destination { upstream, token: self.token(route), meters: Arc::new(meters) }),
-            ))
+            Ok(Arc::new(Destination { upstream, token: self.token(route), meters: Arc::new(meters) }))
         });
         built.collect()
     }

@@ -36,7 +36,7 @@ pub(super) fn upstream_url(route: &Route, config: &Config, path: &str) -> String
         return format!("(no service `{}`)", route.target_service);
     };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    format!("{}{}", service.base_url.origin().ascii_serialization(), join_base(service.base_url.path(), &path))
+    format!("{}{}", service.base_url.origin().ascii_serialization(), join_base(service.base_url.path(), path))
 }
 
 /// What goes upstream in `Authorization`, for each route of the table.

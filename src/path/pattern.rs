@@ -129,11 +129,14 @@ impl Pattern {
 impl Capture {
     /// The captured text, as sent and without a leading slash.
     pub(crate) fn of(self, path: &CanonicalPath) -> Option<&str> {
+        let (Self::Segment(at) | Self::Rest(at)) = self;
         // A path starts with `/`: what is before the first slash is no segment.
-        match self {
-            Self::Segment(at) => path.as_str().split('/').nth(at + 1),
-            Self::Rest(at) => path.as_str().splitn(at + 2, '/').nth(at + 1),
+        let mut rest = path.as_str();
+        for _ in 0..=at {
+            rest = rest.get(memchr::memchr(b'/', rest.as_bytes())? + 1..)?;
         }
+        let end = matches!(self, Self::Segment(_)).then(|| memchr::memchr(b'/', rest.as_bytes())).flatten();
+        end.map_or(Some(rest), |end| rest.get(..end))
     }
 }
 

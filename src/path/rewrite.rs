@@ -1,6 +1,8 @@
 //! `upstream_path`: the path the service is asked for. A rewrite of a canonical path is canonical
 //! again, because captures and literals meet only at a slash.
 
+use std::borrow::Cow;
+
 use super::canonical::{CanonicalPath, PathRefusal};
 use super::pattern::{Capture, Pattern, PatternError, placeholder};
 
@@ -93,10 +95,14 @@ impl Template {
 }
 
 /// The path to ask of a service: its `base_url`'s path, then the request's. Never makes `//`.
-pub fn join_base(base_path: &str, path: &str) -> String {
+pub fn join_base<'a>(base_path: &str, path: impl Into<Cow<'a, str>>) -> String {
+    let path = path.into();
+    if base_path.is_empty() || (base_path == "/" && path.starts_with('/')) {
+        return path.into_owned();
+    }
     let mut out = String::with_capacity(base_path.len() + path.len());
     out.push_str(base_path);
-    push_below(&mut out, path);
+    push_below(&mut out, &path);
     out
 }
 
@@ -141,7 +147,9 @@ mod tests {
 
     #[test]
     fn joins_without_doubling_the_slash() {
-        for (base, path, joined) in [("", "/a", "/a"), ("/", "/a", "/a"), ("/b", "/a", "/b/a"), ("/b/", "/", "/b/")] {
+        for (base, path, joined) in
+            [("", "/a", "/a"), ("/", "/a", "/a"), ("/", "a", "/a"), ("/b", "/a", "/b/a"), ("/b/", "/", "/b/")]
+        {
             assert_eq!(join_base(base, path), joined);
         }
     }

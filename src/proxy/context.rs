@@ -9,6 +9,7 @@ use prometheus::IntGauge;
 
 use super::correlation::CorrelationId;
 use super::gateway::Gateway;
+use super::headers::Presence;
 use super::hop::Hop;
 use super::memory::LargeAnswer;
 use super::stages::hold::Live;
@@ -29,6 +30,8 @@ pub struct RequestContext {
     pub(super) started: Instant,
     /// `X-Correlation-ID`, of this request and its answer.
     pub(super) correlation_id: CorrelationId,
+    /// Fields that need not be looked for.
+    pub(super) presence: Presence,
     /// What is counted where it went. Their endpoint is a route's id, the name of one of ours, or `unmatched`.
     pub(super) meters: Arc<Meters>,
     /// Where the request goes.
@@ -81,6 +84,7 @@ impl RequestContext {
             gateway,
             started: Instant::now(),
             correlation_id: CorrelationId::default(),
+            presence: Presence::UNKNOWN,
             upstream: None,
             service: None,
             legacy: None,

@@ -7,6 +7,7 @@ use pingora::{Error, ErrorType};
 
 use super::context::RequestContext;
 use super::gateway::Gateway;
+use super::headers::Presence;
 use super::stages::route::Routed;
 use super::stages::{admit, authenticate, authorize, forward, legacy, limit, origin, rate, route, upgrade};
 use super::{Downstream, downstream};
@@ -17,6 +18,7 @@ use crate::reply::{Circumstances, ProxyError, Reply, from_error};
 /// `Some`: the answer is ours. `None`: the request goes to a service.
 pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -> Result<Option<Reply>, ProxyError> {
     let gateway = &*Arc::clone(&ctx.gateway);
+    ctx.presence = Presence::of(&session.req_header().headers);
     // First, so that a page may read whatever is refused from here on.
     let from = origin::origin_of(gateway, session, ctx);
     let Some(path) = admit::admit(gateway, session, ctx)? else { return Ok(Some(route::allow_reply())) };
@@ -41,7 +43,7 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
             rate::by_address(gateway, session, ctx, &route).await?;
             authenticate::authenticate(gateway, session, ctx, &route).await?;
             rate::by_caller(gateway, ctx, &route).await?;
-            ctx.websocket = upgrade::upgrade(session, route.websocket)?;
+            ctx.websocket = upgrade::upgrade(session, ctx, route.websocket)?;
             limit::declared(session, ctx.body_limit)?;
             authorize::obtain_bearer(gateway, ctx, &destination.token).await?;
             Ok(None)

@@ -52,8 +52,8 @@ pub struct Gateway {
     pub config: Config,
     /// Path → route.
     pub routes: RouteTable,
-    /// By route id.
-    pub destinations: HashMap<String, Arc<Destination>>,
+    /// By the route's number.
+    pub destinations: Vec<Arc<Destination>>,
     /// The old services.
     pub facade: Arc<Facade>,
     /// What is counted for our own paths, by the endpoint's name.
@@ -94,7 +94,7 @@ impl Gateway {
     /// The destination of a route of this table.
     #[must_use]
     pub fn destination(&self, route: &Route) -> Option<&Arc<Destination>> {
-        self.destinations.get(&*route.id)
+        self.destinations.get(route.number)
     }
 
     /// Whether this process is to be left, so that no connection goes on behind an answer.

@@ -74,7 +74,9 @@ impl ProxyHttp for Bff {
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<bool> {
-        recall::go_on(session, ctx).await
+        let Some(reply) = recall::held_back(session, ctx) else { return Ok(true) };
+        // Rare, and large: not a part of what is set aside for each request.
+        Box::pin(downstream::respond(session, ctx, reply)).await.map(|()| false)
     }
 
     async fn upstream_peer(&self, session: &mut Downstream, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {

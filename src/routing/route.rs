@@ -12,6 +12,8 @@ use crate::path::{CanonicalPath, Pattern, PatternError, Template, TemplateError}
 /// One rule: which requests, for which service.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// Its place among all, in file order.
+    pub number: usize,
     /// Unique; the `endpoint` label of metrics.
     pub id: Arc<str>,
     /// Key of the service.
@@ -70,7 +72,7 @@ impl fmt::Display for RouteErrors {
 impl std::error::Error for RouteErrors {}
 
 impl Route {
-    pub(super) fn build(config: &RouteConfig) -> Result<Self, RouteProblem> {
+    pub(super) fn build(number: usize, config: &RouteConfig) -> Result<Self, RouteProblem> {
         let pattern =
             Pattern::parse(&config.path).map_err(|problem| RouteProblem::Path(config.path.clone(), problem))?;
         let template = match &config.upstream_path {
@@ -80,6 +82,7 @@ impl Route {
             _ => None,
         };
         Ok(Self {
+            number,
             id: config.id.as_str().into(),
             target_service: config.target_service.as_str().into(),
             methods: Methods::new(&config.methods),

@@ -64,8 +64,8 @@ impl RouteTable {
     /// Builds the routes, in file order; all that cannot be built are reported together.
     pub fn build(routes: &[RouteConfig]) -> Result<Self, RouteErrors> {
         let (mut built, mut errors) = (Vec::with_capacity(routes.len()), Vec::new());
-        for config in routes {
-            match Route::build(config) {
+        for (number, config) in routes.iter().enumerate() {
+            match Route::build(number, config) {
                 Ok(route) => built.push(Arc::new(route)),
                 Err(problem) => {
                     errors.push(RouteError { place: config.written_at.clone(), route: config.id.clone(), problem });

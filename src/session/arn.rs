@@ -18,7 +18,13 @@ impl Identity {
 /// The audit name of `subject` at the provider of this alias, whoever vouches for it.
 #[must_use]
 pub fn arn(provider: &str, subject: &str) -> String {
-    format!("auth:account:{}:{}", escaped(provider), escaped(subject))
+    // A formatter costs twice as much, and a bearer's request asks for it each time.
+    let mut name = String::with_capacity("auth:account::".len() + provider.len() + subject.len());
+    name.push_str("auth:account:");
+    name.extend(utf8_percent_encode(provider, UNSAFE));
+    name.push(':');
+    name.extend(utf8_percent_encode(subject, UNSAFE));
+    name
 }
 
 /// A name as a header value carries it; two names never become one.

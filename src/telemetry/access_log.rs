@@ -19,10 +19,10 @@ thread_local! {
 pub struct AccessLine<'a> {
     /// When the answer was over.
     pub timestamp: Timestamp,
-    /// `X-Correlation-ID`.
+    /// `X-Correlation-ID`, one with nothing to escape.
     pub correlation_id: &'a str,
     /// HTTP method.
-    pub method: &'a str,
+    pub method: &'static str,
     /// Route id, or the name of our own endpoint.
     pub route: &'a str,
     /// `target_service`.
@@ -44,7 +44,7 @@ pub struct AccessLine<'a> {
     pub duration: Duration,
     /// Until the service's response header.
     pub upstream: Option<Duration>,
-    /// Short hash of the session; opens nothing.
+    /// Short hash of the session, in letters and digits; opens nothing.
     pub session: Option<&'a str>,
     /// Whether a bearer for the service was found; absent where none is wanted.
     pub token_found: Option<bool>,
@@ -53,7 +53,7 @@ pub struct AccessLine<'a> {
 impl<'a> AccessLine<'a> {
     /// That of which nothing else is known.
     #[must_use]
-    pub fn new(correlation_id: &'a str, method: &'a str, route: &'a str, status: u16) -> Self {
+    pub fn new(correlation_id: &'a str, method: &'static str, route: &'a str, status: u16) -> Self {
         Self {
             timestamp: SystemClock::timestamp(),
             correlation_id,
@@ -120,9 +120,9 @@ fn write_json(text: &mut String, line: &AccessLine<'_>) {
     text.push_str("{\"timestamp\":\"");
     text.push_str(line.timestamp.as_str());
     text.push_str("\",\"level\":\"INFO\",\"message\":\"request\",\"correlation_id\":");
-    push_text(text, line.correlation_id);
+    push_plain(text, line.correlation_id);
     text.push_str(",\"method\":");
-    push_text(text, line.method);
+    push_plain(text, line.method);
     text.push_str(",\"route\":");
     push_text(text, line.route);
     if let Some(service) = line.service {
@@ -155,7 +155,7 @@ fn write_json(text: &mut String, line: &AccessLine<'_>) {
     }
     if let Some(session) = line.session {
         text.push_str(",\"session\":");
-        push_text(text, session);
+        push_plain(text, session);
     }
     if let Some(found) = line.token_found {
         text.push_str(if found { ",\"token_found\":true" } else { ",\"token_found\":false" });
@@ -166,13 +166,14 @@ fn write_json(text: &mut String, line: &AccessLine<'_>) {
 /// A string (RFC 8259 §7). Hardly any has something to escape.
 fn push_text(text: &mut String, value: &str) {
     let plain = value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
-    if plain {
-        text.push('"');
-        text.push_str(value);
-        text.push('"');
-    } else {
-        text.push_str(&serde_json::Value::from(value).to_string());
-    }
+    if plain { push_plain(text, value) } else { text.push_str(&serde_json::Value::from(value).to_string()) }
+}
+
+/// A string in which there is nothing to escape.
+fn push_plain(text: &mut String, value: &str) {
+    text.push('"');
+    text.push_str(value);
+    text.push('"');
 }
 
 fn push_number(text: &mut String, number: u64) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::cached::{ADA, ask, cached, pair, seen, told, url};
-use crate::harness::{Behaviour, Browser, RawClient, Say, http_client, scale};
+use crate::harness::{AUDIENCES, Behaviour, Browser, RawClient, Say, http_client, scale};
 
 /// RFC 9111 §3.5: an answer to a request with `Authorization`, which a cache before us does not see.
 #[tokio::test]

@@ -34,7 +34,7 @@ pub fn explain(page: &mut Page, config: &Config, method: &Method, path: &Canonic
     }
     page.more(format!("a body of at most {} bytes; else 413 body_too_large", legacy.max_body_size));
     let base = &service.base_url;
-    let target = join_base(base.path(), &format!("/{below}"));
+    let target = join_base(base.path(), format!("/{below}"));
     page.row("Upstream", format!("{method} {}{target}{query}", base.origin().ascii_serialization()));
     page.more(format!("first byte and whole answer {}", humantime::format_duration(service.timeout)));
     page.more(format!(

@@ -277,23 +277,19 @@ impl Recall {
     }
 
     /// `response_filter`: tells the client, and counts. Not for informational answers.
-    pub fn add_cache_headers(&self, session: &Session, response: &mut ResponseHeader) -> pingora::Result<()> {
-        if response.status.is_informational() {
-            return Ok(());
-        }
+    pub fn add_cache_headers(&self, session: &Session, headers: &mut HeaderMap) {
         let outcome = outcome(session, self);
         // A cookie that came with a 304 is this client's; it was not stored.
         if matches!(session.cache.phase(), CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_)) {
             for cookie in self.update.iter().flat_map(|update| update.get_all(SET_COOKIE)) {
-                response.append_header(SET_COOKIE, cookie.clone())?;
+                headers.append(SET_COOKIE, cookie.clone());
             }
         }
-        tell(session, self, outcome, SystemClock::moment(), response)?;
+        tell(session, self, outcome, SystemClock::moment(), headers);
         // A refresh in the background is nobody's request.
         if session.subrequest_ctx.is_none() {
             self.cache.count(outcome);
         }
-        Ok(())
     }
 }
 

@@ -47,15 +47,15 @@ impl Recall {
     #[must_use]
     pub fn stand_in(&self, request: &RequestHeader, failure: Failure, asked: bool) -> Option<Reply> {
         let (entry, age) = self.covering(failure)?;
-        let mut header = entry.header.clone();
-        header.remove_header(&CONTENT_LENGTH);
+        let (status, mut headers) = (entry.header.status, entry.header.headers.clone());
+        headers.remove(CONTENT_LENGTH);
         let how = if asked { format!("fwd={}", insufficient(entry.policy.lifetime, age)) } else { "hit".to_owned() };
-        write(&mut header, Outcome::Stale, age, &(how + &time_left(&entry.policy, age))).ok()?;
-        let held = validation::not_modified(&request.method, &request.headers, header.status, &header.headers);
+        write(&mut headers, Outcome::Stale, age, &(how + &time_left(&entry.policy, age)));
+        let held = validation::not_modified(&request.method, &request.headers, status, &headers);
         self.cache.count(Outcome::Stale);
         Some(Reply {
-            status: if held { StatusCode::NOT_MODIFIED } else { header.status },
-            headers: header.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            status: if held { StatusCode::NOT_MODIFIED } else { status },
+            headers: headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             body: if held { Bytes::new() } else { entry.body.clone() },
         })
     }

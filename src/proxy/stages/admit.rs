@@ -10,6 +10,7 @@ use crate::endpoints::{Endpoint, return_to};
 use crate::proxy::context::RequestContext;
 use crate::proxy::correlation::CorrelationId;
 use crate::proxy::gateway::Gateway;
+use crate::proxy::headers::Presence;
 use crate::proxy::wire::{
     FIELDS, MISSPELT, ONE_CODING, ONE_HOST, ONE_LENGTH, REQUEST_LINE, after_scheme, is_misspelt, valid_authority,
 };
@@ -30,12 +31,18 @@ pub(in crate::proxy) fn admit(
     headers::forget_spelling(session.req_header_mut());
     spare_old_clients(session);
     let request = session.req_header();
-    ctx.correlation_id = CorrelationId::of(&request.headers);
-    ctx.navigation = downstream::is_navigation(request);
+    if ctx.presence.may_have(Presence::CORRELATION_ID) {
+        ctx.correlation_id = CorrelationId::of(&request.headers);
+    } else {
+        ctx.correlation_id = CorrelationId::fresh();
+    }
+    ctx.navigation = ctx.presence.may_have(Presence::FETCH_MODE) && downstream::is_navigation(request);
     require_bounded(session)?;
     require_one_host(session)?;
     require_plain_fields(session)?;
-    require_plain_chunks(session)?;
+    if ctx.presence.may_have(Presence::TRANSFER_ENCODING) {
+        require_plain_chunks(session)?;
+    }
     tell_no_body(session);
 
     let target = request_target(session)?;

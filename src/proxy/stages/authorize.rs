@@ -15,7 +15,8 @@ pub(in crate::proxy) async fn obtain_bearer(
         (RouteToken::AsSent | RouteToken::Callers | RouteToken::By(TokenPolicy::None), _) => return Ok(()),
         (RouteToken::By(policy), Some(session)) => gateway.broker.bearer(session, policy).await,
         // A token of our own is nobody's in particular.
-        (RouteToken::By(policy), None) => gateway.broker.service_bearer(policy).await,
+        // And boxed, so that the future every request carries stays small.
+        (RouteToken::By(policy), None) => Box::pin(gateway.broker.service_bearer(policy)).await,
         (RouteToken::Impossible, _) => {
             Err(NoBearer::NotAvailable("the `token_policy` of the route needs `auth: session`".to_owned()))
         }

@@ -1,5 +1,5 @@
 //! Connect: the address to dial, and whether a failed attempt is made again. That the service may be called was asked
-//! before (`recall::go_on`).
+//! before (`recall::held_back`).
 
 use std::os::fd::RawFd;
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! Forward: the request as the service sees it. Runs after the engine has removed hop-by-hop fields,
 //! so nothing the client names in `Connection` can remove what is set here.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, MAX_FORWARDS, VIA};
@@ -15,8 +16,8 @@ use crate::proxy::decide::abort;
 use crate::proxy::forwarded::{believed, client};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{
-    API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, scrub,
-    take_parts,
+    API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, Presence,
+    scrub, take_parts,
 };
 use crate::proxy::trace::{TRACEPARENT, TRACESTATE, traceparent};
 use crate::proxy::{Downstream, downstream};
@@ -38,12 +39,15 @@ pub(in crate::proxy) fn forward(
     let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
     let gateway = &*ctx.gateway;
     let client = Client::of(gateway, session, request);
-    let trace = traceparent(&request.headers);
+    let presence = ctx.presence;
+    let trace = traceparent(presence.may_have(Presence::TRACEPARENT).then_some(&request.headers));
     let ends = request.send_end_stream();
     let mut parts = take_parts(request);
     let headers = &mut parts.headers;
     scrub(headers, if ctx.keeps_authorization { Authorization::Pass } else { Authorization::Remove });
-    cut_cookies(gateway, headers);
+    if presence.may_have(Presence::COOKIE) {
+        cut_cookies(gateway, headers);
+    }
 
     headers.try_reserve(OURS).or_err(ErrorType::InternalError, "too many fields")?;
     if let Some(arn) = ctx.who.original_user() {
@@ -61,7 +65,7 @@ pub(in crate::proxy) fn forward(
     headers.insert(&CORRELATION_ID, ctx.correlation_id.value());
     if let Some((trace, new)) = trace {
         headers.insert(&TRACEPARENT, trace);
-        if new {
+        if new && presence.may_have(Presence::TRACESTATE) {
             headers.remove(&TRACESTATE);
         }
     }
@@ -88,8 +92,8 @@ pub(in crate::proxy) fn forward(
 /// Scheme and authority that a service is told the client used.
 pub(in crate::proxy) fn client_origin(gateway: &Gateway, session: &Downstream) -> String {
     let client = Client::of(gateway, session, session.req_header());
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    format!("{}://{}", text(&client.proto), client.host.as_ref().map(text).unwrap_or_default())
+    let host = client.host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+    String::from_utf8_lossy(&[client.proto.as_bytes(), b"://", host].concat()).into_owned()
 }
 
 /// Who asks: the peer, or whom trusted proxies in front of us name.
@@ -129,14 +133,14 @@ fn via(version: Version) -> &'static str {
 /// An address as text. A formatter costs several times as much.
 fn written(address: IpAddr) -> Option<HeaderValue> {
     let IpAddr::V4(address) = address else { return HeaderValue::try_from(address.to_string()).ok() };
-    let mut text = String::with_capacity("255.255.255.255".len());
-    for octet in address.octets() {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        text.push_str(itoa::Buffer::new().format(octet));
+    let mut text = [0; "255.255.255.255".len()];
+    let mut left = text.as_mut_slice();
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        left.write_all(if place == 0 { b"" } else { b"." }).ok()?;
+        left.write_all(itoa::Buffer::new().format(octet).as_bytes()).ok()?;
     }
-    HeaderValue::try_from(text).ok()
+    let over = left.len();
+    HeaderValue::from_bytes(text.get(..text.len() - over)?).ok()
 }
 
 /// What the service is told about the client's end: what a trusted proxy in front says of it, else what is seen here.

@@ -16,6 +16,7 @@ use crate::legacy::cache::is_event_stream;
 use crate::list_fields::members;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
+use crate::proxy::headers::Presence;
 use crate::reply::ProxyError;
 use crate::session::{EndReason, Held};
 use crate::upstream::{FrameCursor, Severable, WebSocketTimeouts, close_code, close_frame};
@@ -62,7 +63,8 @@ impl Live {
 pub(in crate::proxy) fn hold(session: &Downstream, ctx: &mut RequestContext) -> Option<Severable> {
     // Of an earlier attempt.
     ctx.live = None;
-    let lasting = ctx.websocket || ctx.streaming || (ctx.legacy.is_none() && wants_events(session));
+    let events = || ctx.legacy.is_none() && ctx.presence.may_have(Presence::ACCEPT) && wants_events(session);
+    let lasting = ctx.websocket || ctx.streaming || events();
     if !lasting {
         return None;
     }

@@ -34,7 +34,7 @@ pub(in crate::proxy) async fn enter(
     authenticate::either(gateway, session, ctx).await?;
     let service = service.ok_or(ProxyError::UnknownService)?;
     ctx.body_limit = Some(gateway.facade.max_body_size);
-    upgrade::upgrade(session, false)?;
+    upgrade::upgrade(session, ctx, false)?;
     limit::declared(session, ctx.body_limit)?;
     let token = match ctx.who.session() {
         Some(_) => RouteToken::By(TokenPolicy::SessionPassthrough { service: Arc::clone(&service.name) }),

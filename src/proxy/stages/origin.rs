@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::{Gateway, Origins};
+use crate::proxy::headers::Presence;
 use crate::reply::{ProxyError, Reply};
 
 /// `Access-Control-Expose-Headers`: what scripts of a listed origin may read beside the fields that Fetch allows to
@@ -42,8 +43,8 @@ pub(in crate::proxy) fn origin(
         };
     }
     // Browsers let any page open a WebSocket, with cookies: a handshake counts as unsafe.
-    let acts = !request.method.is_safe() || session.is_upgrade_req();
-    if guarded && from != RequestOrigin::Listed && acts {
+    let acts = || !request.method.is_safe() || session.is_upgrade_req();
+    if guarded && from != RequestOrigin::Listed && acts() {
         refuse_foreign(gateway, &request.headers, from)?;
     }
     Ok(None)
@@ -68,6 +69,9 @@ fn refuse_foreign(gateway: &Gateway, headers: &HeaderMap, from: RequestOrigin) -
 
 /// Where it comes from. A listed origin may read every answer, a refusal too.
 pub(in crate::proxy) fn origin_of(gateway: &Gateway, session: &Downstream, ctx: &mut RequestContext) -> RequestOrigin {
+    if !ctx.presence.may_have(Presence::ORIGIN) {
+        return RequestOrigin::Here;
+    }
     let headers = &session.req_header().headers;
     let from = said(&gateway.origins, headers);
     if from == RequestOrigin::Listed {

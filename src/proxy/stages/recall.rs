@@ -16,6 +16,7 @@ use super::legacy;
 use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of, parts};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
+use crate::proxy::headers::{CORRELATION_ID, forget_answer_spelling};
 use crate::proxy::hop::Reached;
 use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
@@ -70,10 +71,10 @@ pub(in crate::proxy) fn hit(meta: &CacheMeta, ctx: &mut RequestContext) -> Optio
     ctx.recall.as_mut().and_then(|recall| recall.hit(meta, open))
 }
 
-/// Whether to go on to the service; `false` once the request was answered here: only a stored answer was
-/// wanted and there is none, or the service may not be asked now. The engine keeps the connection of a
-/// request that is answered at this point, and closes it when the same refusal comes later.
-pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestContext) -> Result<bool> {
+/// What is answered here instead of going on to the service: only a stored answer was wanted and there is none, or
+/// the service may not be asked now. The engine keeps the connection of a request that is answered at this point, and
+/// closes it when the same refusal comes later.
+pub(in crate::proxy) fn held_back(session: &mut Downstream, ctx: &mut RequestContext) -> Option<Reply> {
     spare_heads(session);
     let stored_only = ctx.recall.as_mut().is_some_and(|recall| !recall.may_ask());
     let allowed = match shared_fault(session, ctx) {
@@ -81,16 +82,13 @@ pub(in crate::proxy) async fn go_on(session: &mut Downstream, ctx: &mut RequestC
         Some(fault) => Err(fault),
         None => legacy::ask_circuit(ctx),
     };
-    let Err(refusal) = allowed else { return Ok(true) };
+    let refusal = allowed.err()?;
     if session.cache.enabled() {
         // Whoever waits for this request need not wait until it is answered.
         session.cache.disable(NoCacheReason::DeclinedToUpstream);
     }
     let stale = if stored_only { None } else { stand_in(session, ctx, Failure::Disconnected, false) };
-    let reply = stale.unwrap_or_else(|| refuse(ctx, refusal));
-    // Rare, and large: not a part of what is set aside for each request.
-    Box::pin(downstream::respond(session, ctx, reply)).await?;
-    Ok(false)
+    Some(stale.unwrap_or_else(|| refuse(ctx, refusal)))
 }
 
 /// To store something at a `HEAD`, the engine asks for all of it, and on HTTP/2 holds the stream open until it is
@@ -233,5 +231,9 @@ pub(in crate::proxy) fn add_cache_headers(
     response: &mut ResponseHeader,
     ctx: &RequestContext,
 ) -> Result<()> {
-    ctx.recall.as_ref().map_or(Ok(()), |recall| recall.add_cache_headers(session, response))
+    let Some(recall) = ctx.recall.as_ref().filter(|_| !response.status.is_informational()) else { return Ok(()) };
+    forget_answer_spelling(response, |fields| {
+        fields.insert(&CORRELATION_ID, ctx.correlation_id.value());
+        recall.add_cache_headers(session, fields);
+    })
 }

@@ -1,8 +1,8 @@
 //! Relay: the service's answer on its way back.
 
 use http::header::{
-    ACCESS_CONTROL_EXPOSE_HEADERS, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue,
-    SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE,
+    TE, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -117,10 +117,14 @@ pub(in crate::proxy) fn take_over(
 ) -> pingora::Result<()> {
     if !response.status.is_informational() {
         // What may be stored is given an id each time it is told.
-        let id = (!session.cache.enabled()).then(|| ctx.correlation_id.value());
-        forget_answer_spelling(response, id)?;
+        forget_answer_spelling(response, |fields| {
+            if !session.cache.enabled() {
+                fields.insert(&CORRELATION_ID, ctx.correlation_id.value());
+            }
+        })?;
     }
-    let length = settle_length(response).and_then(|length| end_hop(response, ctx).map(|()| length));
+    let told = Told::by(response);
+    let length = settle_length(response, &told).and_then(|length| end_hop(response, &told, ctx).map(|()| length));
     let length = length.map_err(|error| abort(ctx, error).into_up())?;
     if response.version == Version::HTTP_10 {
         // RFC 9112 §2.3: an answer has the version of who tells it.
@@ -130,7 +134,9 @@ pub(in crate::proxy) fn take_over(
     if !bodiless && is_large(response, length) {
         hold_memory(session, ctx).map_err(|error| abort(ctx, error))?;
     }
-    keep_cookies_ours(response, ctx)?;
+    if told.cookies {
+        keep_cookies_ours(response, ctx)?;
+    }
     received(response, ctx);
     Ok(())
 }
@@ -161,9 +167,36 @@ fn keep_cookies_ours(response: &mut ResponseHeader, ctx: &RequestContext) -> pin
     others.into_iter().try_for_each(|field| response.append_header(SET_COOKIE, field).map(drop))
 }
 
+/// Of what a service may tell beside its answer, what it does tell: one walk says so, where each field would be looked
+/// for by itself.
+#[derive(Default)]
+struct Told {
+    /// `Transfer-Encoding`.
+    coding: bool,
+    cookies: bool,
+    /// Fields of one hop, or more than `Connection: keep-alive`.
+    hop: bool,
+}
+
+impl Told {
+    fn by(response: &ResponseHeader) -> Self {
+        let mut told = Self::default();
+        for (name, value) in &response.headers {
+            match name.as_str() {
+                "transfer-encoding" => told.coding = true,
+                "set-cookie" => told.cookies = true,
+                "connection" => told.hop |= !value.as_bytes().eq_ignore_ascii_case(b"keep-alive"),
+                "keep-alive" | "proxy-connection" | "te" | "upgrade" => told.hop = true,
+                _ => {}
+            }
+        }
+        told
+    }
+}
+
 /// The body's length is told once and in one way, whatever the service wrote (RFC 9110 §8.6, RFC 9112 §6.1): the engine
 /// reads it generously and passes it on, and a client may read it otherwise. `None`: nobody knows.
-fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyError> {
+fn settle_length(response: &mut ResponseHeader, told: &Told) -> Result<Option<u64>, ProxyError> {
     if response.status.is_informational() || response.status == StatusCode::NO_CONTENT {
         for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
             response.remove_header(&name);
@@ -171,17 +204,17 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
         return Ok(Some(0));
     }
     let refused = |why: &str| Err(ProxyError::UpstreamError(format!("the service's answer has {why}")));
-    if response.version == Version::HTTP_10 && response.headers.contains_key(TRANSFER_ENCODING) {
+    if response.version == Version::HTTP_10 && told.coding {
         // §6.1: whoever wrote it, or passed it on, did not know what it means.
         return refused("a transfer coding, which HTTP/1.0 does not know");
     }
-    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
-    let mut chunked = false;
-    match (codings.next(), codings.next()) {
-        (None, _) => {}
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => chunked = true,
-        // `identity`, too: the engine forgets the length told beside it, and takes what came of the body for all of it.
-        _ => return refused("a transfer coding that nobody asked for"),
+    if told.coding {
+        let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+        let chunked = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+        if !chunked || codings.next().is_some() {
+            // `identity`, too: the engine forgets the length told beside it, and takes what came of the body for all.
+            return refused("a transfer coding that nobody asked for");
+        }
     }
     let mut lengths = members(&response.headers, &CONTENT_LENGTH);
     let Some(length) = lengths.next() else { return Ok(None) };
@@ -197,26 +230,23 @@ fn settle_length(response: &mut ResponseHeader) -> Result<Option<u64>, ProxyErro
         let once = HeaderValue::from_bytes(length).map_err(|_bytes| ProxyError::Internal)?;
         response.insert_header(CONTENT_LENGTH, once).map_err(|_name| ProxyError::Internal)?;
     }
-    Ok(number.filter(|_| !chunked))
+    Ok(number.filter(|_| !told.coding))
 }
 
 /// Fields for this hop alone (RFC 9110 §7.6.1), those that the service nominates among them; and a protocol
 /// that nobody asked for.
-fn end_hop(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<(), ProxyError> {
+fn end_hop(response: &mut ResponseHeader, told: &Told, ctx: &RequestContext) -> Result<(), ProxyError> {
     let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if switches && !(ctx.websocket && response.version == Version::HTTP_11) {
         let unasked = "the service switched to another protocol, which nobody had asked for";
         return Err(ProxyError::UpstreamError(unasked.to_owned()));
     }
-    let kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-    // Most services nominate nothing.
-    let lines = response.headers.get_all(CONNECTION);
-    let nominated: Vec<HeaderName> = if lines.iter().all(kept) { Vec::new() } else { nominated(&response.headers) };
-    let names = [&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE];
-    // And have none of these: one walk says so, where each would be looked for by itself.
-    if nominated.is_empty() && !response.headers.keys().any(|name| names.contains(&name)) {
+    // Most services have none, and nominate nothing.
+    if !told.hop {
         return Ok(());
     }
+    let nominated = nominated(&response.headers);
+    let names = [&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE];
     // §7.8: there it is what the answer is about.
     let about_upgrade = switches || response.status == StatusCode::UPGRADE_REQUIRED;
     for name in nominated.iter().chain(names).filter(|name| !(about_upgrade && **name == UPGRADE)) {

@@ -46,7 +46,7 @@ pub(in crate::proxy) fn route(
     match gateway.routes.find(&effective_method(session), path) {
         Lookup::Found(route) => {
             let Some(destination) = gateway.destination(route) else { return Err(ProxyError::NoRoute) };
-            let target = join_base(&destination.upstream.base_path, &route.upstream_path(path));
+            let target = join_base(&destination.upstream.base_path, route.upstream_path(path));
             put_before_query(ctx, target);
             ctx.meters = Arc::clone(&destination.meters);
             ctx.service = Some(Arc::clone(&route.target_service));

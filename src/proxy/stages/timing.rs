@@ -10,6 +10,7 @@ use pingora::http::ResponseHeader;
 
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
+use crate::proxy::headers::Presence;
 use crate::proxy::wire::Pace;
 use crate::reply::ProxyError;
 use crate::resilience::Stage;
@@ -24,7 +25,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The request is about to be sent: from here on time runs, the service's or the client's.
 pub(in crate::proxy) fn request_sent(session: &mut Downstream, ctx: &mut RequestContext) {
     // RFC 9110 §10.1.1: who expects a word first, sends nothing before it.
-    let waits = ctx.body_received == 0 && session.req_header().headers.contains_key(EXPECT);
+    let expects = ctx.presence.may_have(Presence::EXPECT) && session.req_header().headers.contains_key(EXPECT);
+    let waits = ctx.body_received == 0 && expects;
     let whole = ctx.websocket || waits || session.as_downstream_mut().is_body_done();
     stop_waiting(ctx);
     await_head(session, ctx, if whole { Turn::Service } else { Turn::Client });
@@ -67,12 +69,13 @@ pub(in crate::proxy) fn head_received(session: &mut Downstream, response: &Respo
         }
         // To store something at a HEAD, the engine asks for all of it.
         let head = session.req_header().method == Method::HEAD && !session.cache.enabled();
-        let bodiless = head || has_no_body(response);
+        let length = response.headers.get(CONTENT_LENGTH);
+        let bodiless = head || has_no_body(response.status, length);
         if bodiless || !ctx.hop.timed {
             stop_waiting(ctx);
             ctx.hop.turn = None;
         } else {
-            let until_closed = ![CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|it| response.headers.contains_key(it));
+            let until_closed = length.is_none() && !response.headers.contains_key(TRANSFER_ENCODING);
             await_body(ctx, awaited_head, until_closed);
         }
     }
@@ -144,9 +147,8 @@ fn on_the_way(ctx: &RequestContext, stage: Stage) {
     }
 }
 
-fn has_no_body(response: &ResponseHeader) -> bool {
-    matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
+fn has_no_body(status: StatusCode, length: Option<&HeaderValue>) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || length.is_some_and(|length| length == "0")
 }
 
 /// How long the service took: from the start where it had nothing to wait for, else from the end of the upload. One

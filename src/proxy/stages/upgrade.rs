@@ -5,11 +5,17 @@ use http::header::{CONNECTION, HeaderName, UPGRADE};
 
 use crate::list_fields::members;
 use crate::proxy::Downstream;
+use crate::proxy::context::RequestContext;
+use crate::proxy::headers::Presence;
 use crate::reply::ProxyError;
 
 /// A connection that stops speaking HTTP escapes every other limit: only where a route asks for it.
-pub(in crate::proxy) fn upgrade(session: &mut Downstream, websocket_route: bool) -> Result<bool, ProxyError> {
-    if !session.is_upgrade_req() {
+pub(in crate::proxy) fn upgrade(
+    session: &mut Downstream,
+    ctx: &RequestContext,
+    websocket_route: bool,
+) -> Result<bool, ProxyError> {
+    if !ctx.presence.may_have(Presence::UPGRADE) || !session.is_upgrade_req() {
         return Ok(false);
     }
     let request = session.req_header();

@@ -43,8 +43,16 @@ pub(super) struct HeadReader {
     fields: usize,
     length: Option<u64>,
     chunked: bool,
-    host: Option<Vec<u8>>,
+    host: Option<Host>,
     upgrade: bool,
+}
+
+/// What is known of the one `Host`; said with the rest of the head.
+#[derive(Debug)]
+struct Host {
+    valid: bool,
+    /// It is the host of an absolute-form target, or there is none.
+    agrees: bool,
 }
 
 /// A whole head.
@@ -166,7 +174,9 @@ impl HeadReader {
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         if is(b"host") {
-            let first = self.host.replace(value.to_vec()).is_none();
+            let target = self.request.as_ref().and_then(|request| request.authority.as_ref());
+            let agrees = target.is_none_or(|authority| authority == value);
+            let first = self.host.replace(Host { valid: valid_authority(value), agrees }).is_none();
             return if first { Ok(()) } else { bad(ONE_HOST) };
         }
         if is(b"content-length") {
@@ -211,10 +221,8 @@ impl HeadReader {
             return Err(ProxyError::MethodNotAllowed { allow: Methods::new(&[]).allowed().cloned().collect() });
         }
         match &self.host {
-            Some(host) if !valid_authority(host) => return bad("Host is not a host name with at most one port"),
-            Some(host) if request.authority.as_ref().is_some_and(|other| other != host) => {
-                return bad("Host is not the host of the request target");
-            }
+            Some(host) if !host.valid => return bad("Host is not a host name with at most one port"),
+            Some(host) if !host.agrees => return bad("Host is not the host of the request target"),
             // RFC 9112 §3.2.
             None if request.minor == 1 => return bad(ONE_HOST),
             _ => {}
@@ -278,6 +286,8 @@ mod tests {
         assert_eq!(read(&format!("\r\n{head}GET /next")), Ok(Some((2, head.len() + 2))));
         assert_eq!(read(&head[..head.len() - 1]), Ok(None));
         assert!(!HeadReader::default().begun());
+        let query = "GET /a?b?\u{20ac}?~0123456789abcdef\u{20ac} HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(read(query), Ok(Some((0, query.len()))));
         for text in ["", "\r\n", "\r\n\r\n", "G", "GET /?\u{20ac}", "GET / HTTP/1.1\r\nHost: h\r\nX: \u{20ac}"] {
             assert_eq!(read(text), Ok(None), "{text:?}");
         }
@@ -296,6 +306,8 @@ mod tests {
             "GET /\u{1}",
             "GET /\u{20ac}",
             "GET / HTTP/1.1\r\nX\0",
+            "GET / HTTP/1.1\r\nX-Long: 0123456789abcdef0123456789\u{1}",
+            "GET /?0123456789abcdef\u{7f}",
         ] {
             assert!(matches!(read(text), Err(ProxyError::BadRequest(_))), "{text:?}");
         }

@@ -84,21 +84,31 @@ pub(in crate::proxy) fn after_scheme(target: &[u8]) -> Option<&[u8]> {
 
 /// `host` or `host:port`: a name, an IPv4 address or an IPv6 address in brackets. No user, no list.
 pub(in crate::proxy) fn valid_authority(text: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, "")) => (address.parse::<Ipv6Addr>().is_ok(), None),
-        Some((address, port)) => {
-            let Some(port) = port.strip_prefix(':') else { return false };
-            (address.parse::<Ipv6Addr>().is_ok(), Some(port))
+    let (host, port) = match text.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some((address, port)) = split_once(rest, b']') else { return false };
+            let port = match port {
+                [] => None,
+                [b':', port @ ..] => Some(port),
+                _ => return false,
+            };
+            (std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()), port)
         }
         None => {
-            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-            (!name.is_empty() && name.bytes().all(plain), port)
+            let (name, port) = split_once(text, b':').map_or((text, None), |(name, port)| (name, Some(port)));
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            (!name.is_empty() && name.iter().all(plain), port)
         }
     };
-    let digits = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    host && port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok())
+    // A number may be read with a sign.
+    let digits = |port: &[u8]| !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    let number = |port: &[u8]| std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok());
+    host && port.is_none_or(|port| digits(port) && number(port))
+}
+
+fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, after) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
+    Some((before, after.get(1..)?))
 }
 
 pub(super) fn bad<T>(why: &str) -> Result<T, ProxyError> {
