@@ -105,13 +105,20 @@ impl Endpoints {
         // A strict cookie does not come along with the provider's redirect: then nobody knows.
         let alone = matches!(previous, Reading::None) && !self.cookies.is_strict();
         let orphan = login.tokens.refresh_token.clone().filter(|_| alone);
-        let created = self.sessions.create(new_session(login)).await;
-        let (cookie, session) = match created {
+        let (cookie, session) = match self.sessions.create(new_session(login)).await {
             Ok(created) => created,
             Err(error) => return self.not_stored(&error, orphan, &retry, asked),
         };
-        if let Err(reply) = self.require_login_lasts(&session, begun, &retry, asked).await {
-            return reply;
+        match self.ended_meanwhile(&session, begun).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.end_unseen(&session, "backchannel_logout", asked).await;
+                return refused("the provider has ended this login meanwhile", &retry, asked);
+            }
+            Err(error) => {
+                self.end_unseen(&session, "unconfirmed", asked).await;
+                return self.not_stored(&error, orphan, &retry, asked);
+            }
         }
         self.end_previous(previous, asked).await;
         self.end_oldest(&session, asked).await;
@@ -194,28 +201,22 @@ impl Endpoints {
     }
 
     /// The provider may have ended the login while it was completed here: its word found no session then.
-    async fn require_login_lasts(
-        &self,
-        session: &Session,
-        begun: Moment,
-        retry: &str,
-        asked: Asked<'_>,
-    ) -> Result<(), Reply> {
+    async fn ended_meanwhile(&self, session: &Session, begun: Moment) -> Result<bool, StoreError> {
         let (issuer, person) = (&session.identity.issuer, &session.identity.subject);
         let of_login = session.idp_session.as_ref().map(|sid| ended_login(issuer, sid));
         for mark in of_login.into_iter().chain([ended_person(issuer, person)]) {
-            match self.sessions.marked_since(&mark, begun).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    if let Err(error) = self.sessions.end(session, "backchannel_logout").await {
-                        tracing::error!(%error, correlation_id = asked.correlation_id, "a session could not be ended");
-                    }
-                    return Err(refused("the provider has ended this login meanwhile", retry, asked));
-                }
-                Err(error) => return Err(self.not_stored(&error, None, retry, asked)),
+            if self.sessions.marked_since(&mark, begun).await? {
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Ends a session whose cookie no browser will get.
+    async fn end_unseen(&self, session: &Session, reason: &'static str, asked: Asked<'_>) {
+        if let Err(error) = self.sessions.end(session, reason).await {
+            tracing::error!(%error, correlation_id = asked.correlation_id, "a session could not be ended");
+        }
     }
 
     /// What the provider gave and nobody can keep is given back, unless the browser may have a session of the same grant.

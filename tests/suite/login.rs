@@ -535,6 +535,23 @@ async fn a_logout_revokes_the_newest_refresh_token() {
     assert!(asked.contains(newest.as_str()), "{asked}");
 }
 
+/// Whether the provider has ended the login meanwhile cannot be asked: no browser gets the cookie of what was stored.
+#[tokio::test]
+async fn a_login_that_cannot_be_confirmed_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (edge, store) = edge_and_its_store(folder.path()).await;
+    let browser = Browser::new();
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    edge.provider.set_mode(&edge.client_id, "late:700").await;
+    let login = tokio::spawn(async move { browser.get(&callback).await.status().as_u16() });
+    eventually!("the provider has the code", edge.grants("authorization_code").await == 1);
+    store.execute_batch("ALTER TABLE notes RENAME TO elsewhere").unwrap();
+    assert_eq!(login.await.unwrap(), 503);
+    eventually!("the refresh token is revoked", edge.provider.live_refresh_tokens(&edge.client_id).await == 0);
+    let sessions: i64 = store.query_one("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+    assert_eq!(sessions, 0);
+}
+
 /// The store may have ended the session and its word been lost: then nobody comes back with its tokens.
 #[tokio::test]
 async fn a_logout_that_the_store_does_not_confirm_revokes_the_refresh_token() {
