@@ -84,21 +84,18 @@ pub(in crate::proxy) fn after_scheme(target: &[u8]) -> Option<&[u8]> {
 
 /// `host` or `host:port`: a name, an IPv4 address or an IPv6 address in brackets. No user, no list.
 pub(in crate::proxy) fn valid_authority(text: &[u8]) -> bool {
-    let (host, port) = match text.strip_prefix(b"[") {
-        Some(rest) => {
-            let Some((address, port)) = split_once(rest, b']') else { return false };
-            let port = match port {
-                [] => None,
-                [b':', port @ ..] => Some(port),
-                _ => return false,
-            };
-            (std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()), port)
-        }
-        None => {
-            let (name, port) = split_once(text, b':').map_or((text, None), |(name, port)| (name, Some(port)));
-            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-            (!name.is_empty() && name.iter().all(plain), port)
-        }
+    let (host, port) = if let Some(rest) = text.strip_prefix(b"[") {
+        let Some((address, port)) = split_once(rest, b']') else { return false };
+        let port = match port {
+            [] => None,
+            [b':', port @ ..] => Some(port),
+            _ => return false,
+        };
+        (std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()), port)
+    } else {
+        let (name, port) = split_once(text, b':').map_or((text, None), |(name, port)| (name, Some(port)));
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        (!name.is_empty() && name.iter().all(plain), port)
     };
     // A number may be read with a sign.
     let digits = |port: &[u8]| !port.is_empty() && port.iter().all(u8::is_ascii_digit);
