@@ -36,7 +36,8 @@ pub(in crate::proxy) fn add_response_headers(
     }
     if ctx.who.session().is_some() {
         keep_readers_ours(response);
-        if is_for_one(response) {
+        // The façade tells what it stores as it was told, and its own cache knows for whom that is.
+        if ctx.legacy.is_none() && is_for_one(response) {
             response.append_header(CACHE_CONTROL, HeaderValue::from_static("private"))?;
         }
     }
