@@ -29,17 +29,18 @@ async fn sigterm_lets_a_request_in_flight_finish() {
     assert!(tokio::net::TcpStream::connect(edge.address()).await.is_err(), "the port is free");
 }
 
-/// A stop while the token of a service is being fetched in the background, for which nobody waits: the refresh token
-/// rotates. `before` is what happens first.
-async fn a_stop_keeps_what_is_renewed(before: impl AsyncFnOnce(&Edge)) {
+/// A browser on its way back from a provider that is late; its login's refresh token rotates as the service is mapped.
+async fn half_way() -> (Upstream, Edge, Browser, String) {
     let upstream = Upstream::start().await;
-    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8);
-    let mut edge = setup.start().await;
+    let edge = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8).start().await;
     let browser = Browser::new();
     let callback = browser.authorize(&edge, "ada", "/").await;
     edge.provider.set_mode(&edge.client_id, "late:2500").await;
-    assert_eq!(browser.get(&callback).await.status(), 302);
-    before(&edge).await;
+    (upstream, edge, browser, callback)
+}
+
+/// A stop while the token of a service is being fetched in the background, for which nobody waits.
+async fn a_stop_keeps_what_is_renewed(mut edge: Edge, browser: &Browser) {
     edge.sigterm();
     let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");
     assert_eq!(status.code(), Some(0), "{status}");
@@ -49,46 +50,42 @@ async fn a_stop_keeps_what_is_renewed(before: impl AsyncFnOnce(&Edge)) {
     assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
 }
 
-#[tokio::test]
-async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
-    a_stop_keeps_what_is_renewed(async |_edge| {}).await;
+/// May make a new broker of tokens.
+async fn reload(edge: &Edge) {
+    edge.rewrite("conf/settings.yaml", |text| format!("{text}\ntoken_refresh_threshold: 250\n"));
+    assert!(edge.reload().await);
 }
 
-/// A reload may make a new broker of tokens; what the old one began is waited for all the same.
+#[tokio::test]
+async fn sigterm_lets_a_renewal_finish_for_which_nobody_waits() {
+    let (_upstream, edge, browser, callback) = half_way().await;
+    assert_eq!(browser.get(&callback).await.status(), 302);
+    a_stop_keeps_what_is_renewed(edge, &browser).await;
+}
+
+/// What the old broker began is waited for all the same.
 #[tokio::test]
 async fn a_renewal_that_a_reload_left_behind_finishes_too() {
-    a_stop_keeps_what_is_renewed(async |edge| {
-        edge.rewrite("conf/settings.yaml", |text| format!("{text}\ntoken_refresh_threshold: 250\n"));
-        assert!(edge.reload().await);
-    })
-    .await;
+    let (_upstream, edge, browser, callback) = half_way().await;
+    assert_eq!(browser.get(&callback).await.status(), 302);
+    reload(&edge).await;
+    a_stop_keeps_what_is_renewed(edge, &browser).await;
 }
 
 /// A login that began before the reload maps its services after it, by the old broker.
 #[tokio::test]
 async fn a_renewal_that_begins_behind_a_reload_finishes_too() {
-    let upstream = Upstream::start().await;
-    let setup = Setup::new().service("own", &upstream.url(), Some(AUDIENCES[1])).grace(8);
-    let mut edge = setup.start().await;
-    let browser = Browser::new();
-    let callback = browser.authorize(&edge, "ada", "/").await;
-    edge.provider.set_mode(&edge.client_id, "late:2500").await;
+    let (_upstream, edge, browser, callback) = half_way().await;
     let login = tokio::spawn({
         let browser = browser.clone();
         async move { browser.get(&callback).await.status().as_u16() }
     });
     eventually!("the provider has the code", edge.grants("authorization_code").await == 1);
-    edge.rewrite("conf/settings.yaml", |text| format!("{text}\ntoken_refresh_threshold: 250\n"));
-    assert!(edge.reload().await && !login.is_finished());
+    reload(&edge).await;
+    assert!(!login.is_finished());
     assert_eq!(login.await.unwrap(), 302);
     eventually!("the refresh token is spent", edge.grants("refresh_token").await == 1);
-    edge.sigterm();
-    let status = edge.exit_status(Duration::from_secs(10)).await.expect("it ends within its grace");
-    assert_eq!(status.code(), Some(0), "{status}");
-    edge.provider.set_mode(&edge.client_id, "ok").await;
-    edge.start_again().await;
-    assert_eq!(browser.get(edge.url("/api/own/x")).await.status(), 200, "the login is still good");
-    assert_eq!(edge.grants("refresh_token").await, 1, "and its token was kept");
+    a_stop_keeps_what_is_renewed(edge, &browser).await;
 }
 
 /// The provider is far away: its handshake takes longer than a process without requests lives on.
