@@ -56,8 +56,9 @@ async fn cve_2023_28625_a_cookie_header_of_separators() {
 async fn cve_2023_35941_a_cookie_pieced_together_from_two() {
     let eve = world().login("at-eve").await;
     let (ada, eve) = (value(), eve.cookie(&world().edge.origin, NAME).unwrap());
-    // Bytes of id and key meet within a character; both cuts around it are tried.
-    for cut in [20, 21, 22, 32, 63] {
+    // Bytes of id and key meet within a character; both cuts around it are tried. One last character alone is the same in
+    // one pair of cookies of 64.
+    for cut in [20, 21, 22, 32, 56] {
         for mixed in [format!("{}{}", &ada[..cut], &eve[cut..]), format!("{}{}", &eve[..cut], &ada[cut..])] {
             assert_eq!(status("GET /pass/x", &format!("Cookie: {NAME}={mixed}\r\n")).await, 401, "{cut}");
         }
