@@ -18,14 +18,16 @@ pub struct Memory {
     short: AtomicBool,
     /// That was said.
     told: AtomicBool,
+    /// What sockets keep is counted as ours.
+    counts_sockets: AtomicBool,
     large: AtomicUsize,
     most_large: AtomicUsize,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        let (short, told, large) = Default::default();
-        Self { short, told, large, most_large: AtomicUsize::new(usize::MAX) }
+        let (short, told, counts_sockets, large) = Default::default();
+        Self { short, told, counts_sockets, large, most_large: AtomicUsize::new(usize::MAX) }
     }
 }
 
@@ -33,6 +35,7 @@ impl Memory {
     /// Takes note of the bytes taken and allowed, of those in sockets where somebody counts them; whether too few are left
     /// where that is news.
     pub fn note(&self, taken: u64, sockets: Option<u64>, most: u64) -> Option<bool> {
+        self.counts_sockets.store(sockets.is_some(), Ordering::Relaxed);
         let usable = most / 5 * 4;
         let each = LARGE + sockets.map_or(0, |_| LARGE_IN_SOCKETS);
         let most_large = usize::try_from(usable.saturating_sub(REST) / each).unwrap_or(usize::MAX);
@@ -45,6 +48,11 @@ impl Memory {
     /// Large answers under way.
     pub fn large(&self) -> usize {
         self.large.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process may be ended for what the kernel keeps in its sockets.
+    pub(super) fn counts_sockets(&self) -> bool {
+        self.counts_sockets.load(Ordering::Relaxed)
     }
 
     /// Whether requests beyond a few are to be refused.
@@ -96,7 +104,9 @@ mod tests {
         assert!(memory.is_short() && !memory.is_spoken_for());
         assert_eq!(memory.note(most, None, most), None);
         assert_eq!(memory.note(0, None, most), Some(false));
+        assert!(!memory.counts_sockets());
         assert_eq!(memory.note(0, Some(most), most), Some(true), "sockets where they count");
+        assert!(memory.counts_sockets());
         assert_eq!((memory.note(0, Some(0), most), memory.is_spoken_for()), (None, true), "and fewer answers fit");
     }
 }

@@ -6,6 +6,7 @@ mod deadline;
 mod reach;
 mod severable;
 mod tls;
+mod unread;
 mod waited_for;
 mod ws_frames;
 
@@ -24,11 +25,13 @@ use crate::config::ServiceConfig;
 use crate::resilience::RetryBudget;
 use addresses::Addresses;
 use severable::Dial;
+use unread::UNREAD;
 
 pub use cause::cause_of;
 pub use deadline::{Deadline, Turn};
 pub use reach::Unreachable;
 pub use severable::{Severable, WebSocketTimeouts, close_code};
+pub use unread::bound_unread;
 pub use waited_for::waits_for_client;
 pub use ws_frames::{FrameCursor, close_frame};
 
@@ -38,10 +41,6 @@ const POOLED_IDLE: Duration = Duration::from_secs(4);
 
 /// The gap a stream may have before it counts as dead.
 const STREAM_GAP: Duration = Duration::from_secs(3600);
-
-/// What the kernel keeps of an answer that is not read yet, because its client reads nothing; the kernel's own bound is 6 MiB.
-/// It counts twice (socket(7)), and takes no more than `net.core.rmem_max`, which is 208 KiB where nobody changed it.
-const UNREAD: u32 = 256 * 1024;
 
 /// Severable connections dialled so far: each is a pool of its own.
 static DIALLED: AtomicU64 = AtomicU64::new(0);
@@ -80,6 +79,8 @@ pub struct Call {
     pub grpc: bool,
     /// Its request has no field that is about the client's connection alone: there is nothing to take away.
     pub plain: bool,
+    /// What it leaves in its socket is to be bounded before anything is known of the answer.
+    pub bounded: bool,
     /// The connection can be cut.
     pub severable: Option<Severable>,
 }
@@ -161,7 +162,7 @@ impl Upstream {
 
     /// The peer to dial for one attempt. `attempt` walks through the addresses of a name with several.
     pub async fn peer(&self, attempt: usize, call: Call) -> Result<Box<HttpPeer>, Unresolvable> {
-        let Call { streaming, timed, grpc, plain, severable } = call;
+        let Call { streaming, timed, grpc, plain, bounded, severable } = call;
         let address = self.addresses.pick(attempt).await.map_err(|reason| Unresolvable {
             service: self.name.to_string(),
             host: self.addresses.host().to_owned(),
@@ -186,11 +187,13 @@ impl Upstream {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         }
         options.idle_timeout = Some(POOLED_IDLE);
-        options.tcp_recv_buf = Some(UNREAD as usize);
+        options.tcp_recv_buf = bounded.then_some(UNREAD as usize);
         if grpc {
             // Without TLS nothing is negotiated. One call a connection, as everywhere: a late one has its socket shut.
             options.set_http_version(2, if self.tls { 1 } else { 2 });
             options.max_h2_streams = 1;
+            // RFC 9113 §6.9: the engine's own 8 MiB would lie in our memory.
+            (options.h2_stream_window_size, options.h2_connection_window_size) = (Some(UNREAD), Some(UNREAD));
             peer.group_key = self.grpc_pool_key;
         }
         if let Some(severable) = severable {

@@ -46,7 +46,7 @@ impl Upstream {
     }
 
     async fn reach_one(&self, attempt: usize) -> Result<SocketAddr, Unreachable> {
-        let call = Call { streaming: false, timed: false, grpc: false, plain: false, severable: None };
+        let call = Call { streaming: false, timed: false, grpc: false, plain: false, bounded: true, severable: None };
         let peer = self.peer(attempt, call).await.map_err(|error| Unreachable::Name(error.reason))?;
         let Some(address) = peer.address().as_inet().copied() else {
             return Err(Unreachable::Name("no address".to_owned()));

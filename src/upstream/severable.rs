@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::UNREAD;
+use super::unread::UNREAD;
 use super::ws_frames::{FrameCursor, masked_close_frame};
 use crate::session::{Cord, EndReason};
 
@@ -78,7 +78,7 @@ impl L4Connect for Dial {
     }
 }
 
-/// With the bound that the engine's own connections have.
+/// Bounded from the start: nobody knows how much it will carry.
 async fn connect(address: std::net::SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_recv_buffer_size(UNREAD)?;

@@ -121,6 +121,36 @@ async fn a_call_goes_both_ways_and_ends_with_its_trailers() {
     }
 }
 
+/// What it sends beyond that, because the client reads nothing, would lie in our memory: RFC 9113 §6.9.
+#[tokio::test]
+async fn a_service_may_send_little_ahead() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let open = "{ id: open, path: \"/open/*\", target_service: own_service, preserve_path: true, auth: none }";
+    let edge = Setup::new().service_alone("own", &url, None, "timeout: 10").route(open).start().await;
+    let _client = call(edge.address(), "application/grpc").await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    stream.write_all(&frame(4, 0, 0, b"")).await.unwrap();
+    // RFC 9113 §6.9.2: what holds where nothing is said.
+    let (mut of_stream, mut of_connection) = (65_535, 65_535);
+    loop {
+        let (kind, _, id, payload) = next(&mut stream).await.unwrap();
+        let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+        match (kind, id) {
+            (4, 0) => {
+                let place = payload.chunks(6).position(|setting| setting[1] == 4);
+                of_stream = place.map_or(of_stream, |place| number(place * 6 + 2));
+            }
+            (8, 0) => of_connection += number(0),
+            (HEADERS, _) => break,
+            _ => {}
+        }
+    }
+    assert!((65_535..=1024 * 1024).contains(&of_stream), "{of_stream}");
+    assert!((65_535..=1024 * 1024).contains(&of_connection), "{of_connection}");
+}
+
 #[tokio::test]
 async fn a_call_that_streams_is_answered_when_its_service_likes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

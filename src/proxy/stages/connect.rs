@@ -36,7 +36,8 @@ pub(in crate::proxy) async fn connect(
     let (grpc, severable) = (is_grpc(session), hold::hold(session, ctx));
     ctx.hop.timed = severable.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
     let plain = !session.req_header().headers.keys().any(ends_here);
-    let call = Call { streaming: ctx.streaming, timed: ctx.hop.timed, grpc, plain, severable };
+    let bounded = ctx.gateway.memory.counts_sockets();
+    let call = Call { streaming: ctx.streaming, timed: ctx.hop.timed, grpc, plain, bounded, severable };
     upstream.peer(attempt, call).await.map_err(|error| {
         ctx.hop.fault = true;
         tracing::error!(%error, correlation_id = &*ctx.correlation_id, "a service has no address");

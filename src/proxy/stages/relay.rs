@@ -15,10 +15,12 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
 use crate::proxy::headers::{CORRELATION_ID, KEEP_ALIVE, ORIGINAL_USER, PROXY_CONNECTION, forget_answer_spelling};
 use crate::reply::ProxyError;
-use crate::upstream::waits_for_client;
+use crate::upstream::{bound_unread, waits_for_client};
 
 /// An answer beyond this may take much memory.
 const LARGE: u64 = 128 * 1024;
+/// An answer beyond this may leave more with the kernel, while its client reads nothing, than the bound for that.
+const HELD_ANYWAY: u64 = 1024 * 1024;
 
 /// What every answer gets, ours or a service's.
 pub(in crate::proxy) fn add_response_headers(
@@ -132,8 +134,8 @@ pub(in crate::proxy) fn take_over(
         response.set_version(Version::HTTP_11);
     }
     let bodiless = session.req_header().method == Method::HEAD || response.status == StatusCode::NOT_MODIFIED;
-    if !bodiless && is_large(response, length) {
-        hold_memory(session, ctx).map_err(|error| abort(ctx, error))?;
+    if !bodiless {
+        hold_memory(session, response, length, ctx).map_err(|error| abort(ctx, error))?;
     }
     if told.cookies {
         keep_cookies_ours(response, ctx)?;
@@ -147,12 +149,25 @@ fn is_large(response: &ResponseHeader, length: Option<u64>) -> bool {
     length.map_or_else(|| !is_event_stream(&response.headers), |length| length > LARGE)
 }
 
-/// More large answers than memory has room for are refused, where the client may well ask again.
-fn hold_memory(session: &Downstream, ctx: &mut RequestContext) -> Result<(), ProxyError> {
-    if ctx.gateway.memory.is_spoken_for() && session.req_header().method.is_safe() {
-        return Err(ProxyError::ShortOfMemory);
+/// More large answers than memory has room for are refused, where the client may well ask again; and of no answer does
+/// much stay with the kernel.
+fn hold_memory(
+    session: &Downstream,
+    response: &ResponseHeader,
+    length: Option<u64>,
+    ctx: &mut RequestContext,
+) -> Result<(), ProxyError> {
+    let memory = &ctx.gateway.memory;
+    if is_large(response, length) {
+        if memory.is_spoken_for() && session.req_header().method.is_safe() {
+            return Err(ProxyError::ShortOfMemory);
+        }
+        ctx.large = Some(memory.hold());
     }
-    ctx.large = Some(ctx.gateway.memory.hold());
+    let bounded = memory.counts_sockets();
+    if let Some(socket) = ctx.hop.socket.filter(|_| !bounded && length.is_none_or(|length| length > HELD_ANYWAY)) {
+        bound_unread(socket);
+    }
     Ok(())
 }
 
