@@ -8,11 +8,13 @@
 #![allow(clippy::string_slice, clippy::cast_precision_loss, reason = "a measurement ends by panicking, too")]
 
 mod apache;
+mod envoy;
 mod latency;
 mod load;
 mod measure;
 mod memory;
 mod pace;
+mod peer;
 mod scale;
 mod scenario;
 mod stage;
@@ -57,8 +59,10 @@ fn main() {
     let mut scenarios = scenario::all(&stage);
     let chosen = |name: &str| value("--only").is_none_or(|only| only.split(',').any(|one| one == name));
     scenarios.retain(|scenario| chosen(scenario.name));
-    let beside = stage.apaches.first().map_or(String::new(), |apache| format!(" · {}", apache.version));
-    println!("{} · {bounds:?}{beside}", edge.display());
+    let mut told = vec![edge.display().to_string(), format!("{bounds:?}")];
+    told.extend(stage.peers.iter().map(|peer| peer.version.clone()));
+    told.dedup();
+    println!("{}", told.join(" · "));
     if asked("--memory") {
         memory::measure(&stage);
     } else if asked("--scale") {

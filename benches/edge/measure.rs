@@ -42,8 +42,8 @@ pub fn measure(stage: &Stage, scenarios: &[Scenario], bounds: Bounds) -> Measure
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
     let ours = started.iter().map(|(target, port, process)| (*target, *port, process));
-    let apache = stage.apaches.iter().map(|apache| (apache.target, apache.port, &apache.process));
-    let all = ours.chain(apache);
+    let peers = stage.peers.iter().map(|peer| (peer.target, peer.port, &peer.process));
+    let all = ours.chain(peers);
     let programs: Vec<(Target, u16, &Process, u64)> =
         all.map(|(target, port, process)| (target, port, process, process.memory_kib("VmRSS"))).collect();
     let mut samples: HashMap<&'static str, Vec<Sample>> = HashMap::new();

@@ -18,6 +18,10 @@ pub enum Target {
     Apache,
     /// The same with Redis.
     ApacheRedis,
+    /// Envoy.
+    Envoy,
+    /// The same with its OAuth 2 filter.
+    EnvoyOauth2,
 }
 
 /// One line of the table.
@@ -61,9 +65,18 @@ pub fn all(stage: &Stage) -> Vec<Scenario> {
         let redis = line("session-redis", Target::OursRedis, small, Some(1.20), each("/api/x", redis_cookies));
         all.insert(4, redis);
     }
-    for apache in &stage.apaches {
-        let name = if apache.target == Target::Apache { "mod_auth_openidc" } else { "mod_auth_openidc-redis" };
-        all.insert(4, line(name, apache.target, small, None, each("/api/x", &apache.cookies)));
+    for peer in &stage.peers {
+        let name = match peer.target {
+            Target::Apache => "mod_auth_openidc",
+            Target::ApacheRedis => "mod_auth_openidc-redis",
+            Target::EnvoyOauth2 => "envoy-oauth2",
+            _ => {
+                all.insert(2, line("envoy", peer.target, small, None, vec![get("/x", &[])]));
+                all.push(line("envoy-1MiB", peer.target, large, None, vec![get("/large", &[])]));
+                continue;
+            }
+        };
+        all.insert(4, line(name, peer.target, small, None, each("/api/x", &peer.cookies)));
     }
     all
 }

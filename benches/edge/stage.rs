@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::apache::{self, Apache, Cache};
+use crate::apache::{self, Cache};
+use crate::envoy;
+use crate::peer::Peer;
 use crate::scenario::Target;
 use crate::stand::conf::{self, Ports};
 use crate::stand::process::Process;
@@ -32,28 +34,20 @@ pub struct Stage {
     pub starts: Vec<Start>,
     pub redis: Option<Process>,
     /// They run from here on: the sessions of one are in its memory.
-    pub apaches: Vec<Apache>,
+    pub peers: Vec<Peer>,
     pub cookies: Vec<String>,
     pub redis_cookies: Vec<String>,
 }
 
 impl Stage {
-    /// Writes configurations and sessions; starts the upstream and, `with_peers`, Redis and Apache, no proxy yet.
+    /// Writes configurations and sessions; starts the upstream and, `with_peers`, Redis, Apache and Envoy, no other proxy yet.
     pub async fn set(edge: &Path, bare: &Path, with_peers: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (provider, service) = behind();
         let provider = Arc::new(provider);
         let (cookies, redis_cookies) = (Vec::new(), Vec::new());
-        let mut stage = Self {
-            dir,
-            provider,
-            service,
-            starts: Vec::new(),
-            redis: None,
-            apaches: Vec::new(),
-            cookies,
-            redis_cookies,
-        };
+        let mut stage =
+            Self { dir, provider, service, starts: Vec::new(), redis: None, peers: Vec::new(), cookies, redis_cookies };
 
         let port = free_port();
         let words = [bare.display().to_string(), "bare".into(), format!("127.0.0.1:{port}"), service.to_string()];
@@ -67,7 +61,9 @@ impl Stage {
             return stage;
         }
         let in_memory = apache::start(&stage.folder("apache"), &stage.provider, service, Cache::Memory);
-        stage.apaches.extend(in_memory);
+        stage.peers.extend(in_memory);
+        let envoys = envoy::start(&stage.folder("envoy"), &stage.provider, service);
+        stage.peers.extend(envoys);
         if installed("redis-server") {
             let port = free_port();
             let port_word = port.to_string();
@@ -78,7 +74,7 @@ impl Stage {
             let store = format!("redis://127.0.0.1:{port}");
             stage.redis_cookies = stage.add_ours(edge, Target::OursRedis, &store).await;
             let in_redis = apache::start(&stage.folder("apache-redis"), &stage.provider, service, Cache::Redis(port));
-            stage.apaches.extend(in_redis);
+            stage.peers.extend(in_redis);
         }
         stage
     }
