@@ -45,6 +45,7 @@ use pingora::http::RequestHeader;
 use prometheus::IntCounter;
 
 pub use admission::is_event_stream;
+pub use directive::{CDN_CACHE_CONTROL, Directives, Scope, cache_control};
 pub use flight::Fault;
 pub use invalidation::Site;
 pub use key::Caller;
