@@ -43,13 +43,13 @@ impl Endpoints {
     /// How many sessions ended; `None` when this notice was heeded before.
     async fn heed(&self, notice: &LogoutNotice, asked: Asked<'_>) -> Result<Option<usize>, StoreError> {
         let id = format!("{} {}", notice.issuer, notice.id);
-        match self.sessions.claim(&id).await {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
+        let claim = match self.sessions.claim(&id).await {
+            Ok(None) => return Ok(None),
+            Ok(claim) => claim,
             // A store that is full still forgets: better heeded twice than not at all.
-            Err(error) if error.full => {}
+            Err(error) if error.full => None,
             Err(error) => return Err(error),
-        }
+        };
         if let Some(mark) = mark(notice)
             && let Err(error) = self.sessions.mark(&mark, notice.refused_from).await
         {
@@ -60,7 +60,9 @@ impl Endpoints {
         let ended = self.sessions.end_all(&selector, REASON).await;
         if ended.is_err() {
             // What was not done may be asked for again.
-            let _ = self.sessions.release_claim(&id).await;
+            if let Some(claim) = claim {
+                let _ = self.sessions.release_claim(claim).await;
+            }
         } else if let Err(error) = self.sessions.mark(&id, notice.refused_from).await {
             let correlation_id = asked.correlation_id;
             tracing::error!(%error, correlation_id, "a logout token was heeded, and cannot be noted as used (jti)");

@@ -11,6 +11,7 @@ use super::{Asked, Endpoints};
 use crate::config::Secret;
 use crate::oidc::{CallbackParams, Login, LoginError};
 use crate::reply::{LOGIN, ProxyError, Reply, login_url, message_page, onward_page};
+use crate::resilience::UnixTime;
 use crate::session::{FlowBinding, Identity, Moment, NewSession, Reading, Session, StoreError, Tokens};
 use crate::token::access_token;
 
@@ -84,7 +85,7 @@ impl Endpoints {
     async fn complete(&self, asked: Asked<'_>, kept: KeptFlow, params: &CallbackParams) -> Reply {
         let KeptFlow { flow, again, had, .. } = kept;
         let begun = self.sessions.moment();
-        let return_to = flow.return_to.clone();
+        let (return_to, since) = (flow.return_to.clone(), flow.created_at);
         let retry = login_url(&return_to);
         let wanted = flow.audiences.clone();
         let login = match self.relying_party.finish_login(flow, params).await {
@@ -95,7 +96,7 @@ impl Endpoints {
             Err(error) => return login_failed(&error, &retry, asked),
         };
         let previous = self.cookies.read(&asked.parts.headers);
-        if self.came_meanwhile(&previous, had.as_deref(), &login).await {
+        if self.came_meanwhile(&previous, since, had.as_deref(), &login).await {
             tracing::info!(
                 correlation_id = asked.correlation_id,
                 "another tab has logged in meanwhile: its session is kept"
@@ -131,12 +132,16 @@ impl Endpoints {
     /// Whether the browser got its session while this login was under way, by another tab's login of the same person at
     /// the same provider's session. A new one would end it, and its tab would be told 401, and log in once more, which ends
     /// the next tab's: tabs that lose their session together would go on like that for ever.
-    async fn came_meanwhile(&self, previous: &Reading, had: Option<&str>, login: &Login) -> bool {
+    async fn came_meanwhile(&self, previous: &Reading, since: UnixTime, had: Option<&str>, login: &Login) -> bool {
         let Reading::One(token) = previous else { return false };
         if had == Some(token.session_key().hex().as_str()) {
             return false;
         }
         let Ok(Some(session)) = self.sessions.find(token).await else { return false };
+        // A strict cookie may have been here without being sent, where another site led to the login.
+        if session.created_at < since {
+            return false;
+        }
         let who = &session.identity;
         who.issuer == login.issuer && who.subject == login.subject && session.idp_session == login.idp_session
     }

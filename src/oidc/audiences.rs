@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
+use futures::stream;
 use parking_lot::Mutex;
 use url::Url;
 
@@ -17,6 +19,10 @@ const BELIEVED: Duration = Duration::from_secs(300);
 
 /// How long nothing is asked again: anybody can send us the error that makes us ask.
 const ASKED_LATELY: Duration = Duration::from_secs(2);
+
+/// Questions under way at once: a provider that hangs takes its whole time for each, while everybody who is refused waits
+/// for all.
+const AT_ONCE: usize = 8;
 
 /// The refused ones, and since when.
 #[derive(Debug, Default)]
@@ -55,9 +61,15 @@ impl RelyingParty {
         }
         let mut asked = self.refused.asked.lock().await;
         let lately = asked.is_some_and(|when| when.elapsed() < ASKED_LATELY);
-        for audience in audiences.iter().filter(|_| !lately) {
-            if refuses(&self.http, self.question(endpoint.clone(), "openid", Some(audience))).await {
-                let written = if self.idp.audience.as_ref() == Some(audience) {
+        let ask = |audience: &String| (audience.clone(), self.question(endpoint.clone(), "openid", Some(audience)));
+        let questions: Vec<(String, Url)> = audiences.iter().filter(|_| !lately).map(ask).collect();
+        let http = &self.http;
+        let answers = stream::iter(questions)
+            .map(|(audience, question)| async move { (audience, refuses(http, question).await) });
+        let mut answers = answers.buffered(AT_ONCE);
+        while let Some((audience, refused)) = answers.next().await {
+            if refused {
+                let written = if self.idp.audience.as_ref() == Some(&audience) {
                     format!("idps[{}].audience in idps.yaml", self.name())
                 } else {
                     "service_audiences in settings.yaml, or the token_policy.audience of a route".to_owned()
@@ -68,7 +80,7 @@ impl RelyingParty {
                     "the provider refuses this audience (invalid_target): allow it for this client at the provider, \
                      or correct {written}"
                 );
-                self.refused.add(audience);
+                self.refused.add(&audience);
             }
         }
         if !lately {

@@ -22,6 +22,13 @@ const CLAIM: Duration = Duration::from_secs(5);
 const CLAIM_LOOKS: usize = 40;
 const CLAIM_LOOK: Duration = Duration::from_millis(50);
 
+/// What [`Sessions::claim`] gave. It may lapse, and be another one's by the time it is given back.
+#[derive(Debug)]
+pub struct Claim {
+    name: String,
+    value: Vec<u8>,
+}
+
 impl Sessions {
     /// Keeps a login flow under its `state`, sealed to it: who reads the store learns no PKCE verifier.
     pub async fn put_flow(&self, state: &str, flow: &[u8], lifetime: Duration) -> Result<(), StoreError> {
@@ -44,27 +51,31 @@ impl Sessions {
         Ok(opened.ok())
     }
 
-    /// Takes `id` for this caller, who marks it ([`Self::mark`]) or gives it back ([`Self::release_claim`]); `false` where it
+    /// Takes `id` for this caller, who marks it ([`Self::mark`]) or gives it back ([`Self::release_claim`]); `None` where it
     /// was marked before. Waits for another who has it; one who was killed has it for a few seconds.
-    pub async fn claim(&self, id: &str) -> Result<bool, StoreError> {
+    pub async fn claim(&self, id: &str) -> Result<Option<Claim>, StoreError> {
         // A store that is asked again after a lost answer knows its own note by its value: no two may be equal.
         let (name, value) = (mark_name(id), format!("claimed {}", random_text()?).into_bytes());
         for _look in 0..CLAIM_LOOKS {
             let now = self.now()?;
             if self.store.put_note(&name, value.clone(), now.plus(CLAIM), now).await? {
-                return Ok(true);
+                return Ok(Some(Claim { name, value }));
             }
             if self.is_marked(id).await? {
-                return Ok(false);
+                return Ok(None);
             }
             tokio::time::sleep(CLAIM_LOOK).await;
         }
         Err(StoreError::new("notes", "another one is at it"))
     }
 
-    /// Gives back what was claimed.
-    pub async fn release_claim(&self, id: &str) -> Result<(), StoreError> {
-        self.store.take_note(&mark_name(id), self.now()?).await.map(drop)
+    /// Gives back what was claimed, unless it has lapsed: then it is another one's claim that is there, or their mark.
+    pub async fn release_claim(&self, claim: Claim) -> Result<(), StoreError> {
+        let now = self.now()?;
+        if self.store.read_note(&claim.name, now).await?.is_some_and(|there| there == claim.value) {
+            self.store.take_note(&claim.name, now).await?;
+        }
+        Ok(())
     }
 
     /// Whether `id` is marked ([`Self::mark`]).

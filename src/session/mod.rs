@@ -35,6 +35,7 @@ pub use cookie::{InvalidCookie, Reading, SessionCookie};
 pub use cookie_pairs::Cut;
 pub use cookie_token::CookieToken;
 pub use flow::{FLOW_LIFETIME, FlowBinding};
+pub use flows::Claim;
 pub use key::SessionKey;
 pub use key_ring::SecretError;
 pub use lease::Lease;

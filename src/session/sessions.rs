@@ -362,22 +362,6 @@ impl Sessions {
         }
     }
 
-    fn tell_store(&self, key: SessionKey, end: UnixTime) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (near, live, store) = (Arc::clone(&self.near), Arc::clone(&self.live), Arc::clone(&self.store));
-        runtime.spawn(async move {
-            match store.touch(&key, end).await {
-                Ok(true) => {}
-                // Ended by another process: what is here is not to be trusted.
-                Ok(false) => {
-                    near.remove(&key);
-                    live.doubt(&key);
-                }
-                Err(error) => tracing::warn!(session = %key.short(), %error, "a session's new end was not stored"),
-            }
-        });
-    }
-
     fn count_lookup(&self, tier: &str, result: &str) {
         self.metrics.session_lookups.with_label_values(&[tier, result]).inc();
     }

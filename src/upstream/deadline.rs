@@ -9,14 +9,15 @@
 //!
 //! A request costs an entry in a list of its thread and no timer: one task a thread sleeps until the
 //! earliest deadline. Everything happens on the thread of the request, and nothing there waits between the
-//! closing of a socket and the end of its entry: the number in the list is never another socket's.
+//! closing of a socket and the end of its entry: the number in the list is never another socket's. But that of a call on
+//! HTTP/2 may be, whose connection is closed by a task of its own ([`Deadline::of_call`]).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{Shutdown, SockaddrStorage, getpeername, getsockname, shutdown};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::waited_for::{Unread, is_clogged, unread};
@@ -25,17 +26,22 @@ use super::waited_for::{Unread, is_clogged, unread};
 const NEXT_LOOK: Duration = Duration::from_millis(250);
 
 thread_local! {
-    static AWAITED: RefCell<Awaited> = const { RefCell::new(Awaited { waits: BTreeMap::new(), moved: BTreeMap::new(), count: 0, alarm: None }) };
+    static AWAITED: RefCell<Awaited> = const { RefCell::new(Awaited { waits: BTreeMap::new(), moved: BTreeMap::new(), ends: BTreeMap::new(), count: 0, alarm: None }) };
 }
 
 /// Deadline, and a number to tell equal ones apart.
 type Place = (Instant, u64);
+
+/// The two ends of a connection: of those that are there, no two have both in common.
+type Ends = (SockaddrStorage, SockaddrStorage);
 
 /// The answers that one thread waits for.
 struct Awaited {
     waits: BTreeMap<Place, Wait>,
     /// By number: waits that were moved from their first deadline.
     moved: BTreeMap<u64, Moved>,
+    /// By number: whose socket may be another by now.
+    ends: BTreeMap<u64, Ends>,
     count: u64,
     /// What the watching task sleeps until.
     alarm: Option<Instant>,
@@ -77,7 +83,7 @@ enum Moved {
     To(Place),
     /// Somebody was late, and the socket was shut.
     Over(Turn),
-    /// The service had sent everything and closed.
+    /// The service had sent everything and closed, or the connection is gone.
     Done,
 }
 
@@ -122,6 +128,19 @@ impl Deadline {
         let upload = Upload { since, pause, timeout, clogged: false };
         // The first look tells who is waited for.
         Self::wait(Wait { socket, of: Awaits::Upload(upload) }, since + timeout.min(pause.unwrap_or(timeout)))
+    }
+
+    /// The same for a connection that another task may close, after which its number is free: another socket that has got
+    /// it is left alone.
+    #[must_use]
+    pub fn of_call(self) -> Self {
+        AWAITED.with_borrow_mut(|awaited| {
+            let Awaited { waits, ends, .. } = awaited;
+            if let Some(both) = waits.get(&self.place).and_then(|wait| ends_of(wait.socket)) {
+                ends.insert(self.place.1, both);
+            }
+        });
+        self
     }
 
     fn wait(wait: Wait, until: Instant) -> Option<Self> {
@@ -207,6 +226,9 @@ impl Awaited {
         while let Some(entry) = self.waits.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((_, number), wait) = entry.remove_entry();
             let (of, fate) = match wait.of {
+                of if self.ends.get(&number).is_some_and(|ends| ends_of(wait.socket) != Some(*ends)) => {
+                    (of, Fate::Done)
+                }
                 Awaits::Upload(mut upload) => {
                     let fate = upload.look(wait.socket, now);
                     (Awaits::Upload(upload), fate)
@@ -233,6 +255,7 @@ impl Awaited {
     }
 
     fn forget(&mut self, deadline: &Deadline) {
+        self.ends.remove(&deadline.place.1);
         let place = match self.moved.remove(&deadline.place.1) {
             Some(Moved::To(place)) => place,
             _ => deadline.place,
@@ -272,127 +295,14 @@ fn of_body(socket: RawFd, now: Instant) -> Fate {
     }
 }
 
+fn ends_of(socket: RawFd) -> Option<Ends> {
+    Some((getsockname(socket).ok()?, getpeername(socket).ok()?))
+}
+
 /// Tasks that stay on their thread.
 fn is_confined(runtime: &Handle) -> bool {
     runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd;
-
-    use tokio::io::AsyncReadExt as _;
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::*;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (stream, listener.accept().await.unwrap().0)
-    }
-
-    fn in_millis(millis: u64) -> Instant {
-        Instant::now() + Duration::from_millis(millis)
-    }
-
-    #[tokio::test]
-    async fn whoever_is_late_is_shut_and_nobody_else() {
-        let ((mut late, _a), (kept, mut kept_peer), (patient, _b)) = (pair().await, pair().await, pair().await);
-        // The earlier deadline comes second.
-        let long = Deadline::set(patient.as_raw_fd(), in_millis(600_000)).unwrap();
-        let short = Deadline::set(late.as_raw_fd(), in_millis(50)).unwrap();
-        let answered = Deadline::set(kept.as_raw_fd(), in_millis(50)).unwrap();
-        drop(answered);
-        assert_eq!(late.read(&mut [0]).await.unwrap(), 0, "shut");
-        assert_eq!((short.passed(), long.passed()), (Some(Turn::Service), None));
-        kept.try_write(b"x").unwrap();
-        assert_eq!(kept_peer.read(&mut [0]).await.unwrap(), 1, "this one goes on");
-        drop((short, long));
-        AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty()));
-        // The list is watched again after it was empty.
-        let (mut next, _c) = pair().await;
-        let _again = Deadline::set(next.as_raw_fd(), in_millis(50)).unwrap();
-        assert_eq!(next.read(&mut [0]).await.unwrap(), 0);
-    }
-
-    async fn end_of(deadline: &Deadline) -> Turn {
-        loop {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            if let Some(late) = deadline.passed() {
-                return late;
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_late_upload_is_the_clients_unless_the_service_takes_nothing() {
-        const PAUSE: Duration = Duration::from_millis(100);
-        let ((idle, _a), (full, mut reader)) = (pair().await, pair().await);
-        let of = |stream: &TcpStream, pause| Deadline::of_upload(stream.as_raw_fd(), pause, PAUSE * 10).unwrap();
-        let (begun, client) = (Instant::now(), of(&idle, Some(PAUSE)));
-        assert_eq!(end_of(&client).await, Turn::Client);
-        assert!(begun.elapsed() < PAUSE * 9);
-
-        let mut sent = 0;
-        while let Ok(more) = full.try_write(&[0; 8192]) {
-            sent += more;
-        }
-        let service = of(&full, Some(PAUSE));
-        tokio::time::sleep(PAUSE * 3).await;
-        assert!(service.passed().is_none() && service.excuses(), "the service has more time");
-        drop(service);
-        let service = of(&full, Some(PAUSE));
-        tokio::time::sleep(PAUSE * 2).await;
-        let mut into = vec![0; sent];
-        reader.read_exact(&mut into).await.unwrap();
-        assert_eq!(end_of(&service).await, Turn::Client, "it has taken everything, and nothing more came");
-        drop((client, service));
-        AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
-    }
-
-    #[tokio::test]
-    async fn a_service_that_takes_nothing_is_shut_and_blamed() {
-        let (full, _reader) = pair().await;
-        while full.try_write(&[0; 8192]).is_ok() {}
-        for pause in [None, Some(Duration::from_millis(20))] {
-            let (begun, timeout) = (Instant::now(), Duration::from_millis(200));
-            let service = Deadline::of_upload(full.as_raw_fd(), pause, timeout).unwrap();
-            assert_eq!(end_of(&service).await, Turn::Service);
-            assert!(begun.elapsed() >= timeout);
-            drop(service);
-            AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
-        }
-        let (idle, _peer) = pair().await;
-        let timed_elsewhere = Deadline::of_upload(idle.as_raw_fd(), None, Duration::from_millis(10)).unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(timed_elsewhere.passed(), None);
-        assert!(!timed_elsewhere.excuses(), "it was looked at, and nothing was clogged");
-    }
-
-    #[tokio::test]
-    async fn a_body_is_late_unless_it_waits_for_its_client_or_is_all_there() {
-        let ((silent, _a), (unread, mut service), (closed, gone)) = (pair().await, pair().await, pair().await);
-        let of = |stream: &TcpStream| {
-            let mut deadline = Deadline::set(stream.as_raw_fd(), in_millis(50)).unwrap();
-            deadline.begun(true);
-            deadline
-        };
-        service.try_write(b"x").unwrap();
-        drop(gone);
-        let all = [of(&silent), of(&unread), of(&closed)];
-        tokio::time::sleep(NEXT_LOOK * 3).await;
-        assert_eq!(all.each_ref().map(Deadline::cut_short), [true, false, false]);
-        service.try_write(b"y").unwrap();
-        assert_eq!(unread.try_read(&mut [0; 9]).unwrap(), 2, "it goes on");
-        tokio::time::sleep(NEXT_LOOK * 2).await;
-        assert_eq!(service.read(&mut [0]).await.unwrap(), 0, "until the client has caught up");
-        drop(all);
-        AWAITED.with_borrow(|awaited| assert!(awaited.waits.is_empty() && awaited.moved.is_empty()));
-    }
-
-    #[tokio::test]
-    async fn what_has_no_descriptor_is_left_alone() {
-        assert!(Deadline::set(-1, Instant::now()).is_none());
-    }
-}
+mod tests;

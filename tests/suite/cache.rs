@@ -18,6 +18,11 @@ async fn a_cache_before_us_is_told_that_a_sessions_answer_is_nobody_elses() {
         ("max-age=60, private=\"set-cookie\"", "", "max-age=60, private=\"set-cookie\", private"),
         ("Private, max-age=60", "", "Private, max-age=60"),
         ("no-store", "", "no-store"),
+        // §5.2.2.3: who knows the status may store it in spite of the second.
+        ("must-understand, no-store, max-age=60", "", "must-understand, no-store, max-age=60, private"),
+        // Commas within quotes part nothing.
+        ("max-age=60, private=\"x-a, public\"", "", "max-age=60, private=\"x-a, public\", private"),
+        ("max-age=60, no-cache=\"x-a, private\"", "", "max-age=60, no-cache=\"x-a, private\", private"),
         ("max-age=60, Public", "", "max-age=60, Public"),
         ("s-maxage=60", "", "s-maxage=60"),
         ("public, max-age=60", "Vary: Accept, authorization\r\n", "public, max-age=60, private"),
@@ -42,6 +47,17 @@ async fn a_cache_before_us_is_told_that_a_sessions_answer_is_nobody_elses() {
     }
     upstream.behave(Behaviour::Say(Say::default()));
     assert_eq!(browser.get(edge.url("/api/own/y")).await.headers()["cache-control"], "private", "nor by a guess");
+    // Whoever heeds this one does not read the other (RFC 9213 §2.1).
+    let targeted = async |written: &str, more: &str| {
+        upstream.behave(Say::cache_control("max-age=60", &format!("CDN-Cache-Control: {written}\r\n{more}")));
+        browser.get(edge.url("/api/own/z")).await.headers().contains_key("cdn-cache-control")
+    };
+    for (written, more) in [("max-age=60", ""), ("max-age=x, public", ""), ("public", "Vary: X-Original-User\r\n")] {
+        assert!(!targeted(written, more).await, "{written}");
+    }
+    for written in ["public, max-age=60", "s-maxage=60", "no-store", "private"] {
+        assert!(targeted(written, "").await, "{written}");
+    }
 }
 
 #[tokio::test]

@@ -186,6 +186,25 @@ async fn a_tab_that_logs_in_later_keeps_the_session_of_the_first() {
     assert_eq!(edge.metric("bff_sessions_destroyed_total{reason=\"replaced\"}").await, 2);
 }
 
+/// A strict cookie is not sent to a login that another site leads to, and comes along to its end where the provider's site is
+/// ours.
+#[tokio::test]
+async fn a_session_that_was_there_before_a_login_is_none_that_came_meanwhile() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0])).session("same_site: strict");
+    let edge = setup.start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let before = browser.cookie(&edge.origin, COOKIE).unwrap();
+    browser.put_cookie(&edge.origin, &format!("{COOKIE}=; Path=/; Max-Age=0"));
+    // Sessions begin by the second.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    browser.put_cookie(&edge.origin, &format!("{COOKIE}={before}; Path=/"));
+    let answer = browser.get(&callback).await;
+    assert!(cookie_named(&set_cookies(&answer), COOKIE).is_some(), "a person has logged in anew");
+    assert_eq!(edge.metric("bff_sessions_destroyed_total{reason=\"replaced\"}").await, 1);
+}
+
 #[tokio::test]
 async fn a_script_that_wants_a_login_right_after_one_gets_on_with_that() {
     let (edge, _upstream) = edge().await;

@@ -515,3 +515,19 @@ async fn credentials_and_a_database_of_ones_own() {
     let refused = RedisStore::open(&config, &Metrics::new().unwrap()).unwrap_err().to_string();
     assert!(refused.contains("assword") && !refused.contains("wrong\""), "{refused}");
 }
+
+/// Which makes room. Who goes on is listed by an end that has moved.
+#[tokio::test]
+async fn a_full_redis_is_swept_of_what_is_over() {
+    let redis = Redis::start("maxmemory-policy noeviction");
+    let store = redis_store(&redis.url());
+    for number in 0..8 {
+        store.insert(&key(number), record(1, number)).await.unwrap();
+    }
+    for number in 0..4 {
+        assert!(store.touch(&key(number), UnixTime(10_950)).await.unwrap());
+    }
+    redis.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1));
+    assert_eq!(store.sweep(UnixTime(10_910)).await.unwrap(), 4);
+    assert_eq!(store.count(UnixTime(10_910)).await.unwrap(), 4);
+}

@@ -5,7 +5,8 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, ListEntry, Parser};
 
-const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+/// For shared caches, which then read `Cache-Control` no more (RFC 9213 §2.1).
+pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// The largest number of seconds there is (RFC 9111 §1.2.2).
 const FOREVER: u32 = 1 << 31;
@@ -57,17 +58,15 @@ impl Directives {
     pub fn of(headers: &HeaderMap) -> Self {
         Self::targeted(headers).unwrap_or_else(|| {
             let mut found = Self::default();
-            for value in headers.get_all(CACHE_CONTROL) {
-                for (name, argument) in split(&String::from_utf8_lossy(value.as_bytes())) {
-                    found.note(&name, argument.as_deref());
-                }
+            for (name, argument) in cache_control(headers) {
+                found.note(&name, argument.as_deref());
             }
             found
         })
     }
 
-    /// RFC 9213 §2.2: a field that does not parse, or is empty, is ignored as a whole.
-    fn targeted(headers: &HeaderMap) -> Option<Self> {
+    /// Those of the targeted field. RFC 9213 §2.2: one that does not parse, or is empty, is ignored as a whole.
+    pub fn targeted(headers: &HeaderMap) -> Option<Self> {
         let lines: Vec<&[u8]> = headers.get_all(CDN_CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
         let members = Parser::parse_dictionary(&lines.join(&b","[..])).ok()?;
         if members.is_empty() {
@@ -136,6 +135,11 @@ impl Scope {
 pub(super) fn delta_seconds(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse::<u32>().unwrap_or(FOREVER).min(FOREVER))
+}
+
+/// The directives of `Cache-Control` (see [`split`]).
+pub fn cache_control(headers: &HeaderMap) -> impl Iterator<Item = (String, Option<String>)> {
+    headers.get_all(CACHE_CONTROL).iter().flat_map(|line| split(&String::from_utf8_lossy(line.as_bytes())))
 }
 
 /// Directives in order: lower-case name, argument without its quotes. Commas inside quotes do not split.

@@ -45,6 +45,7 @@ use pingora::http::RequestHeader;
 use prometheus::IntCounter;
 
 pub use admission::is_event_stream;
+pub use directive::{CDN_CACHE_CONTROL, Directives, Scope, cache_control};
 pub use flight::Fault;
 pub use invalidation::Site;
 pub use key::Caller;
@@ -175,9 +176,9 @@ impl CacheKeyLock for Lock {
         }
         let mut under_way = self.under_way.lock();
         let key = key.combined_bin();
-        if let Some(one) = under_way.get(&key)
-            && !matches!(one.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout)
-        {
+        // Another than that may be left here by a permit that came back under another key: the engine gives that of a stale
+        // answer to a copy of its request.
+        if let Some(one) = under_way.get(&key).filter(|one| one.0.lock_status() == LockStatus::Waiting) {
             return Locked::Read(one.read_lock());
         }
         let (permit, stub) = WritePermit::new(LOCK_AGE, stale_writer, Extensions::new());

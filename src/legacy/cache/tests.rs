@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use pingora::cache::lock::{CacheKeyLock as _, LockStatus, Locked};
 use pingora::cache::trace::Span;
 use pingora::cache::{CacheKey, CacheMeta, Storage};
 use pingora::http::ResponseHeader;
 use prometheus::IntGauge;
 use proptest::prelude::*;
 
+use super::Lock;
 use super::admission::StoragePolicy;
 use super::entry::describe;
 use super::key::{Caller, Known, Lookup, Resource};
@@ -107,6 +109,19 @@ async fn many_that_serve_only_who_asked_drive_nothing_out() {
     alone.extensions.get::<Arc<Lookup>>().unwrap().alone.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(!room.store(&alone, policy(true, &[]), &[0; 1500]).await);
     assert!(room.read(&key("ada", "/x", "")).await.is_some());
+}
+
+/// The engine gives the lock of a stale answer to a copy of its request, by whose time others may know more of the resource.
+#[test]
+fn a_lock_that_is_released_under_another_key_holds_nobody_up() {
+    let lock = Lock::default();
+    let then = key("ada", "/x", "en");
+    let now = then.extensions.get::<Arc<Lookup>>().unwrap().key(&Known { shared: true, ..Known::default() });
+    for _ in 0..2 {
+        let Locked::Write(permit) = lock.lock(&then, true) else { panic!("nobody is at it") };
+        assert!(!lock.lock(&then, true).is_write(), "somebody is at it");
+        lock.release(&now, permit, LockStatus::Done);
+    }
 }
 
 #[tokio::test]

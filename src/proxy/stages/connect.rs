@@ -49,7 +49,7 @@ pub(in crate::proxy) async fn connect(
 
 /// Whether this is a gRPC call, which no service takes but on HTTP/2 (its statuses are trailers). gRPC-Web, which
 /// browsers speak, is made for HTTP/1.1.
-fn is_grpc(session: &Downstream) -> bool {
+pub(super) fn is_grpc(session: &Downstream) -> bool {
     if !session.is_http2() {
         return false;
     }

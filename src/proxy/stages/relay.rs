@@ -8,7 +8,7 @@ use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use super::origin::{EXPOSED, cors_headers};
-use crate::legacy::cache::is_event_stream;
+use crate::legacy::cache::{CDN_CACHE_CONTROL, Directives, Scope, cache_control, is_event_stream};
 use crate::list_fields::{members, nominated};
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
@@ -39,8 +39,8 @@ pub(in crate::proxy) fn add_response_headers(
     if ctx.who.session().is_some() {
         keep_readers_ours(response);
         // The façade tells what it stores as it was told, and its own cache knows for whom that is.
-        if ctx.legacy.is_none() && is_for_one(response) {
-            response.append_header(CACHE_CONTROL, HeaderValue::from_static("private"))?;
+        if ctx.legacy.is_none() && !response.status.is_informational() {
+            keep_for_one(response)?;
         }
     }
     if let Some(origin) = &ctx.cors_origin {
@@ -71,22 +71,46 @@ fn keep_readers_ours(response: &mut ResponseHeader) {
 
 /// RFC 9111 §3.5: no shared cache gives anybody else the answer to a request with `Authorization`, unless it says so; a service
 /// may rely on that. A cache before us sees a cookie instead, which it does not heed, and has to be told.
+fn keep_for_one(response: &mut ResponseHeader) -> pingora::Result<()> {
+    // A cache for which it is does not read the other field.
+    if response.headers.contains_key(&CDN_CACHE_CONTROL) {
+        let told = Directives::targeted(&response.headers).is_some_and(|told| {
+            let unstored = told.no_store && !told.must_understand;
+            told.private == Scope::Whole || unstored || told.public || told.s_maxage.is_some()
+        });
+        if !told || differs_by_identity(response) {
+            response.remove_header(&CDN_CACHE_CONTROL);
+        }
+    }
+    if is_for_one(response) {
+        response.append_header(CACHE_CONTROL, HeaderValue::from_static("private"))?;
+    }
+    Ok(())
+}
+
+/// Whether `Cache-Control` leaves it to `Authorization` whose the answer is.
 fn is_for_one(response: &ResponseHeader) -> bool {
-    if response.status.is_informational() {
+    let (mut for_all, mut unstored, mut understood) = (false, false, false);
+    for (name, argument) in cache_control(&response.headers) {
+        match (&*name, argument) {
+            ("private", None) => return false,
+            ("no-store", _) => unstored = true,
+            // RFC 9111 §5.2.2.3: who knows this one and the status may store it in spite of `no-store`.
+            ("must-understand", _) => understood = true,
+            ("public" | "s-maxage", _) => for_all = true,
+            _ => {}
+        }
+    }
+    if unstored && !understood {
         return false;
     }
-    let mut for_all = false;
-    for directive in members(&response.headers, &CACHE_CONTROL) {
-        let name = directive.split(|byte| *byte == b'=').next().unwrap_or_default();
-        if directive.eq_ignore_ascii_case(b"private") || name.eq_ignore_ascii_case(b"no-store") {
-            return false;
-        }
-        for_all |= name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage");
-    }
-    // What differs by fields that we send differs by none that a cache before us sees.
+    !for_all || differs_by_identity(response)
+}
+
+/// By fields that we send: by none that a cache before us sees.
+fn differs_by_identity(response: &ResponseHeader) -> bool {
     let ours = [AUTHORIZATION.as_str(), ORIGINAL_USER.as_str()];
-    let by_identity = |name: &[u8]| ours.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
-    !for_all || members(&response.headers, &VARY).any(by_identity)
+    members(&response.headers, &VARY).any(|name| ours.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes())))
 }
 
 /// Fetch, "CORS protocol and HTTP caches": told also where no listed origin asks, or a cache would give a listed one

@@ -8,6 +8,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
+use super::connect::is_grpc;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::headers::Presence;
@@ -103,7 +104,7 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
     ctx.hop.turn = Some(turn);
     on_the_way(ctx, if turn == Turn::Client { Stage::Uploading } else { Stage::Asked });
     let (Some(socket), Some(upstream)) = (ctx.hop.socket, &ctx.upstream) else { return };
-    ctx.hop.deadline = match turn {
+    let deadline = match turn {
         _ if ctx.websocket => None,
         Turn::Service => {
             let now = Instant::now();
@@ -118,6 +119,7 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
             Deadline::of_upload(socket, pace, upstream.timeout)
         }
     };
+    ctx.hop.deadline = if is_grpc(session) { deadline.map(Deadline::of_call) } else { deadline };
 }
 
 /// A call that may hear nothing for long before its first message: gRPC, and what browsers speak in its place.

@@ -151,6 +151,24 @@ async fn a_sweep_that_takes_long_keeps_no_logout_from_being_heard_of() {
     assert!(house.sessions.find(&token).await.unwrap().is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_store_did_not_take_is_told_again_though_nobody_comes() {
+    let house = house();
+    let (token, session) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.clock.advance(Duration::from_secs(90));
+    house.store.down.store(true, Ordering::SeqCst);
+    assert!(house.sessions.find(&token).await.unwrap().is_some(), "it is close at hand");
+    eventually(|| house.store.touches.load(Ordering::SeqCst) == 1).await;
+    house.store.down.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let elsewhere = house.store.inner.load(&session.key, UnixTime(10_100)).await.unwrap();
+    assert_eq!(
+        elsewhere.map(|record| record.expires_at),
+        Some(UnixTime(10_190)),
+        "another replica would have ended it"
+    );
+}
+
 #[tokio::test]
 async fn what_the_store_was_not_told_yet_still_counts() {
     let house = house();

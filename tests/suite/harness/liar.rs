@@ -21,6 +21,8 @@ pub(crate) enum Canned {
     Whole(u16, &'static str, String),
     /// 307 to there.
     Redirect(String),
+    /// The same once so many wait for it at a time, and not before.
+    RedirectTogether(usize, String),
     /// This many bytes, after a head that does not say how many.
     Huge(usize),
     /// The connection ends without an answer.
@@ -41,6 +43,8 @@ struct Script {
     answers: HashMap<String, Canned>,
     /// Path and body of every request.
     asked: Vec<(String, String)>,
+    /// For `RedirectTogether`.
+    waiting: usize,
 }
 
 /// The provider.
@@ -170,17 +174,32 @@ async fn converse(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
     };
     let close = "HTTP/1.1 {status} X\r\nconnection: close\r\n";
     let head = |status: u16, more: &str| close.replace("{status}", &status.to_string()) + more + "\r\n";
+    let redirect = |to: &str| head(307, &format!("location: {to}\r\ncontent-length: 0\r\n"));
     let answer = match canned {
         Canned::Whole(status, kind, body) => {
             head(status, &format!("content-type: {kind}\r\ncontent-length: {}\r\n", body.len())) + &body
         }
-        Canned::Redirect(to) => head(307, &format!("location: {to}\r\ncontent-length: 0\r\n")),
+        Canned::Redirect(to) => redirect(&to),
+        Canned::RedirectTogether(most, to) if together(&mut stream, &script, most).await => redirect(&to),
         Canned::Huge(size) => head(200, "content-type: application/json\r\n") + &"x".repeat(size),
-        Canned::Reset => return,
+        Canned::RedirectTogether(..) | Canned::Reset => return,
         Canned::Hang => return std::future::pending().await,
     };
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
+}
+
+/// `false`: whoever asked has left before so many waited.
+async fn together(stream: &mut TcpStream, script: &Mutex<Script>, most: usize) -> bool {
+    script.lock().unwrap().waiting += 1;
+    while script.lock().unwrap().waiting < most {
+        let left = tokio::time::timeout(std::time::Duration::from_millis(10), stream.read(&mut [0])).await;
+        if left.is_ok() {
+            script.lock().unwrap().waiting -= 1;
+            return false;
+        }
+    }
+    true
 }
 
 /// Path and body of the one request of a connection.

@@ -327,6 +327,20 @@ async fn which_audiences_are_refused_is_asked_again_after_a_moment() {
     assert_eq!(liar.asked("/auth").len(), 4, "and not for each login");
 }
 
+/// One that hangs would keep whoever logs in waiting for as many times its patience, and all others behind them.
+#[tokio::test]
+async fn which_audiences_are_refused_is_asked_of_all_at_once() {
+    let liar = Liar::start().await;
+    let setup = ["a", "b"].into_iter().fold(Setup::new(), |setup, name| {
+        setup.service(name, "http://127.0.0.1:9", Some(&format!("https://{name}.example")))
+    });
+    let edge = setup.provider_at(&liar.base).start().await;
+    liar.answer("/auth", Canned::RedirectTogether(2, edge.url("/auth/callback?error=invalid_target")));
+    let begun = begin(&edge, &liar).await;
+    let answer = begun.browser.get(begun.back(&edge, &liar.base, "error=invalid_target")).await;
+    assert_eq!(answer.status(), 302, "the login is begun again without them");
+}
+
 #[tokio::test]
 async fn a_provider_that_describes_somebody_else_gets_no_login() {
     for break_it in [

@@ -3,7 +3,7 @@
 //!
 //! A Redis that is full refuses the first write of a script if that may need memory, and none after a write that needs
 //! none (redis.io: scripting with Lua, in low memory conditions; in every version, where `allow-oom` is of Redis 7). What
-//! keeps those logged in who are so begins with such a write, which changes nothing. Logins do not.
+//! keeps those logged in who are so, and sweeps, begins with such a write, which changes nothing. Logins do not.
 
 /// The record, and its place among others of the person; nil where a field is not there.
 pub(super) const LOAD: &str = "
@@ -74,7 +74,9 @@ return {ARGV[1], 1}";
 pub(super) const FORGET: &str = "return {ARGV[1], redis.call('ZREM', KEYS[1], ARGV[2])}";
 
 /// ARGV: score, member, of a member that is still there.
-pub(super) const RESCORE: &str = "return {ARGV[1], redis.call('ZADD', KEYS[1], 'XX', ARGV[2], ARGV[3])}";
+pub(super) const RESCORE: &str = "
+redis.call('ZREM', KEYS[1], 'none')
+return {ARGV[1], redis.call('ZADD', KEYS[1], 'XX', ARGV[2], ARGV[3])}";
 
 /// ARGV: lowest score, highest score, how many.
 pub(super) const RANGE: &str =
