@@ -48,7 +48,6 @@ pub use admission::is_event_stream;
 pub use flight::Fault;
 pub use invalidation::Site;
 pub use key::Caller;
-pub use parts::parts;
 pub use recall::{Question, Recall, failure_of};
 pub use stale_if_error::Failure;
 

@@ -13,7 +13,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::fail::{covered_label, out_of_places};
 use super::forward::client_origin;
 use super::legacy;
-use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of, parts};
+use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
 use crate::proxy::headers::{CORRELATION_ID, forget_answer_spelling};
@@ -221,8 +221,12 @@ fn speak_http1(session: &mut Downstream) {
 }
 
 /// Which part of a stored answer is sent.
-pub(in crate::proxy) fn part(session: &Downstream, response: &mut ResponseHeader) -> RangeType {
-    parts(session.req_header(), response)
+pub(in crate::proxy) fn part(
+    session: &Downstream,
+    response: &mut ResponseHeader,
+    ctx: &mut RequestContext,
+) -> RangeType {
+    ctx.recall.as_mut().map_or(RangeType::None, |recall| recall.part(session.req_header(), response))
 }
 
 /// Tells the client how its request fared with the cache.
