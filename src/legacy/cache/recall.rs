@@ -33,7 +33,7 @@ pub struct Question<'a> {
     /// Path and query as they are sent to it.
     pub target: &'a str,
     /// Scheme and authority the client used.
-    pub origin: &'a str,
+    pub origin: Box<str>,
     /// Whose credential is sent.
     pub caller: Caller,
     /// The request also carries a credential that is not the caller's, and does not travel on.
@@ -104,7 +104,7 @@ impl Recall {
         let lookup = Arc::new(Lookup {
             resource: Resource::new(question.service, question.target),
             caller: question.caller,
-            origin: question.origin.into(),
+            origin: question.origin,
             request: request.headers.clone(),
             asked: Instant::now(),
             fault: FaultCell::default(),

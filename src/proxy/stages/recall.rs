@@ -31,12 +31,11 @@ const REST: Duration = Duration::from_millis(100);
 pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContext) {
     let Some(call) = &ctx.legacy else { return };
     let Some(caller) = caller(session, ctx) else { return };
-    let origin = client_origin(&ctx.gateway, session);
     let with_body = !session.as_downstream_mut().is_body_empty();
     let question = Question {
         service: &call.service.stored_as,
         target: &ctx.hop.target,
-        origin: &origin,
+        origin: client_origin(&ctx.gateway, session),
         caller,
         foreign_credential: matches!(ctx.who, Who::Session(_))
             && session.req_header().headers.contains_key(AUTHORIZATION),
