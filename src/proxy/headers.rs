@@ -37,6 +37,7 @@ impl Presence {
     pub(super) const TRACESTATE: Self = Self(1 << 7);
     pub(super) const TRANSFER_ENCODING: Self = Self(1 << 8);
     pub(super) const UPGRADE: Self = Self(1 << 9);
+    pub(super) const AUTHORIZATION: Self = Self(1 << 10);
 
     /// None of these fields is added later on.
     pub(super) fn of(headers: &HeaderMap) -> Self {
@@ -50,6 +51,7 @@ impl Presence {
     fn named(name: &str) -> Self {
         match name {
             "accept" => Self::ACCEPT,
+            "authorization" => Self::AUTHORIZATION,
             "cookie" => Self::COOKIE,
             "x-correlation-id" => Self::CORRELATION_ID,
             "expect" => Self::EXPECT,
@@ -265,6 +267,7 @@ mod tests {
     fn what_is_not_seen_on_the_walk_is_not_there() {
         let names = [
             ("accept", Presence::ACCEPT),
+            ("authorization", Presence::AUTHORIZATION),
             ("cookie", Presence::COOKIE),
             ("x-correlation-id", Presence::CORRELATION_ID),
             ("expect", Presence::EXPECT),

@@ -16,7 +16,7 @@ use super::legacy;
 use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
-use crate::proxy::headers::{CORRELATION_ID, forget_answer_spelling};
+use crate::proxy::headers::{CORRELATION_ID, Presence, forget_answer_spelling};
 use crate::proxy::hop::Reached;
 use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
@@ -37,8 +37,7 @@ pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContex
         target: &ctx.hop.target,
         origin: client_origin(&ctx.gateway, session),
         caller,
-        foreign_credential: matches!(ctx.who, Who::Session(_))
-            && session.req_header().headers.contains_key(AUTHORIZATION),
+        foreign_credential: matches!(ctx.who, Who::Session(_)) && ctx.presence.may_have(Presence::AUTHORIZATION),
         with_body,
         timeout: call.service.upstream.timeout,
     };
