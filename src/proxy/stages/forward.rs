@@ -48,6 +48,10 @@ pub(in crate::proxy) fn forward(
     if presence.may_have(Presence::COOKIE) {
         cut_cookies(gateway, headers);
     }
+    if presence.may_have(Presence::CONNECTION) && !ctx.websocket {
+        // Where it names no field, the engine was not asked to take it away (`ends_here`).
+        headers.remove(CONNECTION);
+    }
 
     headers.try_reserve(OURS).or_err(ErrorType::InternalError, "too many fields")?;
     if let Some(arn) = ctx.who.original_user() {
