@@ -29,5 +29,5 @@ pub(crate) use check::is_own;
 pub(crate) use diagnostic::count;
 pub use diagnostic::{Diagnostic, Findings, Severity};
 pub use model::*;
-pub(crate) use scalar::{is_loopback, is_token};
+pub(crate) use scalar::{is_loopback, is_token, token_length};
 pub use secret::Secret;

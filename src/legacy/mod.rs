@@ -79,7 +79,7 @@ impl Facade {
         let (name, below) = split(path)?;
         let Some(service) = self.services.get(name) else { return Some(Called::Unknown) };
         // A canonical path has no dot segment left to climb with.
-        let target = join_base(&service.upstream.base_path, format!("/{below}"));
+        let target = join_base(&service.upstream.base_path, ["/", below].concat());
         Some(Called::Service(Arc::clone(service), target))
     }
 }

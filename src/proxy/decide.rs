@@ -26,7 +26,7 @@ pub(super) async fn decide(session: &mut Downstream, ctx: &mut RequestContext) -
     let guarded = match &routed {
         Routed::Ours(endpoint) => endpoint.acts_by_session(),
         Routed::Theirs(route, _) => route.auth == AuthMode::Session,
-        Routed::Legacy(_) => legacy::acts_by_session(session),
+        Routed::Legacy(_) => legacy::acts_by_session(session, ctx),
     };
     if let Some(preflight) = origin::origin(gateway, session, from, guarded)? {
         return Ok(Some(preflight));

@@ -37,6 +37,8 @@ impl Presence {
     pub(super) const TRACESTATE: Self = Self(1 << 7);
     pub(super) const TRANSFER_ENCODING: Self = Self(1 << 8);
     pub(super) const UPGRADE: Self = Self(1 << 9);
+    pub(super) const AUTHORIZATION: Self = Self(1 << 10);
+    pub(super) const CONNECTION: Self = Self(1 << 11);
 
     /// None of these fields is added later on.
     pub(super) fn of(headers: &HeaderMap) -> Self {
@@ -50,6 +52,8 @@ impl Presence {
     fn named(name: &str) -> Self {
         match name {
             "accept" => Self::ACCEPT,
+            "authorization" => Self::AUTHORIZATION,
+            "connection" => Self::CONNECTION,
             "cookie" => Self::COOKIE,
             "x-correlation-id" => Self::CORRELATION_ID,
             "expect" => Self::EXPECT,
@@ -150,22 +154,22 @@ pub(super) fn forget_fields(request: &mut RequestHeader) {
     *request = RequestHeader::from(parts);
 }
 
-/// Whether a field of this name goes no further than to us (RFC 9110 §7.6.1): what the engine takes away, and
-/// `Connection`, which may name others.
-pub(super) fn ends_here(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+/// Whether a field is one that goes no further than to us (RFC 9110 §7.6.1) and that the engine has to take away. A
+/// `Connection` that names no other field is not: every browser sends it, and `forward` leaves it out.
+pub(super) fn ends_here(name: &HeaderName, value: &HeaderValue) -> bool {
+    match name.as_str() {
+        "connection" => ![&b"keep-alive"[..], b"close"].iter().any(|word| value.as_bytes().eq_ignore_ascii_case(word)),
+        "http2-settings"
+        | "keep-alive"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "proxy-connection"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade" => true,
+        _ => false,
+    }
 }
 
 /// Removes every header that a service could take for our word about the caller.
@@ -265,6 +269,8 @@ mod tests {
     fn what_is_not_seen_on_the_walk_is_not_there() {
         let names = [
             ("accept", Presence::ACCEPT),
+            ("authorization", Presence::AUTHORIZATION),
+            ("connection", Presence::CONNECTION),
             ("cookie", Presence::COOKIE),
             ("x-correlation-id", Presence::CORRELATION_ID),
             ("expect", Presence::EXPECT),

@@ -65,8 +65,8 @@ impl ProxyHttp for Bff {
         Ok(recall::not_modified(session, response, ctx))
     }
 
-    fn range_header_filter(&self, session: &mut Downstream, response: &mut Response, _ctx: &mut Ctx) -> RangeType {
-        recall::part(session, response)
+    fn range_header_filter(&self, session: &mut Downstream, response: &mut Response, ctx: &mut Ctx) -> RangeType {
+        recall::part(session, response, ctx)
     }
 
     fn should_serve_stale(&self, session: &mut Downstream, ctx: &mut Ctx, error: Option<&Error>) -> bool {

@@ -77,7 +77,8 @@ pub struct Call {
     pub timed: bool,
     /// It is told in HTTP/2, which HTTP/1.1 has no words for: trailers, both directions at once.
     pub grpc: bool,
-    /// Its request has no field that is about the client's connection alone: there is nothing to take away.
+    /// Its request has no field that is about the client's connection alone, but for a `Connection` that names none and that
+    /// whoever asks takes away: there is nothing to do for the engine.
     pub plain: bool,
     /// What it leaves in its socket is to be bounded before anything is known of the answer.
     pub bounded: bool,

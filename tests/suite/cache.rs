@@ -273,6 +273,11 @@ async fn conditional_range_and_head_requests_are_answered_from_the_store() {
     assert!([pair("HIT", &format!("{ADA} #2")), pair("MISS", &format!("{ADA} #3"))].contains(&next), "{next:?}");
     let missed = ask(&browser, &edge, "p", &[("range", "bytes=0-3")]).await;
     assert_eq!((missed.status().as_u16(), missed.text().await.unwrap()), (206, "auth".to_owned()));
+    for (how, range) in [("MISS", None), ("HIT", None), ("HIT", Some(("range", "bytes=0-3")))] {
+        let answer = ask(&browser, &edge, "w", range.as_slice()).await;
+        let divisible = answer.headers().get("accept-ranges").map(|unit| unit.to_str().unwrap());
+        assert_eq!((told(&answer), divisible), (how, range.is_none().then_some("bytes")));
+    }
 }
 
 /// On HTTP/2 the body that the cache fetches would follow the head, which ends the stream in an error.

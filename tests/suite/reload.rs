@@ -155,7 +155,8 @@ async fn who_reads_the_files_again_stands_back_behind_requests_and_nobody_else_d
     let (reload, others): (Vec<_>, Vec<_>) =
         edge.niceness().into_iter().partition(|(name, _)| name.ends_with("reload"));
     assert_eq!(reload.len(), 1, "{others:?}");
-    assert!(others.iter().all(|(_, nice)| nice + 10 == reload[0].1), "{reload:?} and {others:?}");
+    // No further than 19 (sched(7)): whoever runs the tests may stand back, too.
+    assert!(others.iter().all(|(_, nice)| (nice + 10).min(19) == reload[0].1), "{reload:?} and {others:?}");
 }
 
 /// Scorecard 46: `SCALE=full` for a thousand.

@@ -105,6 +105,10 @@ async fn no_field_of_one_hop_goes_on() {
     let (edge, upstream, _) = edge().await;
     let fields = [
         ("Connection", "X-Harmless"),
+        ("Connection", "keep-alive, X-Harmless"),
+        ("Connection", "keep-alive\r\nConnection: X-Harmless"),
+        ("Connection", "keep-alive"),
+        ("Connection", "Close"),
         ("HTTP2-Settings", "AAMAAABkAAQAoAAA"),
         ("keep-alive", "timeout=5"),
         ("Proxy-Authenticate", "Basic"),
@@ -117,7 +121,7 @@ async fn no_field_of_one_hop_goes_on() {
     for (name, value) in fields {
         let received = send(&edge, &upstream, "/open/x", &format!("{name}: {value}\r\nX-Harmless: 1\r\n")).await;
         assert_eq!(received.head.one(name), None, "{name}");
-        assert_eq!(received.head.one("x-harmless").is_some(), name != "Connection", "{name}");
+        assert_eq!(received.head.one("x-harmless").is_some(), !value.contains("X-Harmless"), "{name}: {value}");
     }
 }
 

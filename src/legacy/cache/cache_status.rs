@@ -12,6 +12,9 @@ use super::recall::{Bypassed, Recall};
 static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// Who says what follows (RFC 9211 §2).
+pub(super) const US: &str = "pingora-bff; ";
+
 /// How one request fared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -57,29 +60,28 @@ pub(super) fn tell(session: &Session, recall: &Recall, outcome: Outcome, now: Sy
     let ttl = policy.map(|policy| time_left(policy, age)).unwrap_or_default();
     let phase = session.cache.phase();
     let why = recall.found.unwrap_or("miss");
-    let status = match (outcome, phase) {
-        (Outcome::Hit, CachePhase::Hit) => ["hit", &ttl].concat(),
-        (Outcome::Hit, _) => format!("fwd={why}; fwd-status=304; stored{ttl}"),
+    let stored = if matches!(phase, CachePhase::Miss | CachePhase::Expired) { "; stored" } else { "" };
+    let waited = if session.cache.lock_duration().is_some() { "; collapsed=?0" } else { "" };
+    let status: &[&str] = match (outcome, phase) {
+        (Outcome::Hit, CachePhase::Hit) => &[US, "hit", &ttl],
+        (Outcome::Hit, _) => &[US, "fwd=", why, "; fwd-status=304; stored", &ttl],
         // RFC 9211 §2.2: one or the other. The service was asked, and its answer was none.
-        (Outcome::Stale, CachePhase::Stale) => format!("fwd={why}{ttl}"),
-        (Outcome::Stale, _) => format!("hit{ttl}"),
-        (Outcome::Bypass, _) => format!("fwd={}", recall.bypassed.map_or("bypass", Bypassed::as_str)),
-        (Outcome::Miss, _) => {
-            let stored = if matches!(phase, CachePhase::Miss | CachePhase::Expired) { "; stored" } else { "" };
-            let waited = if session.cache.lock_duration().is_some() { "; collapsed=?0" } else { "" };
-            format!("fwd={why}{stored}{ttl}{waited}")
-        }
+        (Outcome::Stale, CachePhase::Stale) => &[US, "fwd=", why, &ttl],
+        (Outcome::Stale, _) => &[US, "hit", &ttl],
+        (Outcome::Bypass, _) => &[US, "fwd=", recall.bypassed.map_or("bypass", Bypassed::as_str)],
+        (Outcome::Miss, _) => &[US, "fwd=", why, stored, &ttl, waited],
     };
-    write(headers, outcome, age, &status);
+    write(headers, outcome, age, status);
 }
 
-/// `age`: of what is stored, where it is the answer.
-pub(super) fn write(headers: &mut HeaderMap, outcome: Outcome, age: Duration, status: &str) {
+/// `age`: of what is stored, where it is the answer. `status`: a member of `Cache-Status` in pieces, the first of
+/// which is [`US`].
+pub(super) fn write(headers: &mut HeaderMap, outcome: Outcome, age: Duration, status: &[&str]) {
     if matches!(outcome, Outcome::Hit | Outcome::Stale) {
         headers.insert(AGE, age.as_secs().into());
     }
     headers.insert(&X_CACHE, HeaderValue::from_static(outcome.as_str()));
-    if let Ok(status) = HeaderValue::try_from(["pingora-bff; ", status].concat()) {
+    if let Ok(status) = HeaderValue::try_from(status.concat()) {
         headers.append(&CACHE_STATUS, status);
     }
 }

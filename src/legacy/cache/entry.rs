@@ -16,6 +16,10 @@ use super::key::{Audience, Lookup, Resource, selection};
 /// Bookkeeping around one entry, bytes, roughly.
 const OVERHEAD: usize = 640;
 
+/// Fields that an answer gets each time it is told (`Recall::add_cache_headers`, the correlation id): with room for their
+/// names in what is stored, no hit builds the index of its copy anew.
+const TOLD: usize = 5;
+
 /// Names an entry for the time between a look-up and what follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EntryId(pub(super) u64);
@@ -98,7 +102,7 @@ impl Entry {
 /// A copy that stands by itself: each value of what came over the wire is a window into the buffer that the head
 /// was read into, and would keep some kilobytes alive. Spelling goes with it: names compare without (RFC 9110 §5.1).
 fn detached(header: &ResponseHeader) -> ResponseHeader {
-    let mut headers = HeaderMap::try_with_capacity(header.headers.len()).unwrap_or_default();
+    let mut headers = HeaderMap::try_with_capacity(header.headers.len() + TOLD).unwrap_or_default();
     for (name, value) in &header.headers {
         // The bytes are those of a value, so this cannot fail; a field is not worth a panic in any case.
         if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {

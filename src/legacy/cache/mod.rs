@@ -49,7 +49,6 @@ pub use directive::{CDN_CACHE_CONTROL, Directives, Scope, cache_control};
 pub use flight::Fault;
 pub use invalidation::Site;
 pub use key::Caller;
-pub use parts::parts;
 pub use recall::{Question, Recall, failure_of};
 pub use stale_if_error::Failure;
 

@@ -9,7 +9,7 @@ use pingora::proxy::{RangeType, range_header_filter};
 const MOST: Option<usize> = Some(200);
 
 /// Which part is sent; makes `response` its head.
-pub fn parts(request: &RequestHeader, response: &mut ResponseHeader) -> RangeType {
+pub(super) fn parts(request: &RequestHeader, response: &mut ResponseHeader) -> RangeType {
     // RFC 9110 §13.1.5: parts are put together only by a tag that stands for the very bytes.
     let weak = request.headers.get(IF_RANGE).is_some_and(|tag| tag.as_bytes().trim_ascii().starts_with(b"W/"));
     let plain = |range: &HeaderValue| !weak && is_plain(&request.method, range.as_bytes(), &response.headers);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE, SET_COOKIE, UPGRADE};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, RANGE, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::cache::lock::CacheKeyLockImpl;
 use pingora::cache::{
     CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable,
 };
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
+use pingora::proxy::{RangeType, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::{Exchange, Refusal, StoragePolicy};
@@ -19,6 +19,7 @@ use super::cache_status::{insufficient, outcome, tell};
 use super::entry::{EntryId, describe};
 use super::flight::{Fault, FaultCell};
 use super::key::{Caller, Known, Lookup, Resource};
+use super::parts::parts;
 use super::request_directives::{RequestDirectives, Use};
 use super::stale_if_error::Failure;
 use super::{HEARSAY, LOCK_AGE, ResponseCache, fields, validation};
@@ -32,7 +33,7 @@ pub struct Question<'a> {
     /// Path and query as they are sent to it.
     pub target: &'a str,
     /// Scheme and authority the client used.
-    pub origin: &'a str,
+    pub origin: Box<str>,
     /// Whose credential is sent.
     pub caller: Caller,
     /// The request also carries a credential that is not the caller's, and does not travel on.
@@ -93,6 +94,8 @@ pub struct Recall {
     pub(super) found: Option<&'static str>,
     /// A stale answer is served on purpose.
     pub(super) stale: bool,
+    /// The whole is served of what may be asked for in parts.
+    divisible: bool,
 }
 
 impl Recall {
@@ -101,7 +104,7 @@ impl Recall {
         let lookup = Arc::new(Lookup {
             resource: Resource::new(question.service, question.target),
             caller: question.caller,
-            origin: question.origin.into(),
+            origin: question.origin,
             request: request.headers.clone(),
             asked: Instant::now(),
             fault: FaultCell::default(),
@@ -120,6 +123,7 @@ impl Recall {
             bypassed: bypassed(cache, request, directives, question.with_body),
             found: None,
             stale: false,
+            divisible: false,
         }
     }
 
@@ -276,6 +280,18 @@ impl Recall {
         validation::not_modified(&request.method, &request.headers, response.status, &response.headers)
     }
 
+    /// `range_header_filter`: which part is sent. Where none is asked for, the engine would only say that there are parts,
+    /// which costs several times as much by itself as among the other fields.
+    pub fn part(&mut self, request: &RequestHeader, response: &mut ResponseHeader) -> RangeType {
+        if request.headers.contains_key(RANGE) {
+            return parts(request, response);
+        }
+        let length =
+            response.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        self.divisible = response.status == StatusCode::OK && length.is_some();
+        RangeType::None
+    }
+
     /// `response_filter`: tells the client, and counts. Not for informational answers.
     pub fn add_cache_headers(&self, session: &Session, headers: &mut HeaderMap) {
         let outcome = outcome(session, self);
@@ -284,6 +300,9 @@ impl Recall {
             for cookie in self.update.iter().flat_map(|update| update.get_all(SET_COOKIE)) {
                 headers.append(SET_COOKIE, cookie.clone());
             }
+        }
+        if self.divisible {
+            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         }
         tell(session, self, outcome, SystemClock::moment(), headers);
         // A refresh in the background is nobody's request.
@@ -362,7 +381,7 @@ fn bypassed(
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Some(Bypassed::Method);
     }
-    // The engine would cut these two out and then answer 200 where a 412 is due.
-    let guarded = headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE);
-    (directives.no_store || with_body || guarded || headers.contains_key(UPGRADE)).then_some(Bypassed::Request)
+    // The engine would cut the first two out and then answer 200 where a 412 is due.
+    let special = |name: &HeaderName| matches!(name.as_str(), "if-match" | "if-unmodified-since" | "upgrade");
+    (directives.no_store || with_body || headers.keys().any(special)).then_some(Bypassed::Request)
 }

@@ -40,6 +40,10 @@ impl RequestDirectives {
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let mut asked = Self::default();
+        // Most say nothing, and to walk past all fields costs less than one look-up.
+        if !headers.keys().any(|name| matches!(name.as_str(), "cache-control" | "pragma")) {
+            return asked;
+        }
         for value in headers.get_all(CACHE_CONTROL) {
             for (name, argument) in split(&String::from_utf8_lossy(value.as_bytes())) {
                 let seconds =

@@ -9,7 +9,7 @@ use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
 
 use super::admission::StoragePolicy;
-use super::cache_status::{Outcome, insufficient, time_left, write};
+use super::cache_status::{Outcome, US, insufficient, time_left, write};
 use super::entry::Entry;
 use super::recall::{Recall, age};
 use super::validation;
@@ -49,8 +49,8 @@ impl Recall {
         let (entry, age) = self.covering(failure)?;
         let (status, mut headers) = (entry.header.status, entry.header.headers.clone());
         headers.remove(CONTENT_LENGTH);
-        let how = if asked { format!("fwd={}", insufficient(entry.policy.lifetime, age)) } else { "hit".to_owned() };
-        write(&mut headers, Outcome::Stale, age, &(how + &time_left(&entry.policy, age)));
+        let (how, why) = if asked { ("fwd=", insufficient(entry.policy.lifetime, age)) } else { ("hit", "") };
+        write(&mut headers, Outcome::Stale, age, &[US, how, why, &time_left(&entry.policy, age)]);
         let held = validation::not_modified(&request.method, &request.headers, status, &headers);
         self.cache.count(Outcome::Stale);
         Some(Reply {

@@ -8,6 +8,7 @@ use crate::oidc::BearerError;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::gateway::Gateway;
+use crate::proxy::headers::Presence;
 use crate::proxy::who::Who;
 use crate::reply::ProxyError;
 use crate::routing::Route;
@@ -33,7 +34,7 @@ pub(in crate::proxy) async fn either(
     downstream: &Downstream,
     ctx: &mut RequestContext,
 ) -> Result<(), ProxyError> {
-    if brings_token(downstream) {
+    if brings_token(downstream, ctx) {
         ctx.who = by_token(gateway, downstream, ctx).await?;
         ctx.keeps_authorization = true;
     } else {
@@ -46,8 +47,8 @@ pub(in crate::proxy) async fn either(
 }
 
 /// Whether the request names `Authorization: Bearer`, however badly.
-pub(in crate::proxy) fn brings_token(downstream: &Downstream) -> bool {
-    !matches!(bearer(&downstream.req_header().headers), Ok(None))
+pub(in crate::proxy) fn brings_token(downstream: &Downstream, ctx: &RequestContext) -> bool {
+    ctx.presence.may_have(Presence::AUTHORIZATION) && !matches!(bearer(&downstream.req_header().headers), Ok(None))
 }
 
 async fn by_session(gateway: &Gateway, downstream: &Downstream, ctx: &mut RequestContext) -> Result<Who, ProxyError> {

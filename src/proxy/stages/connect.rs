@@ -35,7 +35,7 @@ pub(in crate::proxy) async fn connect(
     ctx.hop.started.get_or_insert_with(Instant::now);
     let (grpc, severable) = (is_grpc(session), hold::hold(session, ctx));
     ctx.hop.timed = severable.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
-    let plain = !session.req_header().headers.keys().any(ends_here);
+    let plain = !session.req_header().headers.iter().any(|(name, value)| ends_here(name, value));
     let bounded = ctx.gateway.memory.counts_sockets();
     let call = Call { streaming: ctx.streaming, timed: ctx.hop.timed, grpc, plain, bounded, severable };
     upstream.peer(attempt, call).await.map_err(|error| {

@@ -13,7 +13,7 @@ use pingora::{ErrorType, OrErr};
 use super::delegation;
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::abort;
-use crate::proxy::forwarded::{believed, client};
+use crate::proxy::forwarded::{Told, believed, client};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers::{
     API_KEY, Authorization, CORRELATION_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORIGINAL_USER, Presence,
@@ -38,7 +38,7 @@ pub(in crate::proxy) fn forward(
     delegation::connected(ctx)?;
     let Some(upstream) = &ctx.upstream else { return Err(abort(ctx, ProxyError::NoRoute)) };
     let gateway = &*ctx.gateway;
-    let client = Client::of(gateway, session, request);
+    let client = Client::of(gateway, session, &request.headers);
     let presence = ctx.presence;
     let trace = traceparent(presence.may_have(Presence::TRACEPARENT).then_some(&request.headers));
     let ends = request.send_end_stream();
@@ -47,6 +47,10 @@ pub(in crate::proxy) fn forward(
     scrub(headers, if ctx.keeps_authorization { Authorization::Pass } else { Authorization::Remove });
     if presence.may_have(Presence::COOKIE) {
         cut_cookies(gateway, headers);
+    }
+    if presence.may_have(Presence::CONNECTION) && !ctx.websocket {
+        // Where it names no field, the engine was not asked to take it away (`ends_here`).
+        headers.remove(CONNECTION);
     }
 
     headers.try_reserve(OURS).or_err(ErrorType::InternalError, "too many fields")?;
@@ -90,10 +94,11 @@ pub(in crate::proxy) fn forward(
 }
 
 /// Scheme and authority that a service is told the client used.
-pub(in crate::proxy) fn client_origin(gateway: &Gateway, session: &Downstream) -> String {
-    let client = Client::of(gateway, session, session.req_header());
-    let host = client.host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-    String::from_utf8_lossy(&[client.proto.as_bytes(), b"://", host].concat()).into_owned()
+pub(in crate::proxy) fn client_origin(gateway: &Gateway, session: &Downstream) -> Box<str> {
+    let client = Client::of(gateway, session, &session.req_header().headers);
+    let (proto, host) = (client.proto(), client.host());
+    let host = String::from_utf8_lossy(host.as_ref().map_or(&b""[..], HeaderValue::as_bytes));
+    [proto.to_str().unwrap_or_default(), "://", &host].concat().into()
 }
 
 /// Who asks: the peer, or whom trusted proxies in front of us name.
@@ -144,39 +149,50 @@ fn written(address: IpAddr) -> Option<HeaderValue> {
 }
 
 /// What the service is told about the client's end: what a trusted proxy in front says of it, else what is seen here.
-struct Client {
-    forwarded_for: Option<HeaderValue>,
-    proto: HeaderValue,
-    host: Option<HeaderValue>,
+struct Client<'a> {
+    session: &'a Downstream,
+    address: Option<IpAddr>,
+    told: Told,
 }
 
-impl Client {
-    fn of(gateway: &Gateway, session: &Downstream, request: &RequestHeader) -> Self {
+impl<'a> Client<'a> {
+    fn of(gateway: &Gateway, session: &'a Downstream, headers: &HeaderMap) -> Self {
         let address = downstream::client_ip(session);
-        let told = address.map(|address| believed(address, &gateway.server().trusted_proxies, &request.headers));
-        let told = told.unwrap_or_default();
-        let value = |text: Option<String>| text.and_then(|text| HeaderValue::try_from(text).ok());
-        let own_proto = if downstream::is_tls(session) { "https" } else { "http" };
-        let forwarded_for = address.and_then(|address| match told.chain {
+        let told = address.map(|address| believed(address, &gateway.server().trusted_proxies, headers));
+        Self { session, address, told: told.unwrap_or_default() }
+    }
+
+    fn forwarded_for(&self) -> Option<HeaderValue> {
+        let address = self.address?;
+        match &self.told.chain {
             Some(chain) => HeaderValue::try_from(format!("{chain}, {address}")).ok(),
             None => written(address),
-        });
-        Self {
-            forwarded_for,
-            proto: value(told.proto).unwrap_or_else(|| HeaderValue::from_static(own_proto)),
-            host: value(told.host).or_else(|| downstream::authority(session)),
         }
     }
 
-    fn announce(self, headers: &mut HeaderMap) {
-        if let Some(addresses) = self.forwarded_for {
+    fn proto(&self) -> HeaderValue {
+        let own = if downstream::is_tls(self.session) { "https" } else { "http" };
+        value(self.told.proto.as_deref()).unwrap_or_else(|| HeaderValue::from_static(own))
+    }
+
+    fn host(&self) -> Option<HeaderValue> {
+        value(self.told.host.as_deref()).or_else(|| downstream::authority(self.session))
+    }
+
+    fn announce(&self, headers: &mut HeaderMap) {
+        if let Some(addresses) = self.forwarded_for() {
             headers.insert(&FORWARDED_FOR, addresses);
         }
-        headers.insert(&FORWARDED_PROTO, self.proto);
-        if let Some(host) = self.host {
+        headers.insert(&FORWARDED_PROTO, self.proto());
+        if let Some(host) = self.host() {
             headers.insert(&FORWARDED_HOST, host);
         }
     }
+}
+
+/// What a proxy in front said, where a field can say it.
+fn value(told: Option<&str>) -> Option<HeaderValue> {
+    HeaderValue::from_str(told?).ok()
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use crate::upstream::Turn;
 use super::{authenticate, authorize, fail, limit, upgrade};
 
 /// Whether the browser's session would act: a bearer decides the identity, and the cookie is ignored.
-pub(in crate::proxy) fn acts_by_session(session: &Downstream) -> bool {
-    !authenticate::brings_token(session)
+pub(in crate::proxy) fn acts_by_session(session: &Downstream, ctx: &RequestContext) -> bool {
+    !authenticate::brings_token(session, ctx)
 }
 
 /// Who asks ► is there such a service ► is the body small enough ► which token.

@@ -13,10 +13,10 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::fail::{covered_label, out_of_places};
 use super::forward::client_origin;
 use super::legacy;
-use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of, parts};
+use crate::legacy::cache::{Caller, Failure, Fault, Question, Recall, failure_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::decide::refuse;
-use crate::proxy::headers::{CORRELATION_ID, forget_answer_spelling};
+use crate::proxy::headers::{CORRELATION_ID, Presence, forget_answer_spelling};
 use crate::proxy::hop::Reached;
 use crate::proxy::who::Who;
 use crate::proxy::{Downstream, downstream};
@@ -31,15 +31,13 @@ const REST: Duration = Duration::from_millis(100);
 pub(in crate::proxy) fn enable(session: &mut Downstream, ctx: &mut RequestContext) {
     let Some(call) = &ctx.legacy else { return };
     let Some(caller) = caller(session, ctx) else { return };
-    let origin = client_origin(&ctx.gateway, session);
     let with_body = !session.as_downstream_mut().is_body_empty();
     let question = Question {
         service: &call.service.stored_as,
         target: &ctx.hop.target,
-        origin: &origin,
+        origin: client_origin(&ctx.gateway, session),
         caller,
-        foreign_credential: matches!(ctx.who, Who::Session(_))
-            && session.req_header().headers.contains_key(AUTHORIZATION),
+        foreign_credential: matches!(ctx.who, Who::Session(_)) && ctx.presence.may_have(Presence::AUTHORIZATION),
         with_body,
         timeout: call.service.upstream.timeout,
     };
@@ -221,8 +219,12 @@ fn speak_http1(session: &mut Downstream) {
 }
 
 /// Which part of a stored answer is sent.
-pub(in crate::proxy) fn part(session: &Downstream, response: &mut ResponseHeader) -> RangeType {
-    parts(session.req_header(), response)
+pub(in crate::proxy) fn part(
+    session: &Downstream,
+    response: &mut ResponseHeader,
+    ctx: &mut RequestContext,
+) -> RangeType {
+    ctx.recall.as_mut().map_or(RangeType::None, |recall| recall.part(session.req_header(), response))
 }
 
 /// Tells the client how its request fared with the cache.

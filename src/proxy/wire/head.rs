@@ -3,7 +3,7 @@
 
 use super::framing::{Chunks, Framing};
 use super::request_line::{RequestLine, bad, valid_authority};
-use crate::config::is_token;
+use crate::config::{is_token, token_length};
 use crate::reply::ProxyError;
 use crate::routing::Methods;
 
@@ -164,14 +164,12 @@ impl HeadReader {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return bad("a header field goes on in a second line");
         }
-        let colon = line.iter().position(|byte| *byte == b':');
-        let Some((name, value)) = colon.and_then(|at| line.split_at_checked(at)) else {
-            return bad("a header line has no colon");
+        let (name, rest) = line.split_at_checked(token_length(line)).unwrap_or_default();
+        let value = match rest {
+            [b':', value @ ..] if !name.is_empty() => value.trim_ascii(),
+            _ if !line.contains(&b':') => return bad("a header line has no colon"),
+            _ => return bad("a header field's name is empty or contains a character that no name may have"),
         };
-        if !is_token(name) {
-            return bad("a header field's name is empty or contains a character that no name may have");
-        }
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         if is(b"host") {
             let target = self.request.as_ref().and_then(|request| request.authority.as_ref());
