@@ -1,7 +1,7 @@
 //! What is measured: which program gets which requests.
 
 use crate::stage::Stage;
-use crate::stand::request::{each, get, post};
+use crate::stand::request::{BROWSER, each, get, post};
 
 /// A measured program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub fn all(stage: &Stage) -> Vec<Scenario> {
     let Stage { cookies, redis_cookies, provider, .. } = stage;
     let line = |name, target, against, aim, requests| Scenario { name, target, against, aim, requests };
     let small = ("bare", "nginx");
+    let browser = ("bare-browser", "");
     let (large, upload) = (("bare-1MiB", "nginx-1MiB"), ("bare-upload", "nginx-upload"));
     let token = format!("Authorization: Bearer {}", provider.access_token("machine"));
     let one = cookies.get(..1).unwrap_or_default();
@@ -50,6 +51,8 @@ pub fn all(stage: &Stage) -> Vec<Scenario> {
         line("public", Target::Ours, small, Some(1.05), vec![get("/public/x", &[])]),
         line("session", Target::Ours, small, Some(1.15), each("/api/x", cookies)),
         line("bearer", Target::Ours, small, Some(1.20), vec![get("/machine/x", &[&token])]),
+        line("bare-browser", Target::Bare, browser, None, vec![get("/x", &BROWSER)]),
+        line("browser", Target::Ours, browser, None, vec![get("/public/x", &BROWSER)]),
         line("verify", Target::Ours, small, None, each("/auth/verify", cookies)),
         line("legacy-miss", Target::Ours, small, None, each("/api/v1/proxy/old/x", one)),
         line("legacy-hit", Target::Ours, small, None, each("/api/v1/proxy/old/kept", one)),

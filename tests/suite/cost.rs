@@ -1,5 +1,5 @@
 //! What a request costs, so that nobody makes it dearer without noticing: instructions in user space of
-//! the five hottest paths, counted by valgrind, beside the committed numbers. A count is repeatable on a
+//! the hottest paths, counted by valgrind, beside the committed numbers. A count is repeatable on a
 //! busy machine; it belongs to one compiler and one profile, elsewhere it is not compared.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::harness::stand::conf::{self, Ports};
 use crate::harness::stand::count::Counted;
-use crate::harness::stand::request::{each, get};
+use crate::harness::stand::request::{BROWSER, each, get};
 use crate::harness::stand::{behind, free_port, installed, logins};
 
 /// The committed numbers: the compiler, then a line for each path.
@@ -53,7 +53,7 @@ async fn no_hot_path_became_dearer() {
     );
 }
 
-/// One process of ours, all five paths.
+/// One process of ours, all paths.
 async fn count() -> BTreeMap<&'static str, u64> {
     let dir = tempfile::tempdir().unwrap();
     let (provider, service) = behind();
@@ -65,6 +65,7 @@ async fn count() -> BTreeMap<&'static str, u64> {
     let kept = each("/api/v1/proxy/old/kept", &cookies[..1]);
     let paths = [
         ("public", vec![get("/public/x", &[])]),
+        ("browser", vec![get("/public/x", &BROWSER)]),
         ("session", each("/api/x", &cookies)),
         ("bearer", vec![get("/machine/x", &[&token])]),
         ("verify", each("/auth/verify", &cookies)),
