@@ -122,7 +122,7 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
             Deadline::of_upload(socket, pace, upstream.timeout)
         }
     };
-    ctx.hop.deadline = if is_grpc(session) { deadline.map(Deadline::of_call) } else { deadline };
+    ctx.hop.deadline = if is_grpc(session, ctx) { deadline.map(Deadline::of_call) } else { deadline };
 }
 
 /// A call that may hear nothing for long before its first message: gRPC, and what browsers speak in its place.
