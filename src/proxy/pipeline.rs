@@ -107,7 +107,7 @@ impl ProxyHttp for Bff {
         request: &mut Request,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        forward::forward(session, ctx, request).map(|()| timing::request_sent(session, ctx))
+        forward::forward(session, ctx, request).map(|()| timing::request_sent(session, ctx, request))
     }
 
     async fn request_body_filter(

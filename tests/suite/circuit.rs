@@ -9,7 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::frames::{PREFACE, fields, frame};
-use crate::harness::{AUDIENCES, Behaviour, Browser, Edge, RawClient, Say, Setup, Upstream, http_client, problem, raw};
+use crate::harness::{
+    AUDIENCES, Behaviour, Browser, Edge, RawClient, Say, Setup, Upstream, builder, http_client, problem, raw,
+};
 
 /// The scorecard's numbers with `SCALE=full`, smaller ones otherwise.
 fn scale(full: usize, usual: usize) -> usize {
@@ -209,6 +211,20 @@ async fn storms_of_client_faults_open_no_circuit() {
     }
     assert_eq!(state(&edge).await, "closed");
     assert_eq!(edge.metric("circuit_breaks_total{service=\"svc\"}").await, 0);
+}
+
+/// It would be told in HTTP/2, of which an old service knows nothing.
+#[tokio::test]
+async fn who_calls_a_request_a_grpc_call_opens_no_circuit() {
+    let upstream = Upstream::start().await;
+    let (edge, browser) = edge_to(&upstream, "{ threshold: 1, reset_time: 60 }", 256).await;
+    let h2 = builder().http2_prior_knowledge().build().unwrap();
+    for kind in ["application/grpc", "application/grpc+proto"] {
+        let call =
+            h2.post(svc(&edge)).header("cookie", browser.cookie_header(&edge.origin)).header("content-type", kind);
+        assert_eq!(call.body("body").send().await.unwrap().status(), 200, "{kind}");
+        assert_eq!((upstream.last().body.start, state(&edge).await), (b"body".to_vec(), "closed".to_owned()), "{kind}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::harness::cached::{ADA, ask, cached, pair, seen, told, url};
-use crate::harness::{Behaviour, Browser, Say, builder};
+use crate::harness::{Behaviour, Browser, Say, builder, raw};
 
 const STALE_IN: Duration = Duration::from_millis(1100);
 
@@ -77,4 +77,23 @@ async fn who_wants_the_services_word_gets_what_is_stored_only_if_there_is_none()
         tokio::time::sleep(STALE_IN).await;
         assert_eq!(seen(&browser, &edge, &rest, &wants(value)).await.0, "HIT", "{value}: it was validated");
     }
+}
+
+/// RFC 9110 §7.6.1: what a client nominates goes no further than to us.
+#[tokio::test]
+async fn a_field_that_the_service_was_not_sent_selects_no_answer() {
+    let (edge, upstream, ada) = cached().await;
+    let bob = Browser::logged_in(&edge, "bob").await;
+    upstream.behave(Say::cache_control("public, max-age=60", "Vary: X-Tenant\r\n"));
+    let cookie = ada.cookie_header(&edge.origin);
+    let lines = "Connection: keep-alive, X-Tenant\r\nX-Tenant: blue\r\n";
+    let ask =
+        format!("GET /api/v1/proxy/svc/x HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {cookie}\r\n{lines}\r\n", edge.port);
+    assert_eq!(raw(edge.address(), &ask).await.0.one("x-cache").as_deref(), Some("MISS"));
+    assert_eq!(upstream.last().head.one("x-tenant"), None);
+    let blue = seen(&bob, &edge, "x", &[("x-tenant", "blue")]).await;
+    assert_eq!((&*blue.0, upstream.last().head.one("x-tenant").as_deref()), ("MISS", Some("blue")));
+    // It was asked without one.
+    assert_eq!(raw(edge.address(), &ask).await.0.one("x-cache").as_deref(), Some("HIT"));
+    assert_eq!(seen(&bob, &edge, "x", &[]).await.0, "HIT");
 }

@@ -129,6 +129,21 @@ async fn another_proxy_that_asks_for_a_page_load_is_told_401() {
     }
 }
 
+/// With the method and the fields of the request it was asked for.
+#[tokio::test]
+async fn another_proxy_that_asks_for_an_options_is_told_401() {
+    let (edge, _upstream, browser) = edge().await;
+    for path in ["/auth/verify", "/auth/forward"] {
+        for (name, value) in [("access-control-request-method", "GET"), ("max-forwards", "0"), ("accept", "*/*")] {
+            let ask = async |client: &reqwest::Client| {
+                let asked = client.request(reqwest::Method::OPTIONS, edge.url(path)).header(name, value);
+                asked.send().await.unwrap().status().as_u16()
+            };
+            assert_eq!((ask(&http_client()).await, ask(&browser.client).await), (401, 200), "{path} {name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_page_too_long_to_return_to_is_left_out_of_the_way_to_the_login() {
     let (edge, _upstream, _browser) = edge().await;

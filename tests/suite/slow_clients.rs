@@ -293,6 +293,24 @@ async fn a_client_that_pauses_is_no_fault_of_the_service() {
     assert_eq!(edge.metric("service_errors_total").await, 0);
 }
 
+/// Who says to wait for a word that the service is not asked for is waited for like any other.
+#[tokio::test]
+async fn a_client_that_expects_what_its_service_does_not_hear_of_is_no_fault_of_the_service() {
+    let (url, _) = attentive().await;
+    let setup = impatient(&url)
+        .legacy(&format!("legacy_services: {{ svc: \"{url}\" }}\nlegacy_service_timeouts: {{ svc: 1 }}\n"));
+    let edge = setup.start().await;
+    let cookie = Browser::logged_in(&edge, "ada").await.cookie_header(&edge.origin);
+    let ask = async |lines: &str| {
+        let head = format!("POST /api/v1/proxy/svc/x HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\n{lines}");
+        raw(edge.address(), format!("{head}Content-Length: 9\r\n\r\n")).await.0.status()
+    };
+    let nominated = "Expect: 100-continue\r\nConnection: expect\r\n";
+    assert_eq!(join_all([nominated, "Expect: something\r\n"].map(ask)).await, [408, 408]);
+    assert_eq!(edge.metric("service_errors_total").await, 0);
+    assert_eq!(ask("Expect: 100-continue\r\n").await, 504, "the service owes a word");
+}
+
 /// A service whose answer does not end.
 pub(crate) async fn endless() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -23,6 +23,7 @@ use super::parts::parts;
 use super::request_directives::{RequestDirectives, Use};
 use super::stale_if_error::Failure;
 use super::{HEARSAY, LOCK_AGE, ResponseCache, fields, validation};
+use crate::list_fields::nominated;
 use crate::resilience::SystemClock;
 
 /// What is asked of which service, and by whom.
@@ -105,7 +106,7 @@ impl Recall {
             resource: Resource::new(question.service, question.target),
             caller: question.caller,
             origin: question.origin,
-            request: request.headers.clone(),
+            request: as_sent(&request.headers),
             asked: Instant::now(),
             fault: FaultCell::default(),
             alone: AtomicBool::default(),
@@ -310,6 +311,16 @@ impl Recall {
             self.cache.count(outcome);
         }
     }
+}
+
+/// What the service sees of the fields that may select an answer: those that the client nominates (RFC 9110 §7.6.1) it does
+/// not, and what it answers without them is no answer to who sends them.
+fn as_sent(request: &HeaderMap) -> HeaderMap {
+    let mut sent = request.clone();
+    for name in nominated(request) {
+        sent.remove(name);
+    }
+    sent
 }
 
 /// How long ago it was made; `None` where that is yet to come, and not only by what clocks are set right by.

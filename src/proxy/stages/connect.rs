@@ -33,7 +33,7 @@ pub(in crate::proxy) async fn connect(
     // The engine sends all of it again.
     ctx.body_received = 0;
     ctx.hop.started.get_or_insert_with(Instant::now);
-    let (grpc, severable) = (is_grpc(session), hold::hold(session, ctx));
+    let (grpc, severable) = (is_grpc(session, ctx), hold::hold(session, ctx));
     ctx.hop.timed = severable.is_none() && !ctx.streaming && !grpc && Deadline::is_possible();
     let plain = !session.req_header().headers.iter().any(|(name, value)| ends_here(name, value));
     let bounded = ctx.gateway.memory.counts_sockets();
@@ -48,9 +48,10 @@ pub(in crate::proxy) async fn connect(
 }
 
 /// Whether this is a gRPC call, which no service takes but on HTTP/2 (its statuses are trailers). gRPC-Web, which
-/// browsers speak, is made for HTTP/1.1.
-pub(super) fn is_grpc(session: &Downstream) -> bool {
-    if !session.is_http2() {
+/// browsers speak, is made for HTTP/1.1. None at the façade: an old service that does not know HTTP/2 would break the
+/// connection, and whoever says the word would open its circuit for everybody.
+pub(super) fn is_grpc(session: &Downstream, ctx: &RequestContext) -> bool {
+    if !session.is_http2() || ctx.legacy.is_some() {
         return false;
     }
     let kind = session.req_header().headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);

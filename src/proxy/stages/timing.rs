@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::connect::is_grpc;
+use crate::list_fields::members;
 use crate::proxy::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::headers::Presence;
@@ -24,9 +25,11 @@ const SHORT: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The request is about to be sent: from here on time runs, the service's or the client's.
-pub(in crate::proxy) fn request_sent(session: &mut Downstream, ctx: &mut RequestContext) {
-    // RFC 9110 §10.1.1: who expects a word first, sends nothing before it.
-    let expects = ctx.presence.may_have(Presence::EXPECT) && session.req_header().headers.contains_key(EXPECT);
+pub(in crate::proxy) fn request_sent(session: &mut Downstream, ctx: &mut RequestContext, request: &RequestHeader) {
+    // RFC 9110 §10.1.1: who expects this word first, sends nothing before it. Nobody says it to whom the service does not
+    // hear that it is expected.
+    let word = |member: &[u8]| member.eq_ignore_ascii_case(b"100-continue");
+    let expects = ctx.presence.may_have(Presence::EXPECT) && members(&request.headers, &EXPECT).any(word);
     let waits = ctx.body_received == 0 && expects;
     let whole = ctx.websocket || waits || session.as_downstream_mut().is_body_done();
     stop_waiting(ctx);
@@ -119,7 +122,7 @@ fn await_head(session: &Downstream, ctx: &mut RequestContext, turn: Turn) {
             Deadline::of_upload(socket, pace, upstream.timeout)
         }
     };
-    ctx.hop.deadline = if is_grpc(session) { deadline.map(Deadline::of_call) } else { deadline };
+    ctx.hop.deadline = if is_grpc(session, ctx) { deadline.map(Deadline::of_call) } else { deadline };
 }
 
 /// A call that may hear nothing for long before its first message: gRPC, and what browsers speak in its place.
