@@ -83,8 +83,8 @@ impl Endpoints {
     }
 
     async fn complete(&self, asked: Asked<'_>, kept: KeptFlow, params: &CallbackParams) -> Reply {
-        let KeptFlow { flow, again, had, .. } = kept;
-        let begun = self.sessions.moment();
+        let KeptFlow { flow, again, had, begun, .. } = kept;
+        let brought = self.sessions.moment();
         let (return_to, since) = (flow.return_to.clone(), flow.created_at);
         let retry = login_url(&return_to);
         let wanted = flow.audiences.clone();
@@ -110,7 +110,7 @@ impl Endpoints {
             Ok(created) => created,
             Err(error) => return self.not_stored(&error, orphan, &retry, asked),
         };
-        match self.ended_meanwhile(&session, begun).await {
+        match self.ended_meanwhile(&session, begun, brought).await {
             Ok(false) => {}
             Ok(true) => {
                 self.end_unseen(&session, "backchannel_logout", asked).await;
@@ -205,12 +205,19 @@ impl Endpoints {
         }
     }
 
-    /// The provider may have ended the login while it was completed here: its word found no session then.
-    async fn ended_meanwhile(&self, session: &Session, begun: Moment) -> Result<bool, StoreError> {
+    /// The provider may have ended the login while it was completed here: its word found no session then. One login may
+    /// have ended at any time since it `begun`, for a code outlives it; a person whose logins have ended may have come back
+    /// until the code was `brought`.
+    async fn ended_meanwhile(
+        &self,
+        session: &Session,
+        begun: Option<Moment>,
+        brought: Moment,
+    ) -> Result<bool, StoreError> {
         let (issuer, person) = (&session.identity.issuer, &session.identity.subject);
-        let of_login = session.idp_session.as_ref().map(|sid| ended_login(issuer, sid));
-        for mark in of_login.into_iter().chain([ended_person(issuer, person)]) {
-            if self.sessions.marked_since(&mark, begun).await? {
+        let of_login = session.idp_session.as_ref().map(|sid| (ended_login(issuer, sid), begun.unwrap_or(brought)));
+        for (mark, since) in of_login.into_iter().chain([(ended_person(issuer, person), brought)]) {
+            if self.sessions.marked_since(&mark, since).await? {
                 return Ok(true);
             }
         }

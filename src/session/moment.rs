@@ -5,6 +5,8 @@ use std::str;
 use std::sync::LazyLock;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::resilience::Clock;
 
 /// Which process this is, and when it noted its first moment.
@@ -12,7 +14,7 @@ static PROCESS: LazyLock<(u64, Instant)> = LazyLock::new(|| (fastrand::u64(..), 
 
 /// By the clock of whoever noted it, which nobody corrects: by that a process compares its own. And by the one of all
 /// who share the store: by that two processes compare. In milliseconds, for what is compared is often not a second apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     process: u64,
     own: u128,
