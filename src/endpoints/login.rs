@@ -82,7 +82,8 @@ impl Endpoints {
     /// `Err`: no flow was begun, and this page says why.
     async fn begin_flow(&self, asked: Asked<'_>, return_to: String, again: bool, retry: &str) -> Result<Reply, Reply> {
         let ask = LoginAsk { audiences: self.audiences.clone(), scopes: self.service_scopes.clone(), return_to };
-        let begun = Some(self.sessions.moment());
+        // The login of a flow that only begins has not ended: what is marked in this very moment is another of that name.
+        let begun = Some(self.sessions.moment().next_after());
         let (url, flow) =
             self.relying_party.begin_login(ask).await.map_err(|error| provider_page(&error, retry, asked))?;
         let state = flow.state.expose().to_owned();

@@ -35,6 +35,12 @@ impl Moment {
         Some(Self { process, own, shared: parts.next()?.parse().ok()? })
     }
 
+    /// The first that is certainly later.
+    #[must_use]
+    pub fn next_after(self) -> Self {
+        Self { own: self.own.saturating_add(1), shared: self.shared.saturating_add(1), ..self }
+    }
+
     /// Or at the same time: who knows what came first?
     pub(super) fn is_after(self, other: Self) -> bool {
         if self.process == other.process { self.own >= other.own } else { self.shared >= other.shared }
@@ -58,6 +64,7 @@ mod tests {
         assert_eq!(Moment::read(told.to_string().as_bytes()), Some(told));
         assert_eq!(Moment::read(b"claimed abc"), None);
         assert!(told.is_after(moment(1, 5_400, 7_600)) && !told.is_after(moment(1, 5_600, 7_400)));
+        assert!(told.is_after(told) && !told.is_after(told.next_after()));
         // Whatever the other's own clock says, and within one second, too.
         assert!(told.is_after(moment(2, 90_000, 7_400)) && !told.is_after(moment(2, 1_000, 7_600)));
     }
