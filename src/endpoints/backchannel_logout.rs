@@ -9,7 +9,8 @@ use url::form_urlencoded;
 use super::{Asked, Endpoints, refused_by_store};
 use crate::oidc::{LogoutNotice, LogoutTokenError};
 use crate::reply::{ProxyError, Reply};
-use crate::session::{Selector, StoreError};
+use crate::resilience::UnixTime;
+use crate::session::{FLOW_LIFETIME, Selector, StoreError};
 
 /// The label of `bff_sessions_destroyed_total`.
 const REASON: &str = "backchannel_logout";
@@ -51,7 +52,7 @@ impl Endpoints {
             Err(error) => return Err(error),
         };
         if let Some(mark) = mark(notice)
-            && let Err(error) = self.sessions.mark(&mark, notice.refused_from).await
+            && let Err(error) = self.sessions.mark(&mark, self.no_login_left(notice)).await
         {
             let correlation_id = asked.correlation_id;
             tracing::warn!(%error, correlation_id, "a login that is being completed at this moment may outlive its logout");
@@ -68,6 +69,11 @@ impl Endpoints {
             tracing::error!(%error, correlation_id, "a logout token was heeded, and cannot be noted as used (jti)");
         }
         ended.map(Some)
+    }
+
+    /// When no login is under way any more that had begun by now. A provider's tokens may live for a minute.
+    fn no_login_left(&self, notice: &LogoutNotice) -> UnixTime {
+        notice.refused_from.max(self.clock.now().plus(FLOW_LIFETIME))
     }
 }
 

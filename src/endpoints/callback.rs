@@ -12,7 +12,7 @@ use crate::config::Secret;
 use crate::oidc::{CallbackParams, Login, LoginError};
 use crate::reply::{LOGIN, ProxyError, Reply, login_url, message_page, onward_page};
 use crate::resilience::UnixTime;
-use crate::session::{FlowBinding, Identity, Moment, NewSession, Reading, Session, StoreError, Tokens};
+use crate::session::{FlowBinding, Identity, Moment, NewSession, Reading, Session, SessionKey, StoreError, Tokens};
 use crate::token::access_token;
 
 /// Marks a browser whose login was restarted once already.
@@ -83,8 +83,8 @@ impl Endpoints {
     }
 
     async fn complete(&self, asked: Asked<'_>, kept: KeptFlow, params: &CallbackParams) -> Reply {
-        let KeptFlow { flow, again, had, .. } = kept;
-        let begun = self.sessions.moment();
+        let KeptFlow { flow, again, had, begun, .. } = kept;
+        let brought = self.sessions.moment();
         let (return_to, since) = (flow.return_to.clone(), flow.created_at);
         let retry = login_url(&return_to);
         let wanted = flow.audiences.clone();
@@ -110,7 +110,7 @@ impl Endpoints {
             Ok(created) => created,
             Err(error) => return self.not_stored(&error, orphan, &retry, asked),
         };
-        match self.ended_meanwhile(&session, begun).await {
+        match self.ended_meanwhile(&session, begun, brought).await {
             Ok(false) => {}
             Ok(true) => {
                 self.end_unseen(&session, "backchannel_logout", asked).await;
@@ -121,7 +121,7 @@ impl Endpoints {
                 return self.not_stored(&error, orphan, &retry, asked);
             }
         }
-        self.end_previous(previous, asked).await;
+        self.end_previous(previous, had.as_deref(), asked).await;
         self.end_oldest(&session, asked).await;
         self.greet(asked, session);
         self.go_on(asked, &return_to)
@@ -178,10 +178,15 @@ impl Endpoints {
     }
 
     /// The browser gets a new session at every login: the one it had must not live on unseen. Its refresh token is not
-    /// revoked: providers revoke the whole grant with it (RFC 7009 §2.1), which the logins of one browser may share.
-    async fn end_previous(&self, previous: Reading, asked: Asked<'_>) {
-        let Reading::One(token) = previous else { return };
-        let ended = match self.sessions.find(&token).await {
+    /// revoked: providers revoke the whole grant with it (RFC 7009 §2.1), which the logins of one browser may share. `had`:
+    /// what it had as the login began; a strict cookie does not come along with the provider's redirect.
+    async fn end_previous(&self, previous: Reading, had: Option<&str>, asked: Asked<'_>) {
+        let old = match previous {
+            Reading::One(token) => self.sessions.find(&token).await.map(|found| found.map(|old| old.key)),
+            Reading::None => Ok(had.and_then(|key| SessionKey::of_hex(key.as_bytes()))),
+            Reading::Malformed | Reading::Duplicate => return,
+        };
+        let ended = match old {
             Ok(Some(old)) => self.sessions.replace(&old).await.map(drop),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
@@ -205,12 +210,19 @@ impl Endpoints {
         }
     }
 
-    /// The provider may have ended the login while it was completed here: its word found no session then.
-    async fn ended_meanwhile(&self, session: &Session, begun: Moment) -> Result<bool, StoreError> {
+    /// The provider may have ended the login while it was completed here: its word found no session then. One login may
+    /// have ended at any time since it `begun`, for a code outlives it; a person whose logins have ended may have come back
+    /// until the code was `brought`.
+    async fn ended_meanwhile(
+        &self,
+        session: &Session,
+        begun: Option<Moment>,
+        brought: Moment,
+    ) -> Result<bool, StoreError> {
         let (issuer, person) = (&session.identity.issuer, &session.identity.subject);
-        let of_login = session.idp_session.as_ref().map(|sid| ended_login(issuer, sid));
-        for mark in of_login.into_iter().chain([ended_person(issuer, person)]) {
-            if self.sessions.marked_since(&mark, begun).await? {
+        let of_login = session.idp_session.as_ref().map(|sid| (ended_login(issuer, sid), begun.unwrap_or(brought)));
+        for (mark, since) in of_login.into_iter().chain([(ended_person(issuer, person), brought)]) {
+            if self.sessions.marked_since(&mark, since).await? {
                 return Ok(true);
             }
         }

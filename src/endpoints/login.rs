@@ -9,7 +9,7 @@ use url::form_urlencoded;
 use super::{Asked, Endpoints, return_to};
 use crate::oidc::{Flow, LoginAsk};
 use crate::reply::{ProxyError, Reply, login_url, message_page};
-use crate::session::{Crowded, FLOW_LIFETIME, FlowBinding, Reading};
+use crate::session::{Crowded, FLOW_LIFETIME, FlowBinding, Moment, Reading};
 
 /// More logins at once than a person has tabs for: older ones are given up.
 const LIVE_FLOWS: usize = 5;
@@ -29,6 +29,9 @@ pub(super) struct KeptFlow {
     /// The session that the browser's cookie named then, alive or not: its key, in hex.
     #[serde(default)]
     pub(super) had: Option<String>,
+    /// When it began. `None` in a flow of before this was kept.
+    #[serde(default)]
+    pub(super) begun: Option<Moment>,
 }
 
 impl Endpoints {
@@ -79,8 +82,10 @@ impl Endpoints {
     /// `Err`: no flow was begun, and this page says why.
     async fn begin_flow(&self, asked: Asked<'_>, return_to: String, again: bool, retry: &str) -> Result<Reply, Reply> {
         let ask = LoginAsk { audiences: self.audiences.clone(), scopes: self.service_scopes.clone(), return_to };
-        let begun = self.relying_party.begin_login(ask).await;
-        let (url, flow) = begun.map_err(|error| provider_page(&error, retry, asked))?;
+        // The login of a flow that only begins has not ended: what is marked in this very moment is another of that name.
+        let begun = Some(self.sessions.moment().next_after());
+        let (url, flow) =
+            self.relying_party.begin_login(ask).await.map_err(|error| provider_page(&error, retry, asked))?;
         let state = flow.state.expose().to_owned();
         let paused = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, correlation_id = asked.correlation_id, "a login cannot be started");
@@ -88,7 +93,7 @@ impl Endpoints {
         };
         let (cookie_value, binding) = FlowBinding::generate().map_err(|error| paused(&error))?;
         let had = self.named_session(asked);
-        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again, had }).unwrap_or_default();
+        let kept = serde_json::to_vec(&KeptFlow { flow, binding, again, had, begun }).unwrap_or_default();
         self.sessions.put_flow(&state, &kept, FLOW_LIFETIME).await.map_err(|error| paused(&error))?;
         let flow_id = FlowBinding::id(&state);
         let mut reply = Reply::redirect(url.as_str()).with_cookie(self.cookies.flow_set(&flow_id, &cookie_value).ok());

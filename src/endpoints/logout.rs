@@ -30,7 +30,7 @@ impl Endpoints {
                 let ended = self.sessions.end_for_tokens(&session, "logout").await;
                 // The store's answer may be lost where the session is not: nobody would come back with it.
                 let latest = ended.as_ref().ok().and_then(Option::as_ref).unwrap_or(&session.tokens);
-                let farewell = self.leave_provider(&session, latest, &back);
+                let farewell = self.leave_provider(&session, latest, &back).await;
                 ended.map_err(|error| not_ended(&error, asked))?;
                 farewell.unwrap_or(back)
             }
@@ -42,7 +42,7 @@ impl Endpoints {
     }
 
     /// Where the provider's own logout begins, while it is asked to forget the refresh token.
-    fn leave_provider(&self, session: &Session, tokens: &Tokens, back: &Url) -> Option<Url> {
+    async fn leave_provider(&self, session: &Session, tokens: &Tokens, back: &Url) -> Option<Url> {
         let (issuer, named) = (session.identity.issuer.as_str(), self.relying_party.issuer());
         if issuer != named {
             tracing::warn!(
@@ -55,7 +55,7 @@ impl Endpoints {
         if let Some(refresh_token) = &tokens.refresh_token {
             self.broker.revoke_in_background(refresh_token.clone());
         }
-        self.relying_party.end_session_url(&tokens.id_token, back)
+        self.relying_party.end_session_url(&tokens.id_token, back).await
     }
 
     /// Another site must not log people out by a link, nor anybody by an image that a page of ours shows, nor a browser

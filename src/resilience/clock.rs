@@ -109,7 +109,7 @@ pub struct FleetClock {
 }
 
 const UNTOLD: i64 = i64::MIN;
-/// More than this is worth a line in the log, and is believed only when it is said twice.
+/// More than this is worth a line in the log, and is believed only when it is said twice in a row.
 const ASTRAY: i64 = 5_000;
 
 impl Default for FleetClock {
@@ -170,6 +170,8 @@ impl Clock for FleetClock {
             if last.abs_diff(word) > ASTRAY.unsigned_abs() {
                 return;
             }
+        } else {
+            self.unlikely.store(UNTOLD, Ordering::Relaxed);
         }
         self.epoch.store(known.saturating_sub(elapsed), Ordering::Relaxed);
         let ahead = here.saturating_sub(known);
@@ -221,6 +223,18 @@ mod tests {
         let likely = FleetClock::awaiting();
         likely.set(Duration::from_secs(u64::try_from(SystemClock.now().0).unwrap()), Duration::from_secs(1));
         assert!(likely.is_told(), "a likely one is believed at once");
+    }
+
+    #[test]
+    fn an_unlikely_word_that_was_contradicted_is_not_believed_when_it_comes_again() {
+        let (clock, wrong) = (FleetClock::default(), Duration::from_secs(1_000));
+        let right = Duration::from_secs(u64::try_from(SystemClock.now().0).unwrap());
+        clock.set(wrong, Duration::ZERO);
+        clock.set(right, Duration::from_secs(1));
+        clock.set(wrong, Duration::ZERO);
+        assert!(clock.now().0 > 10_000, "said once since it was told better");
+        clock.set(wrong, Duration::ZERO);
+        assert!((1_000..=1_010).contains(&clock.now().0), "said twice in a row");
     }
 
     #[test]

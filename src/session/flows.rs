@@ -102,12 +102,12 @@ impl Sessions {
     }
 
     /// Ends a session whose browser has got another one.
-    pub async fn replace(&self, old: &Session) -> Result<bool, StoreError> {
+    pub async fn replace(&self, old: &SessionKey) -> Result<bool, StoreError> {
         let until = self.now()?.plus(FLOW_LIFETIME);
-        if let Err(error) = self.mark(&replaced_id(&old.key), until).await {
+        if let Err(error) = self.mark(&replaced_id(old), until).await {
             tracing::warn!(%error, "it cannot be noted that a session was replaced");
         }
-        self.end(old, "replaced").await
+        self.end_key(old, "replaced").await
     }
 
     /// Whether [`Self::replace`] ended it, lately.

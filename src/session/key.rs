@@ -21,6 +21,21 @@ impl SessionKey {
         hex(&self.0)
     }
 
+    /// The key written as [`Self::hex`].
+    #[must_use]
+    pub fn of_hex(hex: &[u8]) -> Option<Self> {
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let mut key = [0; 32];
+        if hex.len() != 64 {
+            return None;
+        }
+        for (to, pair) in key.iter_mut().zip(hex.chunks_exact(2)) {
+            let [high, low] = pair else { return None };
+            *to = digit(*high)? * 16 + digit(*low)?;
+        }
+        Some(Self(key))
+    }
+
     /// Twelve hex digits: enough to follow a session through a log, too few to look one up.
     #[must_use]
     pub fn short(&self) -> String {
@@ -53,5 +68,6 @@ mod tests {
         assert_eq!(key.short(), "ba7816bf8f01");
         assert_eq!(format!("{key:?}"), "ba7816bf");
         assert_eq!(SessionKey([0; 32]).short(), "000000000000");
+        assert_eq!((SessionKey::of_hex(key.hex().as_bytes()), SessionKey::of_hex(b"zz")), (Some(key), None));
     }
 }

@@ -115,12 +115,13 @@ impl Sessions {
 
     /// Ends the oldest sessions of this person where there are more than allowed; how many. All replicas
     /// agree on which those are: of logins that come at once each counts them, and the same stay. The
-    /// newest itself is among them only where as many as are allowed have come after it.
+    /// newest itself is among them only where as many as are allowed have come after it. Who is over as far as the store
+    /// knows takes no place: one that nobody can use any more would push out one that is used.
     pub async fn end_oldest(&self, newest: &Session) -> Result<usize, StoreError> {
         if self.max_per_user == 0 {
             return Ok(0);
         }
-        let keys = self.keys_of(&person(newest)).await?;
+        let keys = self.store.find(&person(newest), self.now()?).await?;
         let mut ended = 0;
         for key in keys.iter().take(keys.len().saturating_sub(self.max_per_user)) {
             ended += usize::from(self.end_key(key, "superseded").await?);

@@ -5,6 +5,8 @@ use std::str;
 use std::sync::LazyLock;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::resilience::Clock;
 
 /// Which process this is, and when it noted its first moment.
@@ -12,7 +14,7 @@ static PROCESS: LazyLock<(u64, Instant)> = LazyLock::new(|| (fastrand::u64(..), 
 
 /// By the clock of whoever noted it, which nobody corrects: by that a process compares its own. And by the one of all
 /// who share the store: by that two processes compare. In milliseconds, for what is compared is often not a second apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     process: u64,
     own: u128,
@@ -31,6 +33,12 @@ impl Moment {
         let process = parts.next()?.parse().ok()?;
         let own = parts.next()?.parse().ok()?;
         Some(Self { process, own, shared: parts.next()?.parse().ok()? })
+    }
+
+    /// The first that is certainly later.
+    #[must_use]
+    pub fn next_after(self) -> Self {
+        Self { own: self.own.saturating_add(1), shared: self.shared.saturating_add(1), ..self }
     }
 
     /// Or at the same time: who knows what came first?
@@ -56,6 +64,7 @@ mod tests {
         assert_eq!(Moment::read(told.to_string().as_bytes()), Some(told));
         assert_eq!(Moment::read(b"claimed abc"), None);
         assert!(told.is_after(moment(1, 5_400, 7_600)) && !told.is_after(moment(1, 5_600, 7_400)));
+        assert!(told.is_after(told) && !told.is_after(told.next_after()));
         // Whatever the other's own clock says, and within one second, too.
         assert!(told.is_after(moment(2, 90_000, 7_400)) && !told.is_after(moment(2, 1_000, 7_600)));
     }

@@ -237,7 +237,12 @@ impl Sessions {
         let session = Session::begin(token.clone(), new, now, now.plus(self.lifetime), now.plus(self.max_lifetime));
         let record = self.sealer.seal(&session).map_err(unsealed)?;
         let ticket = self.near.ticket(&session.key);
-        self.store.insert(&session.key, record).await?;
+        if let Err(error) = self.store.insert(&session.key, record).await {
+            // It may be there all the same, in the place of another login of this person, and no browser gets its cookie.
+            let (store, key) = (Arc::clone(&self.store), session.key);
+            tokio::spawn(async move { store.delete(&key).await });
+            return Err(error);
+        }
         let session = Arc::new(session);
         self.near.replace(ticket, &session);
         self.metrics.sessions_created.inc();

@@ -238,6 +238,22 @@ async fn a_login_that_ends_while_it_is_completed_makes_no_session() {
     }
 }
 
+/// A browser that is slow brings its code when the provider has ended that login already, and a code outlives its login.
+#[tokio::test]
+async fn a_login_that_ended_before_its_code_is_brought_makes_no_session() {
+    let (edge, ear) = edge_with_captured_tokens(None).await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    let token = capture(&browser, &edge, &ear).await;
+    assert_eq!(post(&edge, &token).await.status(), 200);
+    assert!(!is_in(&browser, &edge).await);
+    assert_eq!(browser.get(&callback).await.status(), 400);
+    assert!(!is_in(&browser, &edge).await);
+    assert_eq!(edge.grants("authorization_code").await, 2, "the provider would have let it in");
+    browser.login(&edge, "ada", "/").await;
+    assert!(is_in(&browser, &edge).await, "the next login is another");
+}
+
 /// The word comes to another replica, whose machine has another time.
 #[tokio::test]
 async fn a_login_that_ends_elsewhere_while_it_is_completed_makes_no_session() {

@@ -205,6 +205,23 @@ async fn a_session_that_was_there_before_a_login_is_none_that_came_meanwhile() {
     assert_eq!(edge.metric("bff_sessions_destroyed_total{reason=\"replaced\"}").await, 1);
 }
 
+/// The browser brings it to the beginning of a login, and not along with the provider's redirect to the end.
+#[tokio::test]
+async fn the_session_before_a_login_ends_though_its_strict_cookie_does_not_come_along() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::new().service("echo", &upstream.url(), Some(AUDIENCES[0])).session("same_site: strict");
+    let edge = setup.start().await;
+    let browser = Browser::logged_in(&edge, "ada").await;
+    let before = browser.cookie(&edge.origin, COOKIE).unwrap();
+    let callback = browser.authorize(&edge, "ada", "/").await;
+    browser.put_cookie(&edge.origin, &format!("{COOKIE}=; Path=/; Max-Age=0"));
+    browser.get(&callback).await;
+    let old = Browser::new();
+    old.put_cookie(&edge.origin, &format!("{COOKIE}={before}; Path=/"));
+    assert_eq!((session_of(&browser, &edge).await.0, session_of(&old, &edge).await.0), (200, 401));
+    assert_eq!(edge.metric("bff_sessions_destroyed_total{reason=\"replaced\"}").await, 1);
+}
+
 #[tokio::test]
 async fn a_script_that_wants_a_login_right_after_one_gets_on_with_that() {
     let (edge, _upstream) = edge().await;

@@ -1,6 +1,7 @@
 //! The way out and the way back.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use url::Url;
@@ -92,7 +93,7 @@ async fn the_query_of_an_endpoint_stays() {
         let head = world.requests(path).pop().unwrap().head;
         assert!(head.starts_with(&format!("POST {path}?p=1 ")), "{head}");
     }
-    let url = world.rp.end_session_url(&hint, &Url::parse("http://localhost:8080/").unwrap()).unwrap();
+    let url = world.rp.end_session_url(&hint, &Url::parse("http://localhost:8080/").unwrap()).await.unwrap();
     assert!(url.as_str().starts_with(&format!("{}/end?p=1&id_token_hint=hint&", world.base)), "{url}");
 }
 
@@ -219,10 +220,11 @@ async fn leaving_revokes_and_sends_the_browser_to_the_provider() {
     let world = World::new().await;
     let back = Url::parse("http://localhost:8080/").unwrap();
     let [secret, hint] = ["rt", "hint"].map(crate::config::Secret::new);
-    assert_eq!(world.rp.end_session_url(&hint, &back), None, "the provider is not known yet");
-    world.rp.warm().await.unwrap();
-    assert!(world.rp.ready());
-    let url = world.rp.end_session_url(&hint, &back).unwrap();
+    world.answer("/.well-known/openid-configuration", Canned::Html(503, ""));
+    assert_eq!(world.rp.end_session_url(&hint, &back).await, None, "the provider is not known, and does not answer");
+    world.answer("/.well-known/openid-configuration", Canned::Json(200, world.document()));
+    world.clock.advance(Duration::from_secs(2));
+    let url = world.rp.end_session_url(&hint, &back).await.unwrap();
     assert_eq!(pairs(&url, "id_token_hint"), ["hint"]);
     assert_eq!(pairs(&url, "client_id"), ["client"]);
     assert_eq!(pairs(&url, "post_logout_redirect_uri"), ["http://localhost:8080/"]);

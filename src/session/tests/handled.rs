@@ -19,6 +19,8 @@ pub(super) struct Handled {
     pub saves: AtomicUsize,
     pub touches: AtomicUsize,
     pub down: AtomicBool,
+    /// What is inserted is there, and nobody is told.
+    pub lost: AtomicBool,
     pub listener: OnceLock<Arc<dyn Listener>>,
     pub load_gate: Semaphore,
     pub save_gate: Semaphore,
@@ -33,13 +35,14 @@ impl Handled {
     pub fn new() -> Self {
         let [load_gate, save_gate, lease_gate, sweep_gate] = [(); 4].map(|()| Semaphore::new(1_000));
         let [loads, saves, touches] = [const { AtomicUsize::new(0) }; 3];
-        let [down, changed] = [const { AtomicBool::new(false) }; 2];
+        let [down, lost, changed] = [const { AtomicBool::new(false) }; 3];
         Self {
             inner: MemoryStore::new(),
             loads,
             saves,
             touches,
             down,
+            lost,
             listener: OnceLock::new(),
             load_gate,
             save_gate,
@@ -65,7 +68,8 @@ impl SessionStore for Handled {
     }
     async fn insert(&self, key: &SessionKey, record: Record) -> Result<(), StoreError> {
         self.up()?;
-        self.inner.insert(key, record).await
+        self.inner.insert(key, record).await?;
+        if self.lost.load(Ordering::SeqCst) { Err(StoreError::new("memory", "the answer is lost")) } else { Ok(()) }
     }
     async fn save(&self, key: &SessionKey, record: Record, expected: u64) -> Result<Saved, StoreError> {
         self.up()?;

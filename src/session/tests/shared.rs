@@ -100,6 +100,43 @@ async fn the_oldest_give_way_whoever_counts() {
     assert_eq!(house.metrics.sessions_destroyed.with_label_values(&["superseded"]).get(), 2);
 }
 
+/// The store keeps what is over for a while, in case that somebody has used it and not told yet.
+#[tokio::test]
+async fn who_is_over_takes_nobodys_place() {
+    let house = house_with(SessionConfig { max_per_user: 2, ..config(StoreConfig::Memory) });
+    let (used, _) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    let (left, _) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.clock.advance(Duration::from_secs(50));
+    house.sessions.find(&used).await.unwrap().unwrap();
+    house.clock.advance(Duration::from_secs(52));
+    eventually(|| house.store.touches.load(Ordering::SeqCst) == 1).await;
+    let (cookie, newest) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    assert_eq!(house.sessions.end_oldest(&newest).await.unwrap(), 0);
+    let mut live = Vec::new();
+    for cookie in [&used, &left, &cookie] {
+        live.push(house.sessions.find(cookie).await.unwrap().is_some());
+    }
+    assert_eq!(live, [true, false, true]);
+}
+
+/// No browser gets its cookie.
+#[tokio::test]
+async fn a_login_that_the_store_does_not_confirm_takes_nobodys_place() {
+    let house = house_with(SessionConfig { max_per_user: 2, ..config(StoreConfig::Memory) });
+    let (used, _) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    house.store.lost.store(true, Ordering::SeqCst);
+    house.sessions.create(NewSession::sample("ada")).await.unwrap_err();
+    house.store.lost.store(false, Ordering::SeqCst);
+    // What is done about it is done beside the answer.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let (_, newest) = house.sessions.create(NewSession::sample("ada")).await.unwrap();
+    assert_eq!(house.sessions.end_oldest(&newest).await.unwrap(), 0);
+    assert!(house.sessions.find(&used).await.unwrap().is_some());
+    assert_eq!(house.store.count(UnixTime(10_000)).await.unwrap(), 2);
+}
+
 #[tokio::test]
 async fn logins_at_once_do_not_end_each_other() {
     let house = house_with(SessionConfig { max_per_user: 1, ..config(StoreConfig::Memory) });

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::edge_at;
-use crate::harness::liar::{Liar, hmac, logged_in, now, part, sign};
-use crate::harness::{Edge, SECRET, http_client};
+use crate::harness::liar::{Canned, Liar, hmac, logged_in, now, part, sign};
+use crate::harness::{Edge, Redis, SECRET, Setup, http_client, location};
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -86,4 +86,26 @@ async fn a_login_after_a_logout_of_the_same_sid_is_a_new_one() {
     for (browser, status) in [(before, 401), (after, 200)] {
         assert_eq!(browser.get(edge.url("/auth/session")).await.status(), status);
     }
+}
+
+/// The provider was away when a replica began, and nobody has needed it there since it came back.
+#[tokio::test]
+async fn a_logout_goes_to_a_provider_that_its_replica_does_not_know_yet() {
+    const DISCOVERY: &str = "/.well-known/openid-configuration";
+    let (redis, liar) = (Redis::start(""), Liar::start().await);
+    let mut document = liar.document();
+    document["end_session_endpoint"] = json!(format!("{}/end", liar.base));
+    liar.answer(DISCOVERY, Canned::json(&document));
+    let setup = Setup::new().store(&redis.url()).provider_at(&liar.base);
+    let edge = setup.clone().start().await;
+    let ada = logged_in(&edge, &liar, &json!({})).await;
+    liar.answer(DISCOVERY, Canned::Whole(503, "text/html", String::new()));
+    let other = setup.start_beside(&edge).await;
+    eventually!("it has asked in vain", other.log.has(&["the identity provider does not answer"]));
+    liar.answer(DISCOVERY, Canned::json(&document));
+    // For two seconds nobody asks again.
+    tokio::time::sleep(std::time::Duration::from_millis(3_100)).await;
+    let answer = ada.post(other.url("/auth/logout")).await;
+    let target = location(&answer).unwrap();
+    assert!(target.starts_with(&format!("{}/end?id_token_hint=", liar.base)), "{target}");
 }

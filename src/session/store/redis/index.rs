@@ -8,7 +8,7 @@ use redis::Value;
 
 use super::super::{AT_ONCE, Record, Selector, StoreError};
 use super::ask::Question;
-use super::key::{LISTS, session_key};
+use super::key::LISTS;
 use super::record::{first_number, number, unclear};
 use super::{RedisStore, script};
 use crate::resilience::UnixTime;
@@ -105,7 +105,7 @@ impl RedisStore {
         let answer = self.asker.ask(question).await?;
         let Some(Value::Array(members)) = answer.first() else { return Err(unclear()) };
         let member = |member: &Value| match member {
-            Value::BulkString(hex) => session_key(hex),
+            Value::BulkString(hex) => SessionKey::of_hex(hex),
             _ => None,
         };
         members.iter().map(|value| member(value).ok_or_else(unclear)).collect()

@@ -69,20 +69,6 @@ impl Names {
     }
 }
 
-/// The key written as [`SessionKey::hex`].
-pub(super) fn session_key(hex: &[u8]) -> Option<SessionKey> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut key = [0; 32];
-    if hex.len() != 64 {
-        return None;
-    }
-    for (to, pair) in key.iter_mut().zip(hex.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *to = digit(*high)? * 16 + digit(*low)?;
-    }
-    Some(SessionKey(key))
-}
-
 /// The slot of a key (cluster specification: CRC16, XMODEM, of the hash tag, modulo 16384).
 pub(super) fn slot(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
@@ -114,8 +100,6 @@ mod tests {
         let lease = format!("refresh:{}", key.hex());
         let slots = [names.session(&key), names.lease(&lease), names.fence(&lease)].map(|name| slot(&name));
         assert!(slots.iter().all(|one| *one == slots[0]));
-        assert_eq!(session_key(key.hex().as_bytes()), Some(key));
-        assert_eq!(session_key(b"zz"), None);
     }
 
     #[test]

@@ -13,10 +13,11 @@ use tokio::time::Instant;
 
 use super::super::Listener;
 use super::dial::{Dial, Greeted, NoConnection, PATIENCE};
-use super::key::{session_key, slot};
+use super::key::slot;
 use super::link::{Link, Surroundings};
 use super::sentinel::{self, Sentinels};
 use crate::config::{RedisAddress, RedisServers};
+use crate::session::SessionKey;
 
 /// All servers that keep our keys.
 pub(super) struct Nodes {
@@ -268,7 +269,7 @@ impl Nodes {
             _ => return,
         };
         let mut words = message.splitn(2, |byte| *byte == b' ');
-        let (Some(origin), Some(key)) = (words.next(), words.next().and_then(session_key)) else { return };
+        let (Some(origin), Some(key)) = (words.next(), words.next().and_then(SessionKey::of_hex)) else { return };
         if origin != self.origin.as_bytes()
             && let Some(listener) = &self.ear().listener
         {
